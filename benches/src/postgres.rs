@@ -1,0 +1,157 @@
+//! S1 and S3: an SQL transform through the whole path, against one raw UPDATE of the same table.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use shardlift_harness::installation::{Engine, Installation};
+use shardlift_harness::servers::{Postgres, PostgresOptions};
+use sqlx::{Connection, PgConnection};
+
+use crate::figure::{Figure, Goal};
+use crate::run::{Ranges, apply};
+
+const SHARD: &str = "bench-pg";
+const SET: &str = "body = body || '.', applied = applied + 1, migrated = true";
+
+/// One durable server with one shard.
+pub(crate) struct Bench {
+    connection: PgConnection,
+    pub(crate) installation: Installation,
+    runs: u32,
+    // Dropped last: the installation uses it.
+    _server: Postgres,
+}
+
+impl Bench {
+    /// Starts everything.
+    pub(crate) async fn start() -> Result<Self> {
+        let options = PostgresOptions::default()
+            .durable()
+            .set("shared_buffers", "512MB")
+            .set("max_wal_size", "8GB")
+            .set("checkpoint_timeout", "30min")
+            .set("autovacuum", "off");
+        let server = Postgres::start_with(options).await?;
+        let dsn = server.create_database("bench").await?;
+        let installation =
+            Installation::builder().shard(SHARD, "bench", Engine::Postgres, &dsn).start().await?;
+        Ok(Self { connection: PgConnection::connect(&dsn).await?, installation, runs: 0, _server: server })
+    }
+
+    async fn sql(&mut self, text: &'static str) -> Result<()> {
+        sqlx::raw_sql(text).execute(&mut self.connection).await?;
+        Ok(())
+    }
+
+    /// Rows of about 150 B, with a primary key and one secondary index.
+    pub(crate) async fn seed(&mut self, rows: u64) -> Result<()> {
+        self.sql("DROP TABLE IF EXISTS seed; CREATE UNLOGGED TABLE seed (id bigint, tenant int, body text, applied int, migrated boolean)")
+            .await?;
+        sqlx::query("INSERT INTO seed SELECT id, id % 977, repeat(md5(id::text), 3), 0, false FROM generate_series(1, $1) id")
+            .bind(i64::try_from(rows)?)
+            .execute(&mut self.connection)
+            .await?;
+        Ok(())
+    }
+
+    /// The table as it was before any migration.
+    pub(crate) async fn fresh(&mut self) -> Result<()> {
+        self.sql(
+            "DROP TABLE IF EXISTS items; \
+             CREATE TABLE items (id bigint PRIMARY KEY, tenant int NOT NULL, body text, applied int NOT NULL, migrated boolean NOT NULL); \
+             INSERT INTO items SELECT * FROM seed; \
+             CREATE INDEX ON items (tenant)",
+        )
+        .await?;
+        self.sql("VACUUM ANALYZE items").await?;
+        self.sql("CHECKPOINT").await
+    }
+
+    async fn raw(&mut self) -> Result<Duration> {
+        self.fresh().await?;
+        let began = Instant::now();
+        sqlx::query(sqlx::AssertSqlSafe(format!("UPDATE items SET {SET} WHERE NOT migrated")))
+            .execute(&mut self.connection)
+            .await?;
+        Ok(began.elapsed())
+    }
+
+    /// The migration on a fresh table; how long its backfill took, and when its first batch was there.
+    pub(crate) async fn migrated(&mut self, parallel: &str) -> Result<crate::run::Took> {
+        self.fresh().await?;
+        self.runs += 1;
+        let id = format!("run_{:03}", self.runs);
+        let spec = format!(
+            "id: {id}\nkind: data\nengine: postgres\ncluster: bench\nsource: {{ table: items, where: not migrated }}\n\
+             transform: {{ sql: {{ body: \"body || '.'\", applied: applied + 1, migrated: \"true\" }} }}\n{parallel}"
+        );
+        let connection = &mut self.connection;
+        apply(&self.installation, &id, &spec, async || ranges(connection, &id).await).await
+    }
+}
+
+async fn ranges(connection: &mut PgConnection, id: &str) -> Result<Ranges> {
+    let there: bool = sqlx::query_scalar("SELECT to_regclass('shardlift.checkpoint') IS NOT NULL")
+        .fetch_one(&mut *connection)
+        .await?;
+    if !there {
+        return Ok(Ranges::default());
+    }
+    let (all, claimed, done, batches) = sqlx::query_as(
+        "SELECT count(*), count(*) FILTER (WHERE epoch > 0), count(*) FILTER (WHERE done), coalesce(sum(batches), 0)::bigint \
+         FROM shardlift.checkpoint WHERE migration = $1",
+    )
+    .bind(id)
+    .fetch_one(connection)
+    .await?;
+    Ok(Ranges { all, claimed, done, batches })
+}
+
+/// One range at a time, on one connection.
+pub(crate) const ONE: &str = "parallel: { ranges: 1, workers: 1 }\n";
+
+/// S1: one connection, and default parallelism.
+pub(crate) async fn s1(rows: u64, runs: usize) -> Result<Vec<Figure>> {
+    let mut bench = Bench::start().await?;
+    bench.seed(rows).await?;
+    let (mut one, mut default) = (Vec::new(), Vec::new());
+    for run in 1..=runs {
+        let raw = bench.raw().await?.as_secs_f64();
+        let single = bench.migrated(ONE).await?.backfill.as_secs_f64();
+        let parallel = bench.migrated("").await?.backfill.as_secs_f64();
+        println!(
+            "S1 run {run}: raw {raw:.2} s, one connection {single:.2} s, default parallelism {parallel:.2} s"
+        );
+        one.push(raw / single);
+        default.push(raw / parallel);
+    }
+    let figure = |name, goal, runs| Figure { name, goal, runs, against: "rows/s of one raw UPDATE", rows };
+    Ok(vec![figure("S1", Goal::AtLeast(0.95), one), figure("S1b", Goal::AtLeast(1.30), default)])
+}
+
+/// S3: as fast on a large table as on a small one.
+pub(crate) async fn s3(runs: usize) -> Result<Figure> {
+    const SMALL: u64 = 100_000;
+    const LARGE: u64 = 2_000_000;
+    let mut bench = Bench::start().await?;
+    let mut ratios = Vec::new();
+    for run in 1..=runs {
+        bench.seed(SMALL).await?;
+        let mut small = Vec::new();
+        for _ in 0..5 {
+            small.push(bench.migrated(ONE).await?.backfill.as_secs_f64());
+        }
+        let small = SMALL as f64 / crate::figure::median(&small);
+        bench.seed(LARGE).await?;
+        let large = LARGE as f64 / bench.migrated(ONE).await?.backfill.as_secs_f64();
+        println!("S3 run {run}: {small:.0} rows/s at 100 k, {large:.0} rows/s at 2 M");
+        ratios.push(large / small);
+    }
+    Ok(Figure {
+        name: "S3",
+        goal: Goal::AtLeast(0.95),
+        runs: ratios,
+        against: "rows/s at 100 k rows",
+        rows: LARGE,
+    })
+}

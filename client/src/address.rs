@@ -1,0 +1,106 @@
+//! Where a coordinator listens. It holds no secret, so it may be shown; what might hold one is refused unseen.
+
+use std::fmt;
+use std::str::FromStr;
+
+use shardlift_domain::{ErrorCode, Failure};
+use tonic::transport::Uri;
+
+/// An address such as `http://127.0.0.1:7400`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Address(Uri);
+
+/// Why a text is not an address. The text itself is left out: a password may be in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AddressError {
+    /// It cannot be read as a URL with a host and a port.
+    #[error("the coordinator's address must look like http://host:7400")]
+    Malformed,
+    /// Another scheme than `http`.
+    #[error("this release speaks to coordinators over plain http only")]
+    Scheme,
+    /// It carries a user name or a password.
+    #[error("the coordinator's address must not hold a user name or a password")]
+    Credentials,
+    /// Something follows the port.
+    #[error("the coordinator's address must end after the port")]
+    Path,
+}
+
+impl From<AddressError> for Failure {
+    fn from(error: AddressError) -> Self {
+        Failure::new(
+            ErrorCode::RequestInvalid,
+            error.to_string(),
+            "give --coordinator http://host:port, or set SHARDLIFT_COORDINATOR",
+        )
+    }
+}
+
+impl Address {
+    pub(crate) fn uri(&self) -> Uri {
+        self.0.clone()
+    }
+}
+
+impl FromStr for Address {
+    type Err = AddressError;
+
+    /// Reads `http://host:port`, or `host:port`.
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        let text = text.trim();
+        let text = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+        let uri: Uri = text.parse().map_err(|_| AddressError::Malformed)?;
+        let authority = uri.authority().ok_or(AddressError::Malformed)?;
+        if authority.as_str().contains('@') {
+            return Err(AddressError::Credentials);
+        }
+        if uri.scheme_str() != Some("http") {
+            return Err(AddressError::Scheme);
+        }
+        if authority.host().is_empty() || authority.port_u16().is_none() {
+            return Err(AddressError::Malformed);
+        }
+        if uri.path_and_query().is_some_and(|rest| rest.as_str() != "/") {
+            return Err(AddressError::Path);
+        }
+        Ok(Self(uri))
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "http://{}", self.0.authority().map_or("", |authority| authority.as_str()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_may_leave_out_its_scheme() {
+        for text in ["127.0.0.1:7400", "http://127.0.0.1:7400", " http://127.0.0.1:7400/ "] {
+            let address: Address = text.parse().expect(text);
+            assert_eq!(address.to_string(), "http://127.0.0.1:7400");
+        }
+        assert_eq!("[::1]:7400".parse::<Address>().expect("IPv6").to_string(), "http://[::1]:7400");
+    }
+
+    #[test]
+    fn a_wrong_address_is_refused_with_the_reason() {
+        let cases = [
+            ("", AddressError::Malformed),
+            ("localhost", AddressError::Malformed),
+            ("http://", AddressError::Malformed),
+            ("http://:7400", AddressError::Malformed),
+            ("https://localhost:7400", AddressError::Scheme),
+            ("http://me:secret@localhost:7400", AddressError::Credentials),
+            ("http://localhost:7400/path", AddressError::Path),
+        ];
+        for (text, reason) in cases {
+            assert_eq!(text.parse::<Address>(), Err(reason), "{text}");
+            assert!(!reason.to_string().contains("secret"));
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! The grammar of the command line.
+
+use clap::{Parser, Subcommand};
+use shardlift_client::Client;
+
+use crate::console::{Console, Ended, Output};
+use crate::exit::{Exit, TABLE};
+use crate::verbs::apply::Apply;
+use crate::verbs::cancel::Cancel;
+use crate::verbs::completions::Completions;
+use crate::verbs::leader::Leader;
+use crate::verbs::list::List;
+use crate::verbs::new::New;
+use crate::verbs::pause::Pause;
+use crate::verbs::plan::Plan;
+use crate::verbs::resume::Resume;
+use crate::verbs::retry::Retry;
+use crate::verbs::shards::Shards;
+use crate::verbs::start::Start;
+use crate::verbs::status::Status;
+use crate::verbs::watch::Watch;
+use crate::verbs::workers::Workers;
+
+const EXAMPLES: &str = "\
+A first migration:
+  shardlift new schema postgres add_body_text   write a commented spec into migrations/
+  shardlift plan migrations                     see what would happen; changes nothing
+  shardlift apply migrations                    do it, after a question, and watch it
+  shardlift status 0001_add_body_text           look at one migration
+";
+
+/// Changes the schema and the data of many database shards as one safe operation.
+///
+/// Write what should change into a spec file, read the plan, apply it. A coordinator plans and watches, a worker
+/// beside each shard does the work. Everything may be killed at any moment and goes on where it was.
+#[derive(Debug, Parser)]
+#[command(name = "shardlift", version, max_term_width = 110, after_help = format!("{EXAMPLES}\n{TABLE}"))]
+pub(crate) struct Arguments {
+    /// Where the coordinator listens.
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        env = "SHARDLIFT_COORDINATOR",
+        hide_env_values = true,
+        default_value = "http://127.0.0.1:7400"
+    )]
+    coordinator: String,
+
+    /// The form of answers.
+    #[arg(long, global = true, value_enum, default_value_t = Output::Table)]
+    output: Output,
+
+    /// No colour, even on a terminal.
+    #[arg(
+        long,
+        global = true,
+        env = "NO_COLOR",
+        hide_env_values = true,
+        value_name = "ANY",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "1"
+    )]
+    no_color: Option<String>,
+
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Plan(Plan),
+    Apply(Apply),
+    List(List),
+    Status(Status),
+    Watch(Watch),
+    Start(Start),
+    Pause(Pause),
+    Resume(Resume),
+    Cancel(Cancel),
+    Retry(Retry),
+    Shards(Shards),
+    Workers(Workers),
+    Leader(Leader),
+    New(New),
+    Completions(Completions),
+}
+
+/// What every verb has at hand.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) console: Console,
+    coordinator: String,
+}
+
+impl Session {
+    /// Connects, or says why not.
+    pub(crate) async fn client(&self) -> Result<Client, Ended> {
+        let address = self.coordinator.parse().map_err(|error: shardlift_client::AddressError| {
+            Ended::from(shardlift_domain::Failure::from(error))
+        })?;
+        Ok(Client::connect(&address).await?)
+    }
+}
+
+impl Arguments {
+    pub(crate) fn console(&self) -> Console {
+        Console::new(self.output, self.no_color.as_deref())
+    }
+
+    /// Does what the verb says.
+    pub(crate) async fn run(self, console: Console) -> Result<Exit, Ended> {
+        let session = Session { console, coordinator: self.coordinator };
+        match &self.verb {
+            Verb::Plan(verb) => verb.run(&session).await,
+            Verb::Apply(verb) => verb.run(&session).await,
+            Verb::List(verb) => verb.run(&session).await,
+            Verb::Status(verb) => verb.run(&session).await,
+            Verb::Watch(verb) => verb.run(&session).await,
+            Verb::Start(verb) => verb.run(&session).await,
+            Verb::Pause(verb) => verb.run(&session).await,
+            Verb::Resume(verb) => verb.run(&session).await,
+            Verb::Cancel(verb) => verb.run(&session).await,
+            Verb::Retry(verb) => verb.run(&session).await,
+            Verb::Shards(verb) => verb.run(&session).await,
+            Verb::Workers(verb) => verb.run(&session).await,
+            Verb::Leader(verb) => verb.run(&session).await,
+            Verb::New(verb) => verb.run(&session),
+            Verb::Completions(verb) => verb.run(&session),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_grammar_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn every_verb_teaches_by_example() {
+        for verb in Arguments::command().get_subcommands() {
+            let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let call = format!("shardlift {}", verb.get_name());
+            assert!(help.contains(&call), "{} has no example", verb.get_name());
+            assert!(verb.get_about().is_some(), "{} has no description", verb.get_name());
+        }
+    }
+
+    #[test]
+    fn the_help_has_the_exit_codes() {
+        let help = Arguments::command().render_long_help().to_string();
+        assert!(help.contains("3    a migration failed"), "{help}");
+    }
+
+    #[test]
+    fn no_color_is_a_flag_and_takes_any_value() {
+        for (argument, expected) in [("--no-color", "1"), ("--no-color=", ""), ("--no-color=yes", "yes")] {
+            let parsed = Arguments::try_parse_from(["shardlift", argument, "list"]).expect("parses");
+            assert_eq!(parsed.no_color.as_deref(), Some(expected));
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! What a coordinator answers, as types of our own: a peer's message is checked once, here, and nowhere trusted.
+
+mod cluster;
+mod migration;
+
+pub use cluster::{Leader, ShardPresence, WorkerPresence};
+pub use migration::{MigrationView, ShardView};

@@ -1,0 +1,114 @@
+//! What a refused call means: the coordinator said no, or nobody answered.
+
+use std::error::Error;
+
+use shardlift_domain::{ErrorCode, Failure};
+use shardlift_proto::convert::WireError;
+use shardlift_proto::status::failures_of;
+use tonic::{Code, Status};
+
+use crate::Address;
+
+/// Why a call has no answer.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// Nobody answered, or nobody who could: asking again may help.
+    Lost(Failure),
+    /// The coordinator said no.
+    Told(Vec<Failure>),
+}
+
+impl Refusal {
+    /// Judges a status by its typed details first, and by its origin where there are none.
+    pub(crate) fn of(status: &Status, address: &Address) -> Self {
+        if is_silence(status) {
+            return Refusal::Lost(unreachable(address, status.message(), status.source()));
+        }
+        let mut failures = failures_of(status);
+        match failures.first().map(|failure| failure.code) {
+            Some(
+                ErrorCode::CoordinatorUnreachable
+                | ErrorCode::CoordinatorNotReady
+                | ErrorCode::StoreUnavailable
+                | ErrorCode::StoreFenced,
+            ) => Refusal::Lost(failures.swap_remove(0)),
+            _ => Refusal::Told(failures),
+        }
+    }
+
+    pub(crate) fn into_failures(self) -> Vec<Failure> {
+        match self {
+            Refusal::Lost(failure) => vec![failure],
+            Refusal::Told(failures) => failures,
+        }
+    }
+}
+
+impl From<WireError> for Refusal {
+    fn from(error: WireError) -> Self {
+        Refusal::Told(vec![error.into()])
+    }
+}
+
+/// A call that ended without a word of Shardlift: a closed connection, a timeout, a proxy.
+fn is_silence(status: &Status) -> bool {
+    status.details().is_empty()
+        && match status.code() {
+            Code::Unavailable | Code::Unknown | Code::Cancelled | Code::DeadlineExceeded | Code::Aborted => {
+                true
+            }
+            // HTTP/2 calls a connection that broke in the middle an internal error; it then has a source.
+            Code::Internal => status.source().is_some(),
+            _ => false,
+        }
+}
+
+/// The failure of a coordinator that does not answer.
+pub(crate) fn unreachable(address: &Address, what: &str, source: Option<&(dyn Error + 'static)>) -> Failure {
+    let mut causes: Vec<String> = Vec::new();
+    let mut source = source;
+    while let Some(error) = source {
+        causes.push(error.to_string());
+        source = error.source();
+    }
+    // The innermost cause says it in the words of the operating system: "Connection refused".
+    let cause = causes.pop().unwrap_or_else(|| what.to_owned());
+    Failure::new(
+        ErrorCode::CoordinatorUnreachable,
+        format!("no coordinator answers at {address}: {cause}"),
+        "check that it runs (shardlift-coordinator --config FILE), and that --coordinator or \
+         SHARDLIFT_COORDINATOR names its `listen` address",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use shardlift_proto::status::refuse;
+
+    use super::*;
+
+    fn judged(status: &Status) -> Refusal {
+        Refusal::of(status, &"127.0.0.1:1".parse().expect("an address"))
+    }
+
+    #[test]
+    fn a_typed_refusal_is_told_and_a_silence_is_a_loss() {
+        let told = refuse(vec![Failure::new(ErrorCode::SpecConflict, "other content", "take another id")]);
+        assert!(
+            matches!(judged(&told), Refusal::Told(failures) if failures[0].code == ErrorCode::SpecConflict)
+        );
+        for code in [Code::Unavailable, Code::Unknown, Code::Cancelled, Code::DeadlineExceeded] {
+            assert!(matches!(judged(&Status::new(code, "gone")), Refusal::Lost(_)), "{code:?}");
+        }
+        assert!(matches!(judged(&Status::internal("a defect")), Refusal::Told(_)));
+        assert!(matches!(judged(&Status::unimplemented("no such call")), Refusal::Told(_)));
+    }
+
+    #[test]
+    fn a_coordinator_that_is_not_ready_is_worth_another_try() {
+        let status = refuse(vec![Failure::new(ErrorCode::CoordinatorNotReady, "recovering", "wait")]);
+        assert!(
+            matches!(judged(&status), Refusal::Lost(failure) if failure.code == ErrorCode::CoordinatorNotReady)
+        );
+    }
+}

@@ -1,0 +1,19 @@
+//! One verb per file: its arguments, its help, and what it does with the library.
+
+pub(crate) mod apply;
+pub(crate) mod cancel;
+pub(crate) mod completions;
+pub(crate) mod leader;
+pub(crate) mod list;
+mod moves;
+pub(crate) mod new;
+pub(crate) mod pause;
+pub(crate) mod plan;
+pub(crate) mod resume;
+pub(crate) mod retry;
+pub(crate) mod shards;
+mod skeleton;
+pub(crate) mod start;
+pub(crate) mod status;
+pub(crate) mod watch;
+pub(crate) mod workers;

@@ -1,0 +1,222 @@
+//! One migration in full: figures, shards, and everything that went wrong.
+
+use shardlift_client::model::{MigrationView, ShardView};
+use shardlift_domain::failure::Failure;
+use shardlift_domain::migration::Status;
+use shardlift_domain::spec::Kind;
+
+use super::failure::{brief, failure};
+use super::figures;
+use super::harmless::line;
+use super::list::{seconds, standing, tone};
+use super::paint::{Paint, Tone};
+use super::table::{Cell, Side, Table};
+
+/// The whole page.
+pub(crate) fn status(paint: Paint, view: &MigrationView) -> String {
+    let mut text = format!(
+        "{}  {}, {}, cluster {}\n",
+        paint.tone(Tone::Strong, &view.key.to_string()),
+        view.kind,
+        view.engine,
+        view.cluster
+    );
+    let mut fact = |name: &str, value: &str| text.push_str(&format!("  {name:<10} {value}\n"));
+    fact("status", &paint.tone(tone(view), &standing(view)));
+    if view.kind == Kind::Data {
+        fact("rows", &rows(view));
+    }
+    let times =
+        [("created", &view.created_at), ("started", &view.started_at), ("completed", &view.completed_at)];
+    for (name, time) in times {
+        if let Some(time) = time {
+            fact(name, &seconds(time));
+        }
+    }
+    fact("checksum", &line(view.checksum.as_str()));
+    if !view.shards.is_empty() {
+        text.push('\n');
+        text.push_str(&shards(paint, view));
+    }
+    text.push_str(&troubles(view));
+    for each in failures(view) {
+        text.push('\n');
+        text.push_str(&failure(paint, each, &[]));
+    }
+    if let Some(hint) = hint(view) {
+        text.push_str(&format!("\n{hint}\n"));
+    }
+    text
+}
+
+/// `61,728 changed of about 100,000 (61 % walked), 12,000 rows/s, ETA 6s`.
+pub(crate) fn rows(view: &MigrationView) -> String {
+    let mut text =
+        format!("{} changed of about {}", figures::count(view.rows_done), figures::count(view.rows_total));
+    if let Some(fraction) = view.fraction() {
+        text.push_str(&format!(" ({} walked)", figures::percent(fraction)));
+    }
+    if view.status == Status::Running && view.rows_per_second() > 0.0 {
+        text.push_str(&format!(", {} rows/s", figures::rate(view.rows_per_second())));
+        if let Some(eta) = view.eta_seconds() {
+            text.push_str(&format!(", ETA {}", figures::span(eta)));
+        }
+    }
+    text
+}
+
+/// Everything that failed for good or halted it, each once.
+pub(crate) fn failures(view: &MigrationView) -> Vec<&Failure> {
+    let mut all: Vec<&Failure> = Vec::new();
+    let of_shards = view.shards.iter().filter_map(|part| part.error.as_ref());
+    for failure in view.halted.iter().chain(&view.error).chain(of_shards) {
+        if !all.contains(&failure) {
+            all.push(failure);
+        }
+    }
+    all
+}
+
+/// What a person can do now, when it rests or was not started.
+pub(crate) fn hint(view: &MigrationView) -> Option<String> {
+    let id = view.id();
+    Some(match view.status {
+        Status::Pending if !view.released => format!("start it: shardlift start {id}"),
+        Status::Failed => {
+            format!("mend the cause, then: shardlift retry {id}   (or give up: shardlift cancel {id})")
+        }
+        Status::Paused => format!("go on: shardlift resume {id}   (or give up: shardlift cancel {id})"),
+        _ => return None,
+    })
+}
+
+fn shards(paint: Paint, view: &MigrationView) -> String {
+    if view.kind == Kind::Schema {
+        let columns =
+            [("SHARD", Side::Left), ("STEP", Side::Left), ("VERIFIED", Side::Left), ("WORKERS", Side::Left)];
+        let mut table = Table::new(&columns);
+        for part in &view.shards {
+            table.row(vec![part.shard.as_str().into(), step(part), verified(part), workers(part).into()]);
+        }
+        return table.render(paint);
+    }
+    let mut table = Table::new(&[
+        ("SHARD", Side::Left),
+        ("STEP", Side::Left),
+        ("WALKED", Side::Right),
+        ("CHANGED", Side::Right),
+        ("TOTAL", Side::Right),
+        ("ROWS/S", Side::Right),
+        ("BATCHES", Side::Right),
+        ("BATCH", Side::Right),
+        ("PASS", Side::Right),
+        ("RANGES", Side::Right),
+        ("VERIFIED", Side::Left),
+        ("WORKERS", Side::Left),
+    ]);
+    for part in &view.shards {
+        let progress = &part.progress;
+        table.row(vec![
+            part.shard.as_str().into(),
+            step(part),
+            figures::percent(part.fraction()).into(),
+            figures::count(progress.rows_done).into(),
+            figures::count(progress.rows_total).into(),
+            figures::rate(progress.rows_per_second).into(),
+            figures::count(progress.batches).into(),
+            figures::count(progress.batch_size.into()).into(),
+            progress.pass.to_string().into(),
+            format!("{}/{}", progress.ranges_done, progress.ranges).into(),
+            verified(part),
+            workers(part).into(),
+        ]);
+    }
+    table.render(paint)
+}
+
+fn step(part: &ShardView) -> Cell {
+    match (part.step, &part.error) {
+        (_, Some(_)) => {
+            Cell::new(Tone::Bad, part.step.map_or("failed".to_owned(), |step| format!("{step} failed")))
+        }
+        (Some(step), None) => step.as_str().into(),
+        (None, None) => Cell::new(Tone::Good, "done"),
+    }
+}
+
+fn verified(part: &ShardView) -> Cell {
+    if part.verified { Cell::new(Tone::Good, "yes") } else { "no".into() }
+}
+
+fn workers(part: &ShardView) -> String {
+    part.workers.iter().map(|worker| worker.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+/// Passing troubles, one line each.
+fn troubles(view: &MigrationView) -> String {
+    let lines = view.shards.iter().filter_map(|part| Some(trouble(part, part.trouble.as_ref()?)));
+    let text: String = lines.map(|line| format!("{line}\n")).collect();
+    if text.is_empty() { text } else { format!("\n{text}") }
+}
+
+/// One passing trouble.
+pub(crate) fn trouble(part: &ShardView, failure: &Failure) -> String {
+    format!("{}: {} (tried again by itself)", part.shard, brief(failure))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples;
+    use super::*;
+
+    #[test]
+    fn a_status_reads_like_a_page() {
+        let expected = "\
+0008_message_text@1  data, postgres, cluster chat
+  status     failed
+  rows       101,800 changed of about 200,000 (51 % walked)
+  created    2026-11-23T01:02:03Z
+  started    2026-11-23T01:02:04Z
+  checksum   7c1d9c36af3b3d78e2c4a6f31d2ef0d4
+
+SHARD       STEP             WALKED  CHANGED    TOTAL  ROWS/S  BATCHES  BATCH  PASS  RANGES  VERIFIED  WORKERS
+chat-pg-01  backfill failed    62 %   61,900  100,000  12,000       42  5,000     1     2/8  no        worker-a
+chat-pg-02  backfill           40 %   39,900  100,000  12,000       42  5,000     1     2/8  no        worker-a
+
+error[row.rejected]: null value in \"title\"
+  where: migration 0008_message_text@1, shard chat-pg-01, step backfill, key 42
+  whose fault: the application or its data
+  next: mend the row, then retry
+  more: docs/errors/row.rejected.md
+
+mend the cause, then: shardlift retry 0008_message_text   (or give up: shardlift cancel 0008_message_text)
+";
+        let mut view = samples::failed();
+        view.checksum = shardlift_domain::Checksum::from_stored("7c1d9c36af3b3d78e2c4a6f31d2ef0d4");
+        assert_eq!(status(Paint::PLAIN, &view), expected);
+    }
+
+    #[test]
+    fn a_run_shows_its_speed_and_what_it_struggles_with() {
+        let mut view = samples::running();
+        view.shards[1].trouble = Some(Failure::new(
+            shardlift_domain::ErrorCode::ShardUnreachable,
+            "connection refused",
+            "start the server",
+        ));
+        let text = status(Paint::PLAIN, &view);
+        assert!(text.contains("(51 % walked), 24,001 rows/s, ETA 5s\n"), "{text}");
+        assert!(
+            text.contains("\nchat-pg-02: shard.unreachable: connection refused (tried again by itself)\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_halt_is_told_with_its_reason_and_the_way_out() {
+        let text = status(Paint::PLAIN, &samples::halted());
+        assert!(text.contains("  status     halted\n"), "{text}");
+        assert!(text.contains("error[sweep.not-converging]: still written in the old form\n"), "{text}");
+        assert!(text.contains("go on: shardlift resume 0008_message_text"), "{text}");
+    }
+}

@@ -1,0 +1,269 @@
+//! What reaches a person when something goes wrong: what, where, whose fault, what next (promise P13).
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{MigrationKey, ShardId};
+use crate::migration::Step;
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $variant:ident = $code:literal, $fault:ident, $retry:literal;)*) => {
+        /// Stable names of all errors. Each has a page `docs/errors/<code>.md`.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum ErrorCode { $($(#[$doc])* $variant,)* }
+
+        impl ErrorCode {
+            /// Every code there is.
+            pub const ALL: &'static [ErrorCode] = &[$(ErrorCode::$variant,)*];
+
+            /// The stable text, such as `shard.unreachable`.
+            pub fn as_str(self) -> &'static str {
+                match self { $(ErrorCode::$variant => $code,)* }
+            }
+
+            /// Whose fault it usually is.
+            pub fn fault(self) -> Fault {
+                match self { $(ErrorCode::$variant => Fault::$fault,)* }
+            }
+
+            /// Whether the same work may succeed later without anybody changing anything.
+            pub fn retryable(self) -> bool {
+                match self { $(ErrorCode::$variant => $retry,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    /// The spec file is not valid.
+    SpecInvalid = "spec.invalid", User, false;
+    /// The spec asks for something that this release does not have.
+    SpecUnsupported = "spec.unsupported", User, false;
+    /// The same id was submitted before with another content.
+    SpecConflict = "spec.conflict", User, false;
+    /// Specs depend on each other in a circle.
+    PlanCycle = "plan.cycle", User, false;
+    /// A spec depends on an id that nobody knows.
+    PlanMissingDependency = "plan.missing-dependency", User, false;
+    /// The plan cannot be made: cluster, engine or shards do not fit.
+    PlanRefused = "plan.refused", User, false;
+    /// No such migration.
+    RequestNotFound = "request.not-found", User, false;
+    /// The verb is not possible in the present state.
+    RequestIllegal = "request.illegal-move", User, false;
+    /// The request itself is malformed.
+    RequestInvalid = "request.invalid", User, false;
+    /// A setting of the program is wrong.
+    ConfigInvalid = "config.invalid", User, false;
+    /// A shard does not meet what the migration needs.
+    PrecheckRefused = "precheck.refused", Shard, false;
+    /// No worker is connected that serves the shard.
+    ShardNoWorker = "shard.no-worker", Shard, true;
+    /// The shard's server does not answer.
+    ShardUnreachable = "shard.unreachable", Shard, true;
+    /// The database behind the address is another shard, or belongs to another installation.
+    ShardWrongIdentity = "shard.wrong-identity", User, false;
+    /// The MongoDB server is a standalone: it has no transactions.
+    ShardStandalone = "shard.standalone", Shard, false;
+    /// The shard accepts no writes.
+    ShardReadOnly = "shard.read-only", Shard, true;
+    /// The shard has no room left, or refuses for lack of another resource.
+    ShardOutOfResources = "shard.out-of-resources", Shard, true;
+    /// The shard's server refused a command for another reason.
+    ShardRefused = "shard.refused", Shard, false;
+    /// A newer leader has spoken to the shard.
+    FenceStale = "fence.stale", Shardlift, true;
+    /// The shard saw another leader of the same epoch: the metadata store was restored from an old copy.
+    FenceForked = "fence.forked", Shardlift, true;
+    /// The right to run the task has passed to somebody else.
+    LeaseLost = "lease.lost", Shardlift, true;
+    /// A schema statement failed.
+    SchemaFailed = "schema.failed", User, false;
+    /// A schema statement did not get its lock in time.
+    SchemaLocked = "schema.locked", Application, true;
+    /// The ledger of the shard holds the same migration with another content.
+    LedgerConflict = "ledger.conflict", User, false;
+    /// A row or document could not be changed: constraint, type or size.
+    RowRejected = "row.rejected", Application, false;
+    /// A row was changed but is still pending: the transform does not turn `where` false.
+    RowStillPending = "row.still-pending", User, false;
+    /// A row could not be transformed by the program of the spec.
+    RowTransform = "row.transform", User, false;
+    /// The application kept touching the same rows for so long that the batch gave up.
+    RowContended = "row.contended", Application, true;
+    /// The transform does not fit the table or does not compile.
+    TransformInvalid = "transform.invalid", User, false;
+    /// New pending rows appear again and again.
+    SweepNotConverging = "sweep.not-converging", Application, false;
+    /// Verification found something that must not be.
+    VerifyMismatch = "verify.mismatch", User, false;
+    /// The metadata store does not answer.
+    StoreUnavailable = "store.unavailable", Shardlift, true;
+    /// This coordinator is not the leader any more.
+    StoreFenced = "store.fenced", Shardlift, true;
+    /// The coordinator does not answer.
+    CoordinatorUnreachable = "coordinator.unreachable", Network, true;
+    /// The coordinator is not the leader or not ready yet.
+    CoordinatorNotReady = "coordinator.not-ready", Shardlift, true;
+    /// The worker speaks a protocol that this coordinator does not.
+    WorkerRefused = "worker.refused", User, false;
+    /// A defect of Shardlift.
+    Internal = "internal.defect", Shardlift, false;
+}
+
+impl ErrorCode {
+    /// The code with this text, if there is one.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|code| code.as_str() == text)
+    }
+}
+
+impl fmt::Display for ErrorCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Serialize for ErrorCode {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for ErrorCode {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        // A code of a newer release is still a failure: it must not make the whole answer unreadable.
+        Ok(Self::parse(&text).unwrap_or(Self::Internal))
+    }
+}
+
+/// Whose fault it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fault {
+    /// The person who wrote the spec, the command or the configuration.
+    User,
+    /// The application that uses the shard, or its data.
+    Application,
+    /// The database server of the shard.
+    Shard,
+    /// The connection between two processes.
+    Network,
+    /// Shardlift itself.
+    Shardlift,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Fault::User => "the request or spec",
+            Fault::Application => "the application or its data",
+            Fault::Shard => "the shard's database server",
+            Fault::Network => "the network",
+            Fault::Shardlift => "Shardlift",
+        })
+    }
+}
+
+/// Where it happened, as far as it is known.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// Which migration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub migration: Option<MigrationKey>,
+    /// Which shard.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shard: Option<ShardId>,
+    /// Which step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<Step>,
+    /// Which row or document, as its key in text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// Which place of a file, as `file:line:column`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+}
+
+/// One error in the form that reaches a person, the store and the wire.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{code}: {message}")]
+pub struct Failure {
+    /// Stable name of the error.
+    pub code: ErrorCode,
+    /// What happened. Holds no secret.
+    pub message: String,
+    /// Where it happened.
+    pub place: Place,
+    /// What the reader should do now.
+    pub next: String,
+}
+
+impl Failure {
+    /// A failure with an unknown place.
+    pub fn new(code: ErrorCode, message: impl Into<String>, next: impl Into<String>) -> Self {
+        Self { code, message: message.into(), place: Place::default(), next: next.into() }
+    }
+
+    /// Whose fault it is.
+    pub fn fault(&self) -> Fault {
+        self.code.fault()
+    }
+
+    /// Whether trying again later may help without anybody changing anything.
+    pub fn retryable(&self) -> bool {
+        self.code.retryable()
+    }
+
+    /// Adds the migration.
+    pub fn in_migration(mut self, key: &MigrationKey) -> Self {
+        self.place.migration = Some(key.clone());
+        self
+    }
+
+    /// Adds the shard.
+    pub fn on_shard(mut self, shard: &ShardId) -> Self {
+        self.place.shard = Some(shard.clone());
+        self
+    }
+
+    /// Adds the step.
+    pub fn in_step(mut self, step: Step) -> Self {
+        self.place.step = Some(step);
+        self
+    }
+
+    /// Adds the key of the row or document.
+    pub fn at_key(mut self, key: impl Into<String>) -> Self {
+        self.place.key = Some(key.into());
+        self
+    }
+
+    /// Adds the place in a file: `file:line:column`.
+    pub fn in_file(mut self, place: impl Into<String>) -> Self {
+        self.place.file = Some(place.into());
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_has_a_name_of_its_own() {
+        let mut names: Vec<_> = ErrorCode::ALL.iter().map(|code| code.as_str()).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), ErrorCode::ALL.len());
+    }
+
+    #[test]
+    fn a_failure_survives_its_stored_form() {
+        let failure = Failure::new(ErrorCode::RowRejected, "duplicate", "mend the row").at_key("[7]");
+        let text = serde_json::to_string(&failure).expect("serialises");
+        assert_eq!(serde_json::from_str::<Failure>(&text).expect("parses"), failure);
+    }
+}

@@ -1,0 +1,27 @@
+//! The words of Shardlift, as types, and its decisions, as pure functions.
+//!
+//! Reading order: [`ids`] and [`fence`] name things, [`failure`] is what reaches a person, [`spec`] is what a user
+//! writes, [`facts`] is what a shard tells, [`plan`] is what follows from both, [`migration`] and [`task`] are the
+//! two tables of moves, [`progress`] folds receipts, [`range`] and [`verdict`] describe work and its proof.
+//!
+//! Nothing here does I/O, reads a clock, draws a random number or awaits: facts, time and chance are arguments.
+
+pub mod facts;
+pub mod failure;
+pub mod fence;
+pub mod ids;
+pub mod migration;
+pub mod plan;
+pub mod progress;
+pub mod range;
+pub mod spec;
+pub mod sql;
+pub mod task;
+pub mod topology;
+pub mod verdict;
+
+pub use failure::{ErrorCode, Failure, Fault, Place};
+pub use fence::{Attempt, Epoch, Fence, Nonce, Token};
+pub use ids::{
+    Checksum, ClusterName, IdError, MigrationId, MigrationKey, ShardId, TaskId, Version, WorkerId,
+};

@@ -1,0 +1,12 @@
+//! One spec under execution: its state, and the one table of moves.
+//!
+//! [`Migration::on`] is the only way in which a migration changes. It is pure: the orchestrator stores what it
+//! returns before it acts on it, and after a crash recomputes the wanted work from the stored state.
+
+mod moves;
+mod state;
+#[cfg(test)]
+mod tests;
+
+pub use moves::{Event, Illegal, Outcome, Transition, Verb};
+pub use state::{Migration, Phase, ShardMigration, Status, Step, Stop};

@@ -1,0 +1,220 @@
+//! The table of moves: (state, event) -> new state and effects, or the reason why not.
+
+use crate::failure::{ErrorCode, Failure};
+use crate::ids::ShardId;
+
+use super::state::{Migration, Phase, Status, Step, Stop};
+
+/// What a person asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Verb {
+    /// Begin as soon as what it waits for is completed.
+    Start,
+    /// Stop handing out work; open batches finish.
+    Pause,
+    /// Go on after a pause or a halt.
+    Resume,
+    /// Give up; what is done stays done.
+    Cancel,
+    /// Try the failed steps again.
+    Retry,
+}
+
+impl Verb {
+    /// Every verb.
+    pub const ALL: [Verb; 5] = [Verb::Start, Verb::Pause, Verb::Resume, Verb::Cancel, Verb::Retry];
+
+    /// The word for people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Verb::Start => "start",
+            Verb::Pause => "pause",
+            Verb::Resume => "resume",
+            Verb::Cancel => "cancel",
+            Verb::Retry => "retry",
+        }
+    }
+}
+
+/// How a step ended well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// The step is done.
+    Done,
+    /// A sweep found rows and laid out another pass.
+    PendingFound,
+}
+
+/// All that can move a migration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A person asks.
+    Asked(Verb),
+    /// Everything it waits for is completed and nothing that runs collides with it.
+    Ready,
+    /// A shard finished a step.
+    StepDone {
+        /// Which shard.
+        shard: ShardId,
+        /// Which step.
+        step: Step,
+        /// How.
+        outcome: Outcome,
+    },
+    /// A step failed in a way that trying again by itself cannot mend.
+    StepFailed {
+        /// Which shard.
+        shard: ShardId,
+        /// Which step.
+        step: Step,
+        /// Why.
+        failure: Failure,
+    },
+}
+
+/// A move that was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transition {
+    /// The new state; stored before anything else happens.
+    pub migration: Migration,
+    /// Whether anything differs from before. If not, there is nothing to store: the event was old or a repeat.
+    pub changed: bool,
+}
+
+/// A move that the table does not have.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("cannot {} a migration that is {status}: {why}", verb.as_str())]
+pub struct Illegal {
+    /// What was asked for.
+    pub verb: Verb,
+    /// Where the migration stands.
+    pub status: Status,
+    /// What to do instead.
+    pub why: &'static str,
+}
+
+impl From<Illegal> for Failure {
+    fn from(illegal: Illegal) -> Self {
+        Failure::new(ErrorCode::RequestIllegal, illegal.to_string(), illegal.why)
+    }
+}
+
+impl Migration {
+    /// The one table of moves. A repeat of a verb whose goal is reached, and news of a step that is over, change
+    /// nothing: messages may be lost, repeated or late.
+    pub fn on(&self, event: &Event) -> Result<Transition, Illegal> {
+        let mut next = self.clone();
+        match event {
+            Event::Asked(verb) => next.asked(*verb)?,
+            Event::Ready => next.ready(),
+            Event::StepDone { shard, step, outcome } => next.step_done(shard, *step, *outcome),
+            Event::StepFailed { shard, step, failure } => next.step_failed(shard, *step, failure),
+        }
+        let changed = next != *self;
+        Ok(Transition { migration: next, changed })
+    }
+
+    fn asked(&mut self, verb: Verb) -> Result<(), Illegal> {
+        let status = self.status;
+        let illegal = |why| Err(Illegal { verb, status, why });
+        match (verb, status) {
+            (Verb::Start, Status::Pending) => self.released = true,
+            (Verb::Pause, Status::Running) => self.stop_by(Stop::Person),
+            (Verb::Resume, Status::Paused) => self.go_on(),
+            (Verb::Retry, Status::Failed) => self.go_on(),
+            (Verb::Cancel, Status::Pending | Status::Running | Status::Paused | Status::Failed) => {
+                self.stop = None;
+                self.status = Status::Cancelled;
+            }
+            (Verb::Start | Verb::Resume | Verb::Retry, Status::Running)
+            | (Verb::Pause, Status::Paused)
+            | (Verb::Cancel, Status::Cancelled) => {}
+            (Verb::Pause, Status::Pending) => {
+                return illegal("nothing of it runs yet; cancel it if it is not wanted");
+            }
+            (Verb::Resume | Verb::Retry, Status::Pending) => return illegal("it was not started; start it"),
+            (Verb::Start | Verb::Retry, Status::Paused) => return illegal("resume it"),
+            (Verb::Start | Verb::Resume, Status::Failed) => return illegal("mend the cause and retry it"),
+            (Verb::Pause, Status::Failed) => return illegal("nothing of it runs; retry or cancel it"),
+            (_, Status::Completed) => return illegal("it is finished"),
+            (_, Status::Cancelled) => {
+                return illegal(
+                    "it was given up; submit the work under a new id, or the same id if nothing was changed",
+                );
+            }
+            (_, Status::RollingBack) => return illegal("wait until it is undone"),
+            (_, Status::RolledBack) => {
+                return illegal("it was undone; submit the spec again as its next version");
+            }
+        }
+        Ok(())
+    }
+
+    fn ready(&mut self) {
+        if self.status == Status::Pending && self.released {
+            self.status = Status::Running;
+            self.advance();
+        }
+    }
+
+    fn go_on(&mut self) {
+        self.stop = None;
+        self.status = Status::Running;
+        for shard in self.shards.values_mut() {
+            shard.failure = None;
+        }
+        self.advance();
+    }
+
+    fn stop_by(&mut self, stop: Stop) {
+        self.stop = Some(stop);
+        self.status = Status::Paused;
+    }
+
+    fn step_done(&mut self, shard: &ShardId, step: Step, outcome: Outcome) {
+        if !matches!(self.status, Status::Running | Status::Paused | Status::Failed) {
+            return;
+        }
+        let steps = self.steps();
+        let Some(part) = self.shards.get_mut(shard).filter(|part| part.todo == Some(step)) else { return };
+        part.failure = None;
+        part.todo = match (step, outcome) {
+            (Step::Sweep, Outcome::PendingFound) => Some(Step::Backfill),
+            _ => steps.iter().copied().skip_while(|other| *other != step).nth(1),
+        };
+        part.verified |= step == Step::Verify;
+        self.advance();
+    }
+
+    fn step_failed(&mut self, shard: &ShardId, step: Step, failure: &Failure) {
+        if !matches!(self.status, Status::Running | Status::Paused | Status::Failed) {
+            return;
+        }
+        let Some(part) = self.shards.get_mut(shard).filter(|part| part.todo == Some(step)) else { return };
+        part.failure = Some(failure.clone());
+        if self.status == Status::Failed {
+            return;
+        }
+        // A failure that a person has to decide about halts; one that needs mending fails.
+        match failure.code {
+            ErrorCode::VerifyMismatch | ErrorCode::SweepNotConverging => {
+                self.stop_by(Stop::System { reason: failure.clone() });
+            }
+            _ => {
+                self.stop = None;
+                self.status = Status::Failed;
+            }
+        }
+    }
+
+    /// Opens the next phase when every shard has left this one, and completes when nothing is left.
+    fn advance(&mut self) {
+        let open = self.shards.values().filter_map(|part| part.todo).map(Step::phase).min();
+        match open {
+            Some(phase) => self.phase = phase,
+            None if self.status == Status::Running => self.status = Status::Completed,
+            None => {}
+        }
+        self.touched |= self.status == Status::Running && matches!(self.phase, Phase::Schema | Phase::Data);
+    }
+}

@@ -1,0 +1,138 @@
+//! The meaning of a spec as one text: what its checksum is made of.
+//!
+//! Stored checksums depend on every character of it. Keys of later releases must be written only when they differ
+//! from what happens without them, and at the end, so that the specs of today keep their checksums.
+
+use std::fmt::Write;
+
+use serde_json::Value as Json;
+
+use crate::sql::{canonical as sql, parse_relation};
+
+use super::{
+    DataSpec, Engine, Ranges, SchemaChange, SchemaSpec, Spec, SpecBody, Transform, VerifyCheck, Where,
+};
+
+/// One line for each key, in an order of its own; defaults are written out; values are JSON.
+pub(super) fn canonical(spec: &Spec) -> String {
+    let mut lines = Lines::default();
+    lines.text("id", spec.id.as_str());
+    lines.text("kind", spec.kind().as_str());
+    lines.text("engine", spec.engine.as_str());
+    lines.text("cluster", spec.cluster.as_str());
+    let mut dependencies: Vec<&str> = spec.depends_on.iter().map(|id| id.as_str()).collect();
+    dependencies.sort_unstable();
+    lines.json("depends_on", &dependencies.into());
+    match &spec.body {
+        SpecBody::Schema(schema) => write_schema(&mut lines, schema),
+        SpecBody::Data(data) => write_data(&mut lines, data, spec.engine),
+    }
+    lines.out
+}
+
+#[derive(Default)]
+struct Lines {
+    out: String,
+}
+
+impl Lines {
+    fn json(&mut self, key: &str, value: &Json) {
+        // Writing to a String cannot fail.
+        let _ = writeln!(self.out, "{key}={value}");
+    }
+
+    fn text(&mut self, key: &str, value: &str) {
+        self.json(key, &value.into());
+    }
+}
+
+fn write_schema(lines: &mut Lines, schema: &SchemaSpec) {
+    for (key, change) in [("up", &schema.up), ("down", &schema.down)] {
+        let items: Vec<Json> = match change {
+            SchemaChange::Sql(statements) => {
+                statements.iter().map(|statement| sql(statement).into()).collect()
+            }
+            SchemaChange::Commands(commands) => commands.clone(),
+        };
+        lines.json(key, &items.into());
+    }
+    lines.json("lock_timeout_ms", &millis(schema.lock_timeout));
+    lines.json("hold_timeout_ms", &millis(schema.hold_timeout));
+}
+
+fn write_data(lines: &mut Lines, data: &DataSpec, engine: Engine) {
+    let source = &data.source;
+    let relation = match engine {
+        Engine::Postgres => parse_relation(&source.relation).map(|relation| relation.to_string()),
+        Engine::Mongodb => Ok(source.relation.clone()),
+    };
+    lines.text("relation", &relation.unwrap_or_else(|_| source.relation.clone()));
+    lines.json("key", &source.key.clone().into());
+    lines.json(
+        "where",
+        &match &source.pending {
+            Some(Where::Sql(predicate)) => sql(predicate).into(),
+            Some(Where::Query(query)) => query.clone(),
+            None => Json::Null,
+        },
+    );
+    lines.json("immutable_key", &source.immutable_key.into());
+    write_transform(lines, &data.transform);
+    lines
+        .json("batch", &vec![millis(data.batch.target), data.batch.min.into(), data.batch.max.into()].into());
+    let ranges = match data.parallel.ranges {
+        Ranges::Auto => Json::from("auto"),
+        Ranges::Count(count) => count.into(),
+    };
+    lines.json("parallel", &vec![ranges, data.parallel.workers.into()].into());
+    lines.json("rows_per_second", &data.throttle.rows_per_second.into());
+    let window = data.throttle.window.map(|window| vec![window.from_minute, window.to_minute]);
+    lines.json("window", &window.into());
+    let mut checks: Vec<String> = data.verify.iter().map(check).collect();
+    checks.sort_unstable();
+    lines.json("verify", &checks.into());
+}
+
+fn write_transform(lines: &mut Lines, transform: &Transform) {
+    match transform {
+        Transform::Sql(list) => {
+            let mut list: Vec<(&str, String)> =
+                list.iter().map(|(column, value)| (column.as_str(), sql(value))).collect();
+            list.sort_unstable();
+            let list: Vec<Json> =
+                list.into_iter().map(|(column, value)| vec![column.to_owned(), value].into()).collect();
+            lines.json("transform.sql", &list.into());
+        }
+        Transform::Pipeline(stages) => lines.json("transform.pipeline", &stages.clone().into()),
+        Transform::Vrl(program) => lines.text("transform.vrl", program.trim()),
+        Transform::Named { name, options } => {
+            lines.text("transform.transformer.name", name);
+            lines.json("transform.transformer.options", &sorted(options));
+        }
+    }
+}
+
+fn check(check: &VerifyCheck) -> String {
+    match check {
+        VerifyCheck::Remaining => check.label().to_owned(),
+        VerifyCheck::Count { tolerance } => format!("{} {tolerance}", check.label()),
+    }
+}
+
+fn millis(duration: std::time::Duration) -> Json {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).into()
+}
+
+/// The same JSON with the keys of its objects in alphabetical order. Not for MongoDB, where order has a meaning.
+fn sorted(value: &Json) -> Json {
+    match value {
+        Json::Object(object) => {
+            let mut entries: Vec<_> =
+                object.iter().map(|(key, value)| (key.clone(), sorted(value))).collect();
+            entries.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+            Json::Object(entries.into_iter().collect())
+        }
+        Json::Array(items) => Json::Array(items.iter().map(sorted).collect()),
+        leaf => leaf.clone(),
+    }
+}

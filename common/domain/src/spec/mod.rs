@@ -1,0 +1,17 @@
+//! What a user writes: one schema or data migration.
+//!
+//! The types here are what a valid file means; [`parse`] makes them from text and tells every problem of a file at once.
+
+mod canonical;
+pub mod keys;
+mod parse;
+mod problem;
+mod types;
+mod yaml;
+
+pub use parse::{MAX_FILE, parse, parse_all};
+pub use problem::{Problem, SpecProblems};
+pub use types::{
+    Batch, BucketedShare, DataSpec, Engine, Kind, Parallel, Ranges, SchemaChange, SchemaSpec, Source, Spec,
+    SpecBody, SpecFile, Throttle, Transform, VerifyCheck, Where, Window,
+};

@@ -1,0 +1,273 @@
+//! The body of a data spec.
+
+use std::time::Duration;
+
+use crate::spec::yaml::{Node, Scalar, Value};
+use crate::spec::{Batch, DataSpec, Engine, Parallel, Ranges, Source, Throttle, Where};
+use crate::sql::{check_expression, check_relation, parse_ident};
+
+use super::commands::collection;
+use super::context::Context;
+use super::fields::Fields;
+use super::json::object;
+use super::scalars::{boolean, count, duration, text, window, word};
+use super::{transform, verify};
+
+const TARGET_BOUNDS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(30));
+const MAX_BATCH: u32 = 1_000_000;
+const MAX_WORKERS: u32 = 64;
+const MAX_RANGES: u32 = 1024;
+const MAX_RATE: u32 = 100_000_000;
+const MAX_KEY: usize = 32;
+
+pub(super) fn read(ctx: &mut Context, fields: &Fields<'_>) -> Option<DataSpec> {
+    let source = fields.require(ctx, "source").and_then(|node| source(ctx, node));
+    let transform =
+        fields.require(ctx, "transform").and_then(|node| transform::read(ctx, node, source.as_ref()));
+    let batch = section(ctx, fields, "batch", Batch::default(), batch);
+    let parallel = section(ctx, fields, "parallel", Parallel::default(), parallel);
+    let throttle = section(ctx, fields, "throttle", Throttle::default(), throttle);
+    if let Some(node) = fields.get("on_error") {
+        on_error(ctx, node);
+    }
+    if let Some(node) = fields.get("on_verify_failure") {
+        on_verify_failure(ctx, node);
+    }
+    // Without a readable source it is not known which checks fit.
+    let pending = source.as_ref().map(|source| source.pending.is_some());
+    let verify = match fields.get("verify") {
+        Some(node) => verify::read(ctx, node, pending),
+        None => Some(verify::default(pending.unwrap_or(false))),
+    };
+    Some(DataSpec {
+        source: source?,
+        transform: transform?,
+        batch: batch?,
+        parallel: parallel?,
+        throttle: throttle?,
+        verify: verify?,
+    })
+}
+
+fn section<'n, T>(
+    ctx: &mut Context,
+    fields: &Fields<'n>,
+    name: &'static str,
+    default: T,
+    read: impl Fn(&mut Context, &Fields<'n>, T) -> Option<T>,
+) -> Option<T> {
+    let Some(node) = fields.get(name) else { return Some(default) };
+    let below = Fields::open(ctx, node, name)?;
+    read(ctx, &below, default)
+}
+
+fn source(ctx: &mut Context, node: &Node) -> Option<Source> {
+    let fields = Fields::open(ctx, node, "source")?;
+    let engine = ctx.engine?;
+    let relation = match engine {
+        Engine::Postgres => fields.require(ctx, "table").and_then(|node| table(ctx, node)),
+        Engine::Mongodb => {
+            fields.require(ctx, "collection").and_then(|node| collection(ctx, node, "source.collection"))
+        }
+    };
+    let key = match fields.get("key") {
+        Some(node) => key(ctx, node, engine),
+        None => Some(Vec::new()),
+    };
+    let pending = fields.get("where").map(|node| pending(ctx, node, engine));
+    let immutable_key = match fields.get("immutable_key") {
+        Some(node) => boolean(ctx, node, "source.immutable_key"),
+        None => Some(false),
+    };
+    match (engine, &pending, immutable_key) {
+        (_, Some(_), Some(true)) => {
+            let at = fields.place("immutable_key");
+            ctx.invalid(at, "source.immutable_key and source.where exclude each other; leave immutable_key out");
+        }
+        (Engine::Postgres, None, Some(false)) => ctx.invalid(
+            fields.at,
+            "source needs a where that the transform turns false, or immutable_key: true if no key ever changes",
+        ),
+        _ => {}
+    }
+    let pending = match pending {
+        Some(read) => Some(read?),
+        None => None,
+    };
+    Some(Source { relation: relation?, key: key?, pending, immutable_key: immutable_key? })
+}
+
+fn table(ctx: &mut Context, node: &Node) -> Option<String> {
+    let found = text(ctx, node, "source.table")?;
+    match check_relation(found) {
+        Ok(_) => Some(found.to_owned()),
+        Err(problem) => {
+            ctx.bad_sql(node, "source.table", &problem);
+            None
+        }
+    }
+}
+
+fn key(ctx: &mut Context, node: &Node, engine: Engine) -> Option<Vec<String>> {
+    let Value::Sequence(items) = &node.value else {
+        ctx.invalid(node.at, format!("source.key must be a list of columns, not {}", node.describe()));
+        return None;
+    };
+    if items.is_empty() || items.len() > MAX_KEY {
+        ctx.invalid(
+            node.at,
+            format!("source.key must name 1 to {MAX_KEY} columns; leave it out for the primary key"),
+        );
+        return None;
+    }
+    let mut columns: Vec<String> = Vec::new();
+    for item in items {
+        let found = text(ctx, item, "a column of source.key")?;
+        match engine {
+            Engine::Mongodb if found != "_id" || items.len() > 1 => {
+                ctx.invalid(item.at, "source.key can only be [_id] in MongoDB; leave it out");
+                return None;
+            }
+            Engine::Mongodb => {}
+            Engine::Postgres => {
+                let column = column(ctx, item, found, "source.key")?;
+                if columns.contains(&column) {
+                    ctx.invalid(item.at, format!("source.key names {column:?} twice"));
+                }
+                columns.push(column);
+            }
+        }
+    }
+    Some(columns)
+}
+
+fn column(ctx: &mut Context, node: &Node, found: &str, what: &str) -> Option<String> {
+    match parse_ident(found) {
+        Ok(column) => Some(column),
+        Err(problem) => {
+            ctx.bad_sql(node, what, &problem);
+            None
+        }
+    }
+}
+
+fn pending(ctx: &mut Context, node: &Node, engine: Engine) -> Option<Where> {
+    match (engine, &node.value) {
+        (Engine::Postgres, Value::Mapping(_) | Value::Sequence(_)) => {
+            let message =
+                format!("source.where must be an SQL predicate in PostgreSQL, not {}", node.describe());
+            ctx.invalid(node.at, message);
+            None
+        }
+        (Engine::Postgres, _) => expression(ctx, node, "source.where").map(Where::Sql),
+        (Engine::Mongodb, Value::Mapping(entries)) if entries.is_empty() => {
+            // Keys that were refused are no longer there.
+            if !ctx.is_clean() {
+                return None;
+            }
+            ctx.invalid(
+                node.at,
+                "source.where is empty: no document could ever stop being pending; leave it out",
+            );
+            None
+        }
+        (Engine::Mongodb, Value::Mapping(_)) => {
+            object(ctx, node, "source.where").map(|query| Where::Query(serde_json::Value::Object(query)))
+        }
+        (Engine::Mongodb, _) => {
+            let message =
+                format!("source.where must be a query document in MongoDB, not {}", node.describe());
+            ctx.invalid(node.at, message);
+            None
+        }
+    }
+}
+
+/// A text that is exactly one SQL expression.
+pub(super) fn expression(ctx: &mut Context, node: &Node, what: &str) -> Option<String> {
+    let found = text(ctx, node, what)?;
+    match check_expression(found) {
+        Ok(()) => Some(found.trim().to_owned()),
+        Err(problem) => {
+            ctx.bad_sql(node, what, &problem);
+            None
+        }
+    }
+}
+
+fn batch(ctx: &mut Context, fields: &Fields<'_>, default: Batch) -> Option<Batch> {
+    let target = match fields.get("target") {
+        Some(node) => duration(ctx, node, "batch.target", TARGET_BOUNDS),
+        None => Some(default.target),
+    };
+    let mut size = |name: &str, default| match fields.get(name) {
+        Some(node) => count(ctx, node, &format!("batch.{name}"), 1, MAX_BATCH),
+        None => Some(default),
+    };
+    let (min, max) = (size("min", default.min), size("max", default.max));
+    if let (Some(min), Some(max)) = (min, max)
+        && min > max
+    {
+        let at = fields.get("min").or(fields.get("max")).map_or(fields.at, |node| node.at);
+        ctx.invalid(at, format!("batch.min ({min}) must not be larger than batch.max ({max})"));
+    }
+    Some(Batch { target: target?, min: min?, max: max? })
+}
+
+fn parallel(ctx: &mut Context, fields: &Fields<'_>, default: Parallel) -> Option<Parallel> {
+    let ranges = match fields.get("ranges").map(|node| (node, &node.value)) {
+        Some((_, Value::Scalar(Scalar::Text(word, _)))) if word == "auto" => Some(Ranges::Auto),
+        Some((node, Value::Scalar(Scalar::Int(_)))) => {
+            count(ctx, node, "parallel.ranges", 1, MAX_RANGES).map(Ranges::Count)
+        }
+        Some((node, _)) => {
+            let found = node.describe();
+            ctx.invalid(
+                node.at,
+                format!("parallel.ranges must be auto or a number from 1 to {MAX_RANGES}, not {found}"),
+            );
+            None
+        }
+        None => Some(default.ranges),
+    };
+    let workers = match fields.get("workers") {
+        Some(node) => count(ctx, node, "parallel.workers", 1, MAX_WORKERS),
+        None => Some(default.workers),
+    };
+    Some(Parallel { ranges: ranges?, workers: workers? })
+}
+
+fn throttle(ctx: &mut Context, fields: &Fields<'_>, _default: Throttle) -> Option<Throttle> {
+    let rows_per_second =
+        fields.get("rows_per_second").map(|node| count(ctx, node, "throttle.rows_per_second", 1, MAX_RATE));
+    let window = fields.get("window").map(|node| window(ctx, node, "throttle.window"));
+    Some(Throttle {
+        rows_per_second: rows_per_second.map_or(Some(None), |read| read.map(Some))?,
+        window: window.map_or(Some(None), |read| read.map(Some))?,
+    })
+}
+
+fn on_error(ctx: &mut Context, node: &Node) {
+    match &node.value {
+        Value::Mapping(_) => drop(Fields::open(ctx, node, "on_error")),
+        Value::Scalar(Scalar::Text(found, _)) if found == "quarantine" => {
+            ctx.unsupported(
+                node.at,
+                "on_error: quarantine is not in this release; only \"fail\" is accepted",
+            );
+        }
+        _ => drop(word(ctx, node, "on_error", &["fail"])),
+    }
+}
+
+fn on_verify_failure(ctx: &mut Context, node: &Node) {
+    match &node.value {
+        Value::Scalar(Scalar::Text(found, _)) if found == "rollback" => {
+            ctx.unsupported(
+                node.at,
+                "on_verify_failure: rollback is not in this release; only \"halt\" is accepted",
+            );
+        }
+        _ => drop(word(ctx, node, "on_verify_failure", &["halt"])),
+    }
+}

@@ -1,0 +1,320 @@
+//! The meaning of a spec file. Text never travels further than the parser.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{Checksum, ClusterName, MigrationId};
+
+/// A spec as the user wrote it: what is submitted, stored and sent to workers, so that there is one parser only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpecFile {
+    /// File name as the user knows it; `.sql` or `.yaml` decides the form.
+    pub name: String,
+    /// The whole text.
+    pub text: String,
+}
+
+/// The database of a cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Engine {
+    /// PostgreSQL.
+    Postgres,
+    /// MongoDB replica set.
+    Mongodb,
+}
+
+impl Engine {
+    /// `postgres` or `mongodb`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Engine::Postgres => "postgres",
+            Engine::Mongodb => "mongodb",
+        }
+    }
+}
+
+impl fmt::Display for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What a migration changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// The shape of tables or collections.
+    Schema,
+    /// Rows or documents.
+    Data,
+}
+
+impl Kind {
+    /// `schema` or `data`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::Schema => "schema",
+            Kind::Data => "data",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One valid spec.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Spec {
+    /// Unique for ever.
+    pub id: MigrationId,
+    /// The engine that it is written for; must be the cluster's.
+    pub engine: Engine,
+    /// Where it is applied: all shards of this cluster.
+    pub cluster: ClusterName,
+    /// Ids that must be completed first.
+    pub depends_on: Vec<MigrationId>,
+    /// What it does.
+    pub body: SpecBody,
+    /// SHA-256 over the meaning (not over comments or layout).
+    pub checksum: Checksum,
+}
+
+impl Spec {
+    /// Schema or data.
+    pub fn kind(&self) -> Kind {
+        match self.body {
+            SpecBody::Schema(_) => Kind::Schema,
+            SpecBody::Data(_) => Kind::Data,
+        }
+    }
+
+    /// The table or collection that a data spec changes.
+    pub fn relation(&self) -> Option<&str> {
+        match &self.body {
+            SpecBody::Schema(_) => None,
+            SpecBody::Data(data) => Some(&data.source.relation),
+        }
+    }
+}
+
+/// The two kinds of work.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SpecBody {
+    /// Changes the shape.
+    Schema(SchemaSpec),
+    /// Changes the rows.
+    Data(Box<DataSpec>),
+}
+
+/// One direction of a schema change.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SchemaChange {
+    /// PostgreSQL statements, each without its semicolon, in order.
+    Sql(Vec<String>),
+    /// MongoDB database commands, in order, as (extended) JSON objects.
+    Commands(Vec<serde_json::Value>),
+}
+
+impl SchemaChange {
+    /// How many statements or commands.
+    pub fn len(&self) -> usize {
+        match self {
+            SchemaChange::Sql(statements) => statements.len(),
+            SchemaChange::Commands(commands) => commands.len(),
+        }
+    }
+
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// A schema migration.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SchemaSpec {
+    /// What applies it.
+    pub up: SchemaChange,
+    /// What takes it back; may be empty.
+    pub down: SchemaChange,
+    /// Nobody waits behind our lock request longer than this. Default 2 s.
+    pub lock_timeout: Duration,
+    /// A lock is held no longer than this (the statement's timeout). Default 5 s.
+    pub hold_timeout: Duration,
+}
+
+/// A data migration.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DataSpec {
+    /// Which rows.
+    pub source: Source,
+    /// What becomes of them.
+    pub transform: Transform,
+    /// How large a batch may be.
+    pub batch: Batch,
+    /// How many ranges at once.
+    pub parallel: Parallel,
+    /// How fast and when.
+    pub throttle: Throttle,
+    /// What must hold at the end.
+    pub verify: Vec<VerifyCheck>,
+}
+
+/// The rows in scope.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Source {
+    /// Table (`messages` or `public.messages`) or collection.
+    pub relation: String,
+    /// Key columns; empty = the primary key (`_id` in MongoDB, where nothing else is allowed).
+    pub key: Vec<String>,
+    /// Which rows are pending. `None`: all rows of the key interval fixed at the start (see promise P1).
+    pub pending: Option<Where>,
+    /// Without `where` on PostgreSQL: the user's word that the application never changes keys.
+    pub immutable_key: bool,
+}
+
+/// Which rows are pending.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Where {
+    /// A predicate over the table's columns.
+    Sql(String),
+    /// A MongoDB query document, as (extended) JSON object.
+    Query(serde_json::Value),
+}
+
+/// What turns an old row into a new one.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Transform {
+    /// `SET` list, in order: column, SQL expression over the old row. Runs in the shard.
+    Sql(Vec<(String, String)>),
+    /// MongoDB update pipeline: stages as (extended) JSON. Runs in the shard.
+    Pipeline(Vec<serde_json::Value>),
+    /// A Vector Remap Language program. Runs in the worker.
+    Vrl(String),
+    /// A compiled-in transformer. Runs in the worker.
+    Named {
+        /// `message`, `tenant`, `channel`, or one of your own.
+        name: String,
+        /// Its options, a JSON object.
+        options: serde_json::Value,
+    },
+}
+
+impl Transform {
+    /// Whether the rows travel to the worker and back.
+    pub fn runs_in_worker(&self) -> bool {
+        matches!(self, Transform::Vrl(_) | Transform::Named { .. })
+    }
+
+    /// The key under `transform:` in the file.
+    pub fn label(&self) -> &str {
+        match self {
+            Transform::Sql(_) => "sql",
+            Transform::Pipeline(_) => "pipeline",
+            Transform::Vrl(_) => "vrl",
+            Transform::Named { name, .. } => name,
+        }
+    }
+}
+
+/// Bounds of a batch.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Batch {
+    /// How long one batch should take. Default 100 ms.
+    pub target: Duration,
+    /// Fewest rows of a window. Default 50.
+    pub min: u32,
+    /// Most rows of a window. Default 50000.
+    pub max: u32,
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Self { target: Duration::from_millis(100), min: 50, max: 50_000 }
+    }
+}
+
+/// How many ranges of one shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Ranges {
+    /// From the size of the table and the number of workers.
+    #[default]
+    Auto,
+    /// Exactly so many (1 to 1024), as far as the keys allow.
+    Count(u32),
+}
+
+/// How much of a shard is worked on at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Parallel {
+    /// Into how many ranges a shard is split.
+    pub ranges: Ranges,
+    /// How many of its ranges run at once on one shard. Default 2.
+    pub workers: u32,
+}
+
+impl Default for Parallel {
+    fn default() -> Self {
+        Self { ranges: Ranges::Auto, workers: 2 }
+    }
+}
+
+/// A daily time of day in UTC during which batches may run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// Minutes after midnight UTC, 0 to 1439.
+    pub from_minute: u16,
+    /// Minutes after midnight UTC, 0 to 1439; before `from_minute` it means the next day.
+    pub to_minute: u16,
+}
+
+/// Limits that protect the application.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Throttle {
+    /// Most rows per second on one shard, over all its ranges.
+    pub rows_per_second: Option<u32>,
+    /// When batches may run.
+    pub window: Option<Window>,
+}
+
+/// The share of a shard-wide limit that belongs to one of several ranges running at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BucketedShare {
+    /// Rows per second for this range.
+    pub rows_per_second: u32,
+}
+
+impl Throttle {
+    /// Divides the shard's limit over the ranges that run at once (at least 1 row/s each).
+    pub fn share(&self, running: u32) -> Option<BucketedShare> {
+        self.rows_per_second.map(|rate| BucketedShare { rows_per_second: (rate / running.max(1)).max(1) })
+    }
+}
+
+/// One check of the verify phase.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum VerifyCheck {
+    /// Nothing is pending any more. Needs `where`.
+    Remaining,
+    /// The walk has seen the table: rows seen by the first pass against rows there now.
+    Count {
+        /// Largest allowed difference as a fraction of the rows there now, 0.0 to 1.0. Default 0.01.
+        tolerance: f64,
+    },
+}
+
+impl VerifyCheck {
+    /// The word in the spec.
+    pub fn label(&self) -> &'static str {
+        match self {
+            VerifyCheck::Remaining => "remaining",
+            VerifyCheck::Count { .. } => "count",
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! What a finished task says: the outcome of a step, and the proof that verification found.
+
+use serde::{Deserialize, Serialize};
+
+use crate::range::{Pass, RangeState};
+
+/// What a sweep over the whole scope found after a pass had ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Sweep {
+    /// Nothing is pending.
+    Clean,
+    /// Rows became pending during the run; a new pass was laid out for them.
+    Found {
+        /// How many rows were pending.
+        pending: u64,
+        /// The pass that will do them.
+        pass: Pass,
+    },
+}
+
+/// The result of one check of the verify step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckResult {
+    /// The word in the spec: `remaining`, `count`; for schema `ledger`, `indexes`.
+    pub check: String,
+    /// Whether it holds.
+    pub passed: bool,
+    /// Figures in words: expected against found.
+    pub detail: String,
+}
+
+/// What the verify step found on one shard.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct VerifyReport {
+    /// One result per check.
+    pub checks: Vec<CheckResult>,
+}
+
+impl VerifyReport {
+    /// Whether every check holds. A report without checks proves nothing.
+    pub fn passed(&self) -> bool {
+        !self.checks.is_empty() && self.checks.iter().all(|check| check.passed)
+    }
+}
+
+/// What a worker says of a task that it finished.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TaskOutcome {
+    /// The shard meets the needs of the migration.
+    Prechecked,
+    /// The schema change and its ledger entry are there; `already`: they were there before.
+    Applied {
+        /// The ledger had it before this task.
+        already: bool,
+    },
+    /// The ranges of the newest pass, laid out now or before.
+    Split(Pass),
+    /// One range has reached its end.
+    RangeDone(RangeState),
+    /// All ranges were done and the scope was searched again.
+    Swept(Sweep),
+    /// The checks were made; the report says whether they hold.
+    Verified(VerifyReport),
+}
+
+/// What is wrong or noteworthy before anything was changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// How serious it is.
+    pub severity: Severity,
+    /// What, where, and what to do.
+    pub failure: crate::Failure,
+}
+
+/// How serious a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// Good to know.
+    Note,
+    /// May hurt.
+    Warning,
+    /// Refused until it is mended.
+    Error,
+}

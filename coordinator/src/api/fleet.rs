@@ -1,0 +1,182 @@
+//! The door for workers: FleetService. One stream each way; hello first.
+
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt};
+use shardlift_domain::failure::{ErrorCode, Failure};
+use shardlift_domain::ids::WorkerId;
+use shardlift_proto::convert::{
+    WireError, facts_from_wire, failure_from_wire, hello_from_wire, outcome_from_wire, receipt_from_wire,
+    task_from_wire, task_to_wire, token_from_wire, token_to_wire,
+};
+use shardlift_proto::status::refuse;
+use shardlift_proto::v1::{self, fleet_service_server::FleetService, from_worker, to_worker};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::orchestrator::{Handle, Joining, Order, Report, SessionId, Welcome};
+
+/// Orders that may wait for one worker.
+const QUEUE: usize = 1024;
+
+/// FleetService over the orchestrator.
+pub(super) struct FleetDoor {
+    orchestrator: Handle,
+    shutdown: CancellationToken,
+}
+
+impl FleetDoor {
+    pub(super) fn new(orchestrator: Handle, shutdown: CancellationToken) -> Self {
+        Self { orchestrator, shutdown }
+    }
+}
+
+#[tonic::async_trait]
+impl FleetService for FleetDoor {
+    type SessionStream = BoxStream<'static, Result<v1::ToWorker, Status>>;
+
+    async fn session(
+        &self,
+        request: Request<Streaming<v1::FromWorker>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
+        let mut reports = request.into_inner();
+        let first = reports.message().await?.and_then(|first| first.message);
+        let Some(from_worker::Message::Hello(hello)) = first else {
+            return Err(refuse(vec![WireError::Missing("hello as the first message").into()]));
+        };
+        let (orders, queue) = mpsc::channel(QUEUE);
+        let joining = joining(hello, orders).map_err(|failure| refuse(vec![failure]))?;
+        let welcome = self.orchestrator.join(joining).await.map_err(|failure| refuse(vec![failure]))?;
+        tokio::spawn(listen(self.orchestrator.clone(), welcome.session, reports, self.shutdown.clone()));
+        Ok(Response::new(Box::pin(speak(welcome, queue, self.shutdown.clone()))))
+    }
+}
+
+fn joining(hello: v1::Hello, orders: mpsc::Sender<Order>) -> Result<Joining, Failure> {
+    if hello.protocol != shardlift_proto::PROTOCOL {
+        return Err(Failure::new(
+            ErrorCode::WorkerRefused,
+            format!(
+                "worker {} ({}) speaks protocol {}, this coordinator {}",
+                hello.worker,
+                hello.version,
+                hello.protocol,
+                shardlift_proto::PROTOCOL
+            ),
+            "use a worker and a coordinator of the same release",
+        ));
+    }
+    let wrong = |error: shardlift_domain::IdError| Failure::from(WireError::from(error));
+    Ok(Joining {
+        worker: WorkerId::new(hello.worker).map_err(wrong)?,
+        version: hello.version,
+        slots: hello.slots,
+        shards: hello.shards.into_iter().map(hello_from_wire).collect::<Result<_, _>>()?,
+        orders,
+    })
+}
+
+/// Reads what the worker says until it stops, or the coordinator does.
+async fn listen(
+    orchestrator: Handle,
+    session: SessionId,
+    mut reports: Streaming<v1::FromWorker>,
+    shutdown: CancellationToken,
+) {
+    loop {
+        let said = tokio::select! {
+            said = reports.message() => said,
+            () = shutdown.cancelled() => break,
+        };
+        let Ok(Some(v1::FromWorker { message: Some(message) })) = said else { break };
+        let sent = match report(message) {
+            Ok(report) => orchestrator.report(session, report).await,
+            Err(error) => {
+                tracing::warn!(%error, "a worker's message was not understood");
+                break;
+            }
+        };
+        if sent.is_err() {
+            break;
+        }
+    }
+    // If the orchestrator is gone there is nothing to leave.
+    let _ = orchestrator.leave(session).await;
+}
+
+fn report(message: from_worker::Message) -> Result<Report, WireError> {
+    use from_worker::Message;
+    Ok(match message {
+        Message::Hello(hello) => {
+            Report::Shards(hello.shards.into_iter().map(hello_from_wire).collect::<Result<_, _>>()?)
+        }
+        Message::Heartbeat(_) => Report::Heartbeat,
+        Message::Progress(progress) => {
+            let receipt = receipt_from_wire(&progress)?;
+            Report::Progress(task_from_wire(progress.task)?, token_from_wire(progress.token)?, receipt)
+        }
+        Message::Finished(done) => Report::Finished(
+            task_from_wire(done.task)?,
+            token_from_wire(done.token)?,
+            outcome_from_wire(done.outcome)?,
+        ),
+        Message::Broke(broke) => {
+            let failure = failure_from_wire(broke.failure.ok_or(WireError::Missing("failure"))?);
+            Report::Broke(task_from_wire(broke.task)?, token_from_wire(broke.token)?, failure)
+        }
+        Message::Released(released) => {
+            Report::Released(task_from_wire(released.task)?, token_from_wire(released.token)?)
+        }
+        Message::Facts(v1::FactsAnswer { query, answer }) => {
+            let answer = match answer.ok_or(WireError::Missing("answer"))? {
+                v1::facts_answer::Answer::Facts(facts) => Ok(facts_from_wire(facts)?),
+                v1::facts_answer::Answer::Failure(failure) => Err(failure_from_wire(failure)),
+            };
+            Report::Facts(query, answer)
+        }
+    })
+}
+
+/// Welcome first, then orders, until the leader drops the queue or the coordinator ends.
+fn speak(
+    welcome: Welcome,
+    queue: mpsc::Receiver<Order>,
+    shutdown: CancellationToken,
+) -> impl Stream<Item = Result<v1::ToWorker, Status>> {
+    let first = to_worker::Message::Welcome(v1::Welcome {
+        fence: Some(welcome.fence.into()),
+        lease_ttl_ms: u64::try_from(welcome.ttl.as_millis()).unwrap_or(u64::MAX),
+        cluster_uuids: welcome
+            .topology
+            .clusters
+            .values()
+            .map(|cluster| (cluster.name.to_string(), cluster.uuid.clone()))
+            .collect(),
+    });
+    futures::stream::once(async { first })
+        .chain(ReceiverStream::new(queue).map(order))
+        .map(|message| Ok(v1::ToWorker { message: Some(message) }))
+        .take_until(shutdown.cancelled_owned())
+}
+
+fn order(order: Order) -> to_worker::Message {
+    use to_worker::Message;
+    match order {
+        Order::Heartbeat => Message::Heartbeat(v1::Heartbeat {}),
+        Order::Assign { task, token, spec, shard_slots, sharers } => Message::Assign(v1::Assign {
+            task: Some(task_to_wire(&task)),
+            token: Some(token_to_wire(token)),
+            spec: Some(spec.into()),
+            shard_slots,
+            sharers,
+        }),
+        Order::Withdraw { task, token } => Message::Withdraw(v1::Withdraw {
+            task: Some(task_to_wire(&task)),
+            token: Some(token_to_wire(token)),
+        }),
+        Order::AskFacts { query, shard, request } => {
+            Message::Facts(v1::FactsQuery { query, shard: shard.into(), relations: request.relations })
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! The door for people, scripts and the command line: MigrationService.
+
+use std::time::Duration;
+
+use futures::Stream;
+use futures::stream::BoxStream;
+use shardlift_domain::failure::Failure;
+use shardlift_domain::ids::Version;
+use shardlift_domain::migration::{Status as MigrationStatus, Verb};
+use shardlift_domain::spec::SpecFile;
+use shardlift_proto::convert::plan_to_wire;
+use shardlift_proto::status::refuse;
+use shardlift_proto::v1::{self, migration_service_server::MigrationService};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+
+use super::views::migration_to_wire;
+use crate::orchestrator::MigrationView;
+use crate::service::{Services, migration_id};
+
+/// How often a watched migration is told at most.
+const WATCH_EVERY: Duration = Duration::from_millis(200);
+
+/// MigrationService over the services.
+pub(super) struct MigrationDoor {
+    services: Services,
+    shutdown: CancellationToken,
+}
+
+impl MigrationDoor {
+    pub(super) fn new(services: Services, shutdown: CancellationToken) -> Self {
+        Self { services, shutdown }
+    }
+
+    async fn verb(
+        &self,
+        request: Request<v1::VerbRequest>,
+        verb: Verb,
+    ) -> Result<Response<v1::VerbResponse>, Status> {
+        let (view, changed) = self.services.verb(&request.into_inner().id, verb).await.map_err(one)?;
+        Ok(Response::new(v1::VerbResponse { migration: Some(migration_to_wire(&view, true)), changed }))
+    }
+}
+
+fn one(failure: Failure) -> Status {
+    refuse(vec![failure])
+}
+
+fn files(specs: Vec<v1::SpecFile>) -> Vec<SpecFile> {
+    specs.into_iter().map(Into::into).collect()
+}
+
+#[tonic::async_trait]
+impl MigrationService for MigrationDoor {
+    async fn plan(&self, request: Request<v1::PlanRequest>) -> Result<Response<v1::PlanResponse>, Status> {
+        let plan = self.services.plan(&files(request.into_inner().specs)).await.map_err(refuse)?;
+        Ok(Response::new(v1::PlanResponse { plan: Some(plan_to_wire(plan)) }))
+    }
+
+    async fn submit(
+        &self,
+        request: Request<v1::SubmitRequest>,
+    ) -> Result<Response<v1::SubmitResponse>, Status> {
+        let request = request.into_inner();
+        let plan = self.services.submit(files(request.specs), request.start).await.map_err(refuse)?;
+        Ok(Response::new(v1::SubmitResponse { plan: Some(plan_to_wire(plan)) }))
+    }
+
+    async fn start(&self, request: Request<v1::VerbRequest>) -> Result<Response<v1::VerbResponse>, Status> {
+        self.verb(request, Verb::Start).await
+    }
+
+    async fn pause(&self, request: Request<v1::VerbRequest>) -> Result<Response<v1::VerbResponse>, Status> {
+        self.verb(request, Verb::Pause).await
+    }
+
+    async fn resume(&self, request: Request<v1::VerbRequest>) -> Result<Response<v1::VerbResponse>, Status> {
+        self.verb(request, Verb::Resume).await
+    }
+
+    async fn cancel(&self, request: Request<v1::VerbRequest>) -> Result<Response<v1::VerbResponse>, Status> {
+        self.verb(request, Verb::Cancel).await
+    }
+
+    async fn retry(&self, request: Request<v1::VerbRequest>) -> Result<Response<v1::VerbResponse>, Status> {
+        self.verb(request, Verb::Retry).await
+    }
+
+    async fn get(&self, request: Request<v1::GetRequest>) -> Result<Response<v1::GetResponse>, Status> {
+        let request = request.into_inner();
+        let id = migration_id(&request.id).map_err(one)?;
+        let version = (request.version > 0).then_some(Version(request.version));
+        let view = self.services.orchestrator().get(id, version).await.map_err(one)?;
+        Ok(Response::new(v1::GetResponse { migration: Some(migration_to_wire(&view, true)) }))
+    }
+
+    async fn list(&self, request: Request<v1::ListRequest>) -> Result<Response<v1::ListResponse>, Status> {
+        let wanted: Vec<v1::Status> = request.into_inner().statuses().collect();
+        let views = self.services.orchestrator().list().await.map_err(one)?;
+        let shown =
+            |view: &&MigrationView| wanted.is_empty() || wanted.contains(&view.migration.status.into());
+        let migrations = views.iter().filter(shown).map(|view| migration_to_wire(view, false)).collect();
+        Ok(Response::new(v1::ListResponse { migrations }))
+    }
+
+    type WatchStream = BoxStream<'static, Result<v1::WatchResponse, Status>>;
+
+    async fn watch(&self, request: Request<v1::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        let id = migration_id(&request.into_inner().id).map_err(one)?;
+        let first = self.services.orchestrator().get(id.clone(), None).await.map_err(one)?;
+        let stream = watching(self.services.clone(), self.shutdown.clone(), first);
+        Ok(Response::new(Box::pin(stream)))
+    }
+}
+
+/// The migration now and whenever it changed, until it rests. Ends when the coordinator does, or leads no more.
+fn watching(
+    services: Services,
+    shutdown: CancellationToken,
+    first: MigrationView,
+) -> impl Stream<Item = Result<v1::WatchResponse, Status>> {
+    struct Watching {
+        services: Services,
+        shutdown: CancellationToken,
+        next: Option<MigrationView>,
+        id: shardlift_domain::MigrationId,
+        resting: bool,
+    }
+    let id = first.migration.key.id.clone();
+    let state = Watching { services, shutdown, next: Some(first), id, resting: false };
+    futures::stream::unfold(state, async |mut state| {
+        if state.resting {
+            return None;
+        }
+        let view = match state.next.take() {
+            Some(view) => view,
+            None => {
+                let mut changes = state.services.orchestrator().changes();
+                changes.mark_unchanged();
+                tokio::select! {
+                    () = state.shutdown.cancelled() => return None,
+                    () = tokio::time::sleep(WATCH_EVERY) => {}
+                }
+                tokio::select! {
+                    () = state.shutdown.cancelled() => return None,
+                    // A beat without change too: the speed of an idle shard falls to nothing.
+                    _ = tokio::time::timeout(Duration::from_secs(1), changes.changed()) => {}
+                }
+                match state.services.orchestrator().get(state.id.clone(), None).await {
+                    Ok(view) => view,
+                    Err(failure) => {
+                        state.resting = true;
+                        return Some((Err(one(failure)), state));
+                    }
+                }
+            }
+        };
+        let status = view.migration.status;
+        state.resting =
+            status.is_final() || matches!(status, MigrationStatus::Paused | MigrationStatus::Failed);
+        Some((Ok(v1::WatchResponse { migration: Some(migration_to_wire(&view, true)) }), state))
+    })
+}

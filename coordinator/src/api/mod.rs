@@ -1,0 +1,52 @@
+//! The doors: they translate and (later) authorise; they decide nothing.
+
+mod cluster;
+mod fleet;
+mod migration;
+mod views;
+
+use shardlift_proto::v1::cluster_service_server::ClusterServiceServer;
+use shardlift_proto::v1::fleet_service_server::FleetServiceServer;
+use shardlift_proto::v1::migration_service_server::MigrationServiceServer;
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+
+use crate::service::Services;
+
+/// Largest message either way: a directory of specs fits, abuse does not.
+const MAX_MESSAGE: usize = 16 * 1024 * 1024;
+
+/// Serves gRPC on this listener until the token is cancelled.
+pub async fn serve(
+    services: Services,
+    listener: TcpListener,
+    reflection: bool,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_serving::<MigrationServiceServer<migration::MigrationDoor>>().await;
+    health.set_serving::<FleetServiceServer<fleet::FleetDoor>>().await;
+    health.set_serving::<ClusterServiceServer<cluster::ClusterDoor>>().await;
+    let reflection = reflection.then(|| {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(shardlift_proto::DESCRIPTORS)
+            .build_v1()
+    });
+    let migration = migration::MigrationDoor::new(services.clone(), shutdown.clone());
+    let fleet = fleet::FleetDoor::new(services.orchestrator().clone(), shutdown.clone());
+    let cluster = cluster::ClusterDoor::new(services.orchestrator().clone());
+    Server::builder()
+        .tcp_nodelay(true)
+        .http2_keepalive_interval(Some(std::time::Duration::from_secs(5)))
+        .http2_keepalive_timeout(Some(std::time::Duration::from_secs(10)))
+        .add_service(health_service)
+        .add_optional_service(reflection.transpose()?)
+        .add_service(MigrationServiceServer::new(migration).max_decoding_message_size(MAX_MESSAGE))
+        .add_service(ClusterServiceServer::new(cluster))
+        .add_service(FleetServiceServer::new(fleet).max_decoding_message_size(MAX_MESSAGE))
+        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), shutdown.cancelled_owned())
+        .await?;
+    Ok(())
+}

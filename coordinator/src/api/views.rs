@@ -1,0 +1,67 @@
+//! Views to the wire.
+
+use shardlift_domain::ids::ShardId;
+use shardlift_domain::migration::{ShardMigration, Stop};
+use shardlift_proto::v1;
+
+use crate::orchestrator::{MigrationView, ShardStatus};
+
+/// One migration; a list leaves the shards out.
+pub(super) fn migration_to_wire(view: &MigrationView, with_shards: bool) -> v1::Migration {
+    let migration = &view.migration;
+    let halted = match &migration.stop {
+        Some(Stop::System { reason }) => Some(reason.clone().into()),
+        _ => None,
+    };
+    let sum = |part: fn(&ShardStatus) -> u64| view.shards.values().map(part).sum();
+    v1::Migration {
+        id: migration.key.id.to_string(),
+        version: migration.key.version.0,
+        kind: v1::Kind::from(migration.kind).into(),
+        engine: v1::Engine::from(migration.engine).into(),
+        cluster: migration.cluster.to_string(),
+        checksum: migration.checksum.to_string(),
+        status: v1::Status::from(migration.status).into(),
+        phase: v1::Phase::from(migration.phase).into(),
+        released: migration.released,
+        halted,
+        error: migration.failure().cloned().map(Into::into),
+        waiting_for: view.waiting_for.iter().map(ToString::to_string).collect(),
+        created_at: Some(moment(view.times.created_at)),
+        started_at: view.times.started_at.map(moment),
+        completed_at: view.times.completed_at.map(moment),
+        rows_done: sum(|shard| shard.progress.rows_done),
+        rows_total: sum(|shard| shard.progress.rows_total),
+        shards: if with_shards { shards_to_wire(view) } else { Vec::new() },
+    }
+}
+
+fn shards_to_wire(view: &MigrationView) -> Vec<v1::ShardMigration> {
+    let status = |shard: &ShardId| view.shards.get(shard).cloned().unwrap_or_default();
+    view.migration.shards.iter().map(|(shard, part)| shard_to_wire(shard, part, status(shard))).collect()
+}
+
+fn shard_to_wire(shard: &ShardId, part: &ShardMigration, status: ShardStatus) -> v1::ShardMigration {
+    let ShardStatus { progress, trouble, workers } = status;
+    v1::ShardMigration {
+        shard: shard.to_string(),
+        step: part.todo.map_or(v1::Step::Unspecified, Into::into).into(),
+        verified: part.verified,
+        error: part.failure.clone().map(Into::into),
+        trouble: trouble.map(Into::into),
+        rows_done: progress.rows_done,
+        rows_seen: progress.rows_seen,
+        rows_total: progress.rows_total.max(progress.rows_seen),
+        batches: progress.batches,
+        rows_per_second: progress.rows_per_second,
+        batch_size: progress.batch_size,
+        ranges: progress.ranges,
+        ranges_done: progress.ranges_done,
+        pass: progress.pass,
+        workers: workers.into_iter().map(Into::into).collect(),
+    }
+}
+
+fn moment(at: chrono::DateTime<chrono::Utc>) -> v1::Timestamp {
+    shardlift_proto::convert::timestamp(at.timestamp(), at.timestamp_subsec_nanos())
+}

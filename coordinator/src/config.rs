@@ -1,0 +1,256 @@
+//! The coordinator's settings. Text is checked here once; everywhere else a setting has its type.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+use shardlift_domain::spec::Engine;
+use shardlift_domain::{ClusterName, ShardId};
+use shardlift_runtime::config::{ConfigProblems, load};
+
+/// How long a worker may be silent: shorter and a pause of its machine costs it its tasks, longer and a dead one
+/// blocks them.
+const TTL_BOUNDS: std::ops::RangeInclusive<u64> = 500..=600_000;
+
+/// The settings, all valid.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Name of this coordinator, for people.
+    pub name: String,
+    /// Where clients and workers connect; loopback in this release.
+    pub listen: SocketAddr,
+    /// Where metrics and health are shown, if at all.
+    pub metrics_listen: Option<SocketAddr>,
+    /// Whether the gRPC reflection service is offered.
+    pub reflection: bool,
+    /// Where the metadata is.
+    pub store: StoreConfig,
+    /// How coordinators agree on a leader.
+    pub election: ElectionConfig,
+    /// A worker that is silent for longer has lost its tasks.
+    pub lease_ttl: Duration,
+    /// The clusters and their shards, as declared; names and ids are unique.
+    pub clusters: Vec<ClusterConfig>,
+}
+
+/// The kinds of metadata store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreConfig {
+    /// A SQLite file, relative to the working directory.
+    Sqlite {
+        /// Which file.
+        path: PathBuf,
+    },
+}
+
+/// The kinds of election.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ElectionConfig {
+    /// This coordinator is the only one.
+    Standalone,
+}
+
+/// A declared cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterConfig {
+    /// Its name.
+    pub name: ClusterName,
+    /// The engine of all its shards.
+    pub engine: Engine,
+    /// Its shards; at least one.
+    pub shards: Vec<ShardId>,
+}
+
+impl Config {
+    /// Reads file, environment (`SHARDLIFT__…`) and the flag `--listen`, and tells everything that is wrong at once.
+    pub fn load(file: &Path, listen: Option<&str>) -> Result<Self, ConfigProblems> {
+        let flags: Vec<_> = listen.map(|listen| ("listen", listen.into())).into_iter().collect();
+        load::<Written>(Some(file), "SHARDLIFT", &flags)?.check()
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(default)]
+struct Written {
+    name: String,
+    listen: String,
+    metrics_listen: Option<String>,
+    reflection: bool,
+    store: WrittenStore,
+    election: WrittenElection,
+    lease: WrittenLease,
+    cluster: Vec<WrittenCluster>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(default)]
+struct WrittenStore {
+    kind: String,
+    path: PathBuf,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(default)]
+struct WrittenElection {
+    kind: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(default)]
+struct WrittenLease {
+    ttl_ms: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct WrittenCluster {
+    name: String,
+    engine: String,
+    #[serde(default)]
+    shards: Vec<String>,
+}
+
+impl Default for Written {
+    fn default() -> Self {
+        Self {
+            name: "coordinator".to_owned(),
+            listen: "127.0.0.1:7400".to_owned(),
+            metrics_listen: None,
+            reflection: false,
+            store: WrittenStore::default(),
+            election: WrittenElection::default(),
+            lease: WrittenLease::default(),
+            cluster: Vec::new(),
+        }
+    }
+}
+
+impl Default for WrittenStore {
+    fn default() -> Self {
+        Self { kind: "sqlite".to_owned(), path: "coordinator.db".into() }
+    }
+}
+
+impl Default for WrittenElection {
+    fn default() -> Self {
+        Self { kind: "standalone".to_owned() }
+    }
+}
+
+impl Default for WrittenLease {
+    fn default() -> Self {
+        Self { ttl_ms: 5000 }
+    }
+}
+
+impl Written {
+    fn check(self) -> Result<Config, ConfigProblems> {
+        let mut problems = ConfigProblems::default();
+        if self.name.trim().is_empty() {
+            problems.add("name", "it is empty");
+        }
+        let listen = address(&mut problems, "listen", &self.listen);
+        if listen.is_some_and(|listen| !listen.ip().is_loopback()) {
+            problems.add(
+                "listen",
+                "this release knows no authentication, so it listens on a loopback address only, such as 127.0.0.1",
+            );
+        }
+        let metrics_listen =
+            self.metrics_listen.as_deref().and_then(|text| address(&mut problems, "metrics_listen", text));
+        if listen.is_some() && listen == metrics_listen && listen.is_some_and(|listen| listen.port() != 0) {
+            problems.add("metrics_listen", "it is the same address as `listen`");
+        }
+        only(&mut problems, "store.kind", &self.store.kind, "sqlite");
+        if self.store.path.as_os_str().is_empty() {
+            problems.add("store.path", "it is empty");
+        }
+        only(&mut problems, "election.kind", &self.election.kind, "standalone");
+        if !TTL_BOUNDS.contains(&self.lease.ttl_ms) {
+            let (least, most) = (TTL_BOUNDS.start(), TTL_BOUNDS.end());
+            let ttl = self.lease.ttl_ms;
+            problems.add("lease.ttl_ms", format!("{ttl} is not between {least} and {most} milliseconds"));
+        }
+        let clusters = clusters(&mut problems, &self.cluster);
+        let config = Config {
+            name: self.name,
+            // Only a value for the case that is refused below.
+            listen: listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0))),
+            metrics_listen,
+            reflection: self.reflection,
+            store: StoreConfig::Sqlite { path: self.store.path },
+            election: ElectionConfig::Standalone,
+            lease_ttl: Duration::from_millis(self.lease.ttl_ms),
+            clusters,
+        };
+        problems.into_result(config)
+    }
+}
+
+fn address(problems: &mut ConfigProblems, key: &str, text: &str) -> Option<SocketAddr> {
+    let parsed = text.parse().ok();
+    if parsed.is_none() {
+        problems.add(key, format!("{text:?} is not an address with a port, such as 127.0.0.1:7400"));
+    }
+    parsed
+}
+
+fn only(problems: &mut ConfigProblems, key: &str, given: &str, known: &str) {
+    if given != known {
+        problems.add(key, format!("{given:?} is not in this release; use {known:?}"));
+    }
+}
+
+fn clusters(problems: &mut ConfigProblems, written: &[WrittenCluster]) -> Vec<ClusterConfig> {
+    if written.is_empty() {
+        problems
+            .add("cluster", "there is none; declare each cluster and its shards in a [[cluster]] section");
+    }
+    let mut names = BTreeMap::new();
+    let mut owners = BTreeMap::new();
+    let mut clusters = Vec::with_capacity(written.len());
+    for (index, cluster) in written.iter().enumerate() {
+        let key = format!("cluster[{index}]");
+        if let Some(first) = names.insert(cluster.name.as_str(), index) {
+            problems.add(
+                format!("{key}.name"),
+                format!("{:?} is declared by cluster[{first}] already", cluster.name),
+            );
+        }
+        if cluster.shards.is_empty() {
+            problems.add(format!("{key}.shards"), "a cluster needs at least one shard");
+        }
+        let name = valid(problems, &format!("{key}.name"), ClusterName::new(&cluster.name));
+        let engine = engine(problems, &format!("{key}.engine"), &cluster.engine);
+        let mut shards = Vec::with_capacity(cluster.shards.len());
+        for (at, shard) in cluster.shards.iter().enumerate() {
+            let key = format!("{key}.shards[{at}]");
+            if let Some(owner) = owners.insert(shard.as_str(), cluster.name.as_str()) {
+                problems.add(&key, format!("shard {shard:?} is declared already, in cluster {owner:?}"));
+            }
+            shards.extend(valid(problems, &key, ShardId::new(shard)));
+        }
+        clusters.extend(name.zip(engine).map(|(name, engine)| ClusterConfig { name, engine, shards }));
+    }
+    clusters
+}
+
+fn engine(problems: &mut ConfigProblems, key: &str, word: &str) -> Option<Engine> {
+    let known = [Engine::Postgres, Engine::Mongodb].into_iter().find(|engine| engine.as_str() == word);
+    if known.is_none() {
+        problems.add(key, format!("{word:?} is no engine; use \"postgres\" or \"mongodb\""));
+    }
+    known
+}
+
+fn valid<T>(
+    problems: &mut ConfigProblems,
+    key: &str,
+    name: Result<T, shardlift_domain::IdError>,
+) -> Option<T> {
+    name.map_err(|error| problems.add(key, error.to_string())).ok()
+}

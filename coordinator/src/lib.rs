@@ -1,0 +1,72 @@
+//! The coordinator: plans, decides and watches; never touches a shard.
+//!
+//! Reading order: [`config`]; [`api`] are the doors, [`service`] the verbs behind them; [`planner`] and [`scheduler`]
+//! decide purely; [`orchestrator`] is the heart; [`store`] is its memory, [`election`] its right to lead.
+
+pub mod api;
+pub mod config;
+pub mod election;
+pub mod orchestrator;
+pub mod planner;
+pub mod scheduler;
+pub mod service;
+pub mod store;
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use shardlift_domain::topology::{Cluster, Topology};
+use shardlift_runtime::doors::{Doors, Registry};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use config::{Config, ElectionConfig, StoreConfig};
+use election::{Election, Standalone};
+use orchestrator::Parts;
+use service::Services;
+use store::{SqliteStore, Store};
+
+/// Runs the coordinator until the token is cancelled.
+pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .with_context(|| format!("cannot listen on {} (`listen`): choose a free address", config.listen))?;
+    let store: Arc<dyn Store> = match &config.store {
+        StoreConfig::Sqlite { path } => Arc::new(SqliteStore::open(path).await?),
+    };
+    let election: Arc<dyn Election> = match config.election {
+        ElectionConfig::Standalone => Arc::new(Standalone::new()),
+    };
+    let parts = Parts {
+        name: config.name.clone(),
+        ttl: config.lease_ttl,
+        declared: declared(&config),
+        store,
+        election,
+    };
+    let (orchestrator, heart) = orchestrator::run(parts, shutdown.clone());
+    if let Some(address) = config.metrics_listen {
+        let doors =
+            Doors::bind(address, Registry::default(), Arc::new(|| Ok(()))).await.with_context(|| {
+                format!("cannot listen on {address} (`metrics_listen`): choose a free address")
+            })?;
+        tokio::spawn(doors.serve(shutdown.child_token()));
+    }
+    tracing::info!(address = %listener.local_addr()?, "listening");
+    api::serve(Services::new(orchestrator), listener, config.reflection, shutdown.clone()).await?;
+    shutdown.cancel();
+    heart.await.context("the orchestrator ended with a defect")
+}
+
+fn declared(config: &Config) -> Topology {
+    let clusters = config.clusters.iter().map(|cluster| {
+        let declared = Cluster {
+            name: cluster.name.clone(),
+            uuid: String::new(),
+            engine: cluster.engine,
+            shards: cluster.shards.clone(),
+        };
+        (cluster.name.clone(), declared)
+    });
+    Topology { revision: 0, clusters: clusters.collect() }
+}

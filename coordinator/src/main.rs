@@ -1,0 +1,59 @@
+//! The coordinator's process: flags, configuration, then [`shardlift_coordinator::run`].
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use shardlift_coordinator::config::Config;
+use shardlift_coordinator::store::StoreError;
+use shardlift_domain::{ErrorCode, Failure};
+use shardlift_runtime::{shutdown::Shutdown, telemetry, tls};
+
+/// Plans, gates and watches migrations; workers beside the shards do the work.
+///
+/// Every setting of the file can be overridden by the environment: `SHARDLIFT__STORE__PATH` is `store.path`.
+#[derive(Debug, Parser)]
+#[command(name = "shardlift-coordinator", version)]
+struct Flags {
+    /// The configuration, a TOML file.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Where clients and workers connect, instead of what the file says.
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<String>,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let flags = Flags::parse();
+    let _telemetry = telemetry::init("shardlift-coordinator");
+    tls::install_provider();
+    match start(&flags).await.map_err(as_failure) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            tell(&failure);
+            if failure.code == ErrorCode::ConfigInvalid { ExitCode::from(2) } else { ExitCode::FAILURE }
+        }
+    }
+}
+
+async fn start(flags: &Flags) -> anyhow::Result<()> {
+    let config = Config::load(&flags.config, flags.listen.as_deref()).map_err(Failure::from)?;
+    let shutdown = Shutdown::on_signals()?;
+    shardlift_coordinator::run(config, shutdown.token()).await
+}
+
+fn as_failure(error: anyhow::Error) -> Failure {
+    let plain = |error: anyhow::Error| {
+        Failure::new(ErrorCode::Internal, format!("{error:#}"), "see the log; report what it leaves open")
+    };
+    match error.downcast::<StoreError>() {
+        Ok(error) => error.into(),
+        Err(error) => error.downcast().unwrap_or_else(plain),
+    }
+}
+
+#[allow(clippy::print_stderr, reason = "the last words must not depend on a log filter")]
+fn tell(failure: &Failure) {
+    eprintln!("shardlift-coordinator: {failure}\nnext: {}", failure.next);
+}

@@ -1,0 +1,379 @@
+//! What the store holds, in memory: every change goes to the store first, and only then appears here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde_json::json;
+use shardlift_domain::failure::{ErrorCode, Failure};
+use shardlift_domain::ids::{MigrationId, MigrationKey, ShardId, Version};
+use shardlift_domain::migration::{Event, Migration, ShardMigration, Status, Step, Stop, Verb};
+use shardlift_domain::plan::{Disposition, PlannedMigration};
+use shardlift_domain::progress::ShardProgress;
+use shardlift_domain::range::Pass;
+use shardlift_domain::spec::{self, Spec, SpecBody};
+use shardlift_domain::topology::Topology;
+
+use super::wake::Submission;
+use crate::planner::disposition::reusable;
+use crate::store::{
+    Change, HistoryEntry, HistoryEvent, LeaderPermit, Store, StoreError, StoredMigration, Times,
+};
+
+/// One migration with its parsed spec.
+pub(super) struct Page {
+    pub(super) stored: StoredMigration,
+    pub(super) spec: Spec,
+}
+
+impl Page {
+    pub(super) fn migration(&self) -> &Migration {
+        &self.stored.migration
+    }
+}
+
+/// Everything that is stored, under one permit.
+pub(super) struct Book {
+    store: Arc<dyn Store>,
+    permit: Arc<LeaderPermit>,
+    topology: Arc<Topology>,
+    order: Vec<MigrationKey>,
+    pages: BTreeMap<MigrationKey, Page>,
+    unsaved: BTreeSet<(MigrationKey, ShardId)>,
+}
+
+/// Why a verb was not carried out.
+pub(super) enum Refused {
+    /// The person is told.
+    Person(Failure),
+    /// The store refused: the leader steps down.
+    Store(StoreError),
+}
+
+impl From<StoreError> for Refused {
+    fn from(error: StoreError) -> Self {
+        Refused::Store(error)
+    }
+}
+
+impl Book {
+    /// Opens the book after a take-over. Ranges are to be read from the shards again.
+    pub(super) async fn open(store: Arc<dyn Store>, permit: Arc<LeaderPermit>) -> Result<Self, StoreError> {
+        let snapshot = store.load().await?;
+        let mut book = Self {
+            store,
+            permit,
+            topology: Arc::new(snapshot.topology),
+            order: Vec::new(),
+            pages: BTreeMap::new(),
+            unsaved: BTreeSet::new(),
+        };
+        for mut stored in snapshot.migrations {
+            stored.migration = stored.migration.recovered();
+            match spec::parse(&stored.spec) {
+                Ok(spec) => book.insert(Page { stored, spec }),
+                // It was valid when it was submitted; only another release can see it otherwise.
+                Err(problems) => {
+                    tracing::error!(migration = %stored.migration.key, %problems, "left out: its spec cannot be read by this release")
+                }
+            }
+        }
+        Ok(book)
+    }
+
+    fn insert(&mut self, page: Page) {
+        let key = page.migration().key.clone();
+        if !self.order.contains(&key) {
+            self.order.push(key.clone());
+        }
+        self.pages.insert(key, page);
+    }
+
+    pub(super) fn permit(&self) -> &Arc<LeaderPermit> {
+        &self.permit
+    }
+
+    pub(super) fn topology(&self) -> &Arc<Topology> {
+        &self.topology
+    }
+
+    pub(super) fn page(&self, key: &MigrationKey) -> Option<&Page> {
+        self.pages.get(key)
+    }
+
+    /// All pages in the order of submission.
+    pub(super) fn pages(&self) -> impl Iterator<Item = &Page> {
+        self.order.iter().filter_map(|key| self.pages.get(key))
+    }
+
+    /// The newest version of each id, in the order of submission.
+    pub(super) fn newest(&self) -> impl Iterator<Item = &Page> {
+        self.pages().filter(|page| {
+            let key = &page.migration().key;
+            !self.pages.contains_key(&MigrationKey { id: key.id.clone(), version: key.version.next() })
+        })
+    }
+
+    /// The named version of an id, or its newest.
+    pub(super) fn find(&self, id: &MigrationId, version: Option<Version>) -> Result<&Page, Failure> {
+        let first = MigrationKey { id: id.clone(), version: version.unwrap_or(Version(0)) };
+        let last = MigrationKey { id: id.clone(), version: version.unwrap_or(Version(u32::MAX)) };
+        self.pages.range(first..=last).next_back().map(|(_, page)| page).ok_or_else(|| {
+            Failure::new(
+                ErrorCode::RequestNotFound,
+                format!("there is no migration {id}"),
+                "look at `shardlift list` for the ids that there are",
+            )
+        })
+    }
+
+    /// What must still end before a pending migration may begin: what it waits for, and what holds the same tables.
+    pub(super) fn waiting_for(&self, migration: &Migration) -> Vec<MigrationId> {
+        if migration.status != Status::Pending {
+            return Vec::new();
+        }
+        let unmet = |id: &&MigrationId| {
+            !self.find(id, None).is_ok_and(|page| page.migration().status == Status::Completed)
+        };
+        let mut waits: Vec<MigrationId> = migration.waits_for.iter().filter(unmet).cloned().collect();
+        for page in self.pages() {
+            let other = page.migration();
+            let active = matches!(other.status, Status::Running | Status::Paused | Status::Failed);
+            if active && other.collides_with(migration) && !waits.contains(&other.key.id) {
+                waits.push(other.key.id.clone());
+            }
+        }
+        waits
+    }
+
+    /// The next pending migration that may begin.
+    pub(super) fn next_ready(&self) -> Option<MigrationKey> {
+        self.pages()
+            .map(Page::migration)
+            .find(|migration| {
+                migration.status == Status::Pending
+                    && migration.released
+                    && self.waiting_for(migration).is_empty()
+            })
+            .map(|migration| migration.key.clone())
+    }
+
+    /// Replaces the topology by what was declared, if it differs.
+    pub(super) async fn declare(&mut self, declared: Topology) -> Result<(), StoreError> {
+        if declared.clusters == self.topology.clusters {
+            return Ok(());
+        }
+        let topology = Topology { revision: self.topology.revision + 1, ..declared };
+        self.commit(Change { topology: Some(topology.clone()), ..Change::default() }).await?;
+        self.topology = Arc::new(topology);
+        Ok(())
+    }
+
+    /// Stores new migrations. Those that are known with the same content are left as they are.
+    pub(super) async fn submit(&mut self, submissions: Vec<Submission>, start: bool) -> Result<(), Refused> {
+        let ids: Vec<MigrationId> = submissions.iter().map(|submission| submission.spec.id.clone()).collect();
+        let mut pages = Vec::new();
+        for submission in submissions {
+            if let Some(page) = self.admit(submission).map_err(Refused::Person)? {
+                pages.push(page);
+            }
+        }
+        let history =
+            pages.iter().map(|page| record(page.migration(), HistoryEvent::Submitted, "person")).collect();
+        let new = pages.iter().map(|page| page.stored.clone()).collect();
+        self.commit(Change { new, history, ..Change::default() }).await?;
+        pages.into_iter().for_each(|page| self.insert(page));
+        for id in ids.iter().filter(|_| start) {
+            // One that was submitted before and never started is started now; others are left where they are.
+            let pending =
+                self.find(id, None).ok().map(Page::migration).filter(|known| known.status == Status::Pending);
+            if let Some(key) = pending.map(|known| known.key.clone()) {
+                self.on(&key, &Event::Asked(Verb::Start), "person").await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Decides anew what the plan decided: something else may have been submitted in between.
+    fn admit(&self, submission: Submission) -> Result<Option<Page>, Failure> {
+        let Submission { planned, spec, file } = submission;
+        let known = self.find(&spec.id, None).ok().map(Page::migration);
+        let expected = known.map_or(Version::FIRST, |known| {
+            if matches!(planned.disposition, Disposition::Known { .. }) {
+                known.key.version
+            } else {
+                known.key.version.next()
+            }
+        });
+        if known.is_some_and(|known| known.checksum == spec.checksum && !reusable(known)) {
+            return Ok(None);
+        }
+        if planned.version != expected || known.is_some_and(|known| !reusable(known)) {
+            return Err(Failure::new(
+                ErrorCode::SpecConflict,
+                format!("{} was submitted by somebody else since the plan was made", spec.id),
+                "plan again",
+            ));
+        }
+        Ok(Some(Page { stored: fresh(&planned, &spec, file), spec }))
+    }
+
+    /// Moves one migration: store first, then memory. `false`: the event changed nothing.
+    pub(super) async fn on(
+        &mut self,
+        key: &MigrationKey,
+        event: &Event,
+        actor: &str,
+    ) -> Result<bool, Refused> {
+        let Some(page) = self.pages.get(key) else { return Ok(false) };
+        let before = page.migration();
+        let made =
+            before.on(event).map_err(|illegal| Refused::Person(Failure::from(illegal).in_migration(key)))?;
+        if !made.changed {
+            return Ok(false);
+        }
+        let times = times_after(&page.stored.times, before.status, made.migration.status);
+        let history = records(before, &made.migration, event, actor);
+        let moved = vec![(made.migration.clone(), times)];
+        self.commit(Change { moved, history, ..Change::default() }).await?;
+        if let Some(page) = self.pages.get_mut(key) {
+            page.stored.migration = made.migration;
+            page.stored.times = times;
+        }
+        Ok(true)
+    }
+
+    /// Folds the figures of a pass into a shard's progress; saved with the next commit or flush.
+    pub(super) fn progress(&mut self, key: &MigrationKey, shard: &ShardId, pass: &Pass) {
+        let Some(page) = self.pages.get_mut(key) else { return };
+        let progress = page.stored.progress.entry(shard.clone()).or_default();
+        let before = progress.clone();
+        let done = pass.ranges.iter().filter(|range| range.done).count();
+        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        progress.fold(pass.totals(), pass.number, count(pass.ranges.len()), count(done));
+        if *progress != before {
+            self.unsaved.insert((key.clone(), shard.clone()));
+        }
+    }
+
+    /// Saves what progress has gathered; called about once a second, so that the store sees few writes however
+    /// many workers report.
+    pub(super) async fn flush(&mut self) -> Result<(), StoreError> {
+        if self.unsaved.is_empty() { Ok(()) } else { self.commit(Change::default()).await }
+    }
+
+    pub(super) async fn history(
+        &self,
+        id: &MigrationId,
+        limit: u32,
+    ) -> Result<Vec<HistoryEntry>, StoreError> {
+        self.store.history(id, limit).await
+    }
+
+    async fn commit(&mut self, mut change: Change) -> Result<(), StoreError> {
+        let saved: Vec<(MigrationKey, ShardId)> = self.unsaved.iter().cloned().collect();
+        for (key, shard) in &saved {
+            let progress = self.pages.get(key).and_then(|page| page.stored.progress.get(shard));
+            change.progress.extend(progress.map(|progress| (key.clone(), shard.clone(), progress.clone())));
+        }
+        self.store.commit(&self.permit, change).await?;
+        self.unsaved.clear();
+        Ok(())
+    }
+}
+
+fn fresh(planned: &PlannedMigration, spec: &Spec, file: spec::SpecFile) -> StoredMigration {
+    let has_where = match &spec.body {
+        SpecBody::Schema(_) => false,
+        SpecBody::Data(data) => data.source.pending.is_some(),
+    };
+    let part = ShardMigration { todo: Some(Step::Precheck), failure: None, verified: false };
+    let migration = Migration {
+        key: MigrationKey { id: planned.id.clone(), version: planned.version },
+        kind: planned.kind,
+        engine: planned.engine,
+        cluster: planned.cluster.clone(),
+        checksum: spec.checksum.clone(),
+        relation: spec.relation().map(str::to_owned),
+        has_where,
+        waits_for: planned.waits_for.clone(),
+        status: Status::Pending,
+        released: false,
+        phase: Step::Precheck.phase(),
+        touched: false,
+        stop: None,
+        shards: planned.shards().map(|shard| (shard.clone(), part.clone())).collect(),
+    };
+    let progress = planned
+        .estimates
+        .iter()
+        .map(|estimate| {
+            let total = estimate.rows.unwrap_or(0);
+            (estimate.shard.clone(), ShardProgress { rows_total: total, ..ShardProgress::default() })
+        })
+        .collect();
+    let times = Times { created_at: shardlift_runtime::clock::now(), started_at: None, completed_at: None };
+    StoredMigration { migration, spec: file, progress, times }
+}
+
+fn times_after(times: &Times, before: Status, after: Status) -> Times {
+    let mut times = *times;
+    if before == Status::Pending && after == Status::Running {
+        times.started_at = Some(shardlift_runtime::clock::now());
+    }
+    if before != after {
+        times.completed_at = after.is_final().then(shardlift_runtime::clock::now);
+    }
+    times
+}
+
+fn record(migration: &Migration, event: HistoryEvent, actor: &str) -> HistoryEntry {
+    HistoryEntry {
+        migration: migration.key.clone(),
+        event,
+        at: shardlift_runtime::clock::now(),
+        actor: actor.to_owned(),
+        detail: json!({ "status": migration.status, "phase": migration.phase }),
+    }
+}
+
+/// What a move leaves in the history: the event itself, then what it led to.
+fn records(before: &Migration, after: &Migration, event: &Event, actor: &str) -> Vec<HistoryEntry> {
+    let mut entries = Vec::new();
+    let mut add = |what, detail: Option<serde_json::Value>| {
+        let mut entry = record(after, what, actor);
+        entry.detail = detail.unwrap_or(entry.detail);
+        entries.push(entry);
+    };
+    match event {
+        Event::Asked(verb) => add(asked(*verb), None),
+        Event::Ready => add(HistoryEvent::Ready, None),
+        Event::StepDone { shard, step, .. } => {
+            add(HistoryEvent::StepDone, Some(json!({ "shard": shard, "step": step })));
+        }
+        Event::StepFailed { shard, step, failure } => {
+            add(HistoryEvent::StepFailed, Some(json!({ "shard": shard, "step": step, "failure": failure })));
+        }
+    }
+    if after.phase != before.phase {
+        add(HistoryEvent::PhaseEntered, None);
+    }
+    if after.status != before.status {
+        match (after.status, &after.stop) {
+            (Status::Completed, _) => add(HistoryEvent::Completed, None),
+            (Status::Failed, _) => add(HistoryEvent::Failed, None),
+            (Status::Paused, Some(Stop::System { reason })) => add(HistoryEvent::Halted, Some(json!(reason))),
+            _ => {}
+        }
+    }
+    entries
+}
+
+fn asked(verb: Verb) -> HistoryEvent {
+    match verb {
+        Verb::Start => HistoryEvent::Started,
+        Verb::Pause => HistoryEvent::Paused,
+        Verb::Resume => HistoryEvent::Resumed,
+        Verb::Cancel => HistoryEvent::Cancelled,
+        Verb::Retry => HistoryEvent::Retried,
+    }
+}

@@ -1,0 +1,23 @@
+//! The heart: event -> state -> commit -> effects.
+//!
+//! One task owns everything ([`role`]): it is a follower, or a leader with a permit. [`wake`] lists all that can
+//! wake it. The leader's parts: [`book`] is what the store holds, [`board`] the tasks and who has them, [`fleet`]
+//! the workers; [`leader`] ties them; [`effects`] is the only place where a decision becomes a message.
+//! [`view`] is what doors may see.
+
+mod board;
+mod book;
+mod effects;
+mod fleet;
+mod leader;
+mod reports;
+mod role;
+#[cfg(test)]
+mod tests;
+mod view;
+mod wake;
+
+pub use fleet::{Order, Report, SessionId};
+pub use role::{Parts, run};
+pub use view::{LeaderView, MigrationView, PlanningView, ShardStatus, ShardView, WorkerView};
+pub use wake::{Handle, Joining, Submission, Welcome};

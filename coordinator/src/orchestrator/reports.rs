@@ -1,0 +1,162 @@
+//! What workers report, turned into events of the board and of migrations.
+
+use shardlift_domain::failure::{ErrorCode, Failure};
+use shardlift_domain::fence::{Fence, FenceVerdict, Token};
+use shardlift_domain::ids::{MigrationKey, ShardId, TaskId};
+use shardlift_domain::migration::{Event, Outcome, Step};
+use shardlift_domain::progress::Receipt;
+use shardlift_domain::task::{TaskEvent, TaskMove};
+use shardlift_domain::verdict::{Sweep, TaskOutcome, VerifyReport};
+
+use super::fleet::{Order, Report, SessionId};
+use super::leader::{Leader, StepDown};
+
+impl Leader {
+    /// A worker reports. A session that is over says nothing any more.
+    pub(super) async fn on_report(&mut self, session: SessionId, report: Report) -> Result<(), StepDown> {
+        let now = self.clock.millis();
+        let Some((worker, state)) = self.fleet.heard(session, now) else { return Ok(()) };
+        match report {
+            Report::Heartbeat => self.order(&worker, Order::Heartbeat),
+            Report::Shards(shards) => {
+                let seen: Vec<_> = shards.iter().filter_map(|hello| hello.fence.clone()).collect();
+                state.shards = shards.into_iter().map(|hello| (hello.shard.clone(), hello)).collect();
+                self.outrank(&seen)?;
+                self.dispatch();
+            }
+            Report::Facts(query, answer) => self.answer_query(query, answer),
+            Report::Progress(task, token, receipt) => self.on_progress(&task, token, receipt),
+            Report::Released(task, token) => {
+                self.board.on(&task, TaskEvent::Released(token));
+                self.dispatch();
+            }
+            Report::Broke(task, token, failure) => self.on_broke(task, token, failure).await?,
+            Report::Finished(task, token, outcome) => self.on_finished(task, token, outcome).await?,
+        }
+        Ok(())
+    }
+
+    /// A shard that has seen a newer leader, or another one of our epoch, takes nothing from us until we have
+    /// risen above it (promise P2).
+    pub(super) fn outrank(&self, seen: &[Fence]) -> Result<(), StepDown> {
+        let mine = self.book.permit().fence();
+        let above = seen.iter().filter(|fence| Fence::judge(Some(fence), mine) != FenceVerdict::Admitted);
+        match above.map(|fence| fence.epoch).max() {
+            Some(epoch) => Err(StepDown::RiseAbove(epoch)),
+            None => Ok(()),
+        }
+    }
+
+    fn on_progress(&mut self, task: &TaskId, token: Token, receipt: Receipt) {
+        if self.board.on(task, TaskEvent::Progressed(token)) == TaskMove::Stale {
+            return;
+        }
+        if let Some(pass) = self.board.receive(task, receipt) {
+            self.book.progress(&task.migration, &task.shard, pass);
+        }
+        self.changed();
+    }
+
+    async fn on_broke(&mut self, task: TaskId, token: Token, failure: Failure) -> Result<(), StepDown> {
+        let now = self.clock.millis();
+        tracing::warn!(%task, code = %failure.code, message = %failure.message, "a task failed");
+        if matches!(failure.code, ErrorCode::FenceStale | ErrorCode::FenceForked) {
+            // The next hello of the worker tells how high the shard's fence is.
+            self.board.on(&task, TaskEvent::Broke { token, failure, now });
+            return Ok(());
+        }
+        if self.board.on(&task, TaskEvent::Broke { token, failure, now }) == TaskMove::Stale {
+            return Ok(());
+        }
+        if let Some(failure) = self.board.failure(&task).cloned() {
+            let failure = failure.in_migration(&task.migration).on_shard(&task.shard).in_step(task.step);
+            let event = Event::StepFailed { shard: task.shard.clone(), step: task.step, failure };
+            self.apply(&task.migration, event).await?;
+        }
+        self.changed();
+        self.dispatch();
+        Ok(())
+    }
+
+    async fn on_finished(
+        &mut self,
+        task: TaskId,
+        token: Token,
+        outcome: TaskOutcome,
+    ) -> Result<(), StepDown> {
+        if self.board.on(&task, TaskEvent::Finished(token)) == TaskMove::Stale {
+            tracing::debug!(%task, %token, "finished under a right that is over");
+            return Ok(());
+        }
+        let TaskId { migration, shard, .. } = task;
+        match outcome {
+            TaskOutcome::Prechecked => self.step_done(&migration, shard, Step::Precheck).await,
+            TaskOutcome::Applied { .. } => self.step_done(&migration, shard, Step::Apply).await,
+            TaskOutcome::Split(pass) => {
+                self.book.progress(&migration, &shard, &pass);
+                self.board.learn(&migration, &shard, pass);
+                self.step_done(&migration, shard.clone(), Step::Split).await?;
+                self.end_of_pass(&migration, shard).await
+            }
+            TaskOutcome::RangeDone(range) => {
+                let receipt = Receipt { range, batch_size: 0, rows_per_second: 0.0, batch_ms: 0.0 };
+                let task = TaskId { migration: migration.clone(), shard: shard.clone(), ..task };
+                if let Some(pass) = self.board.receive(&task, receipt) {
+                    self.book.progress(&migration, &shard, pass);
+                }
+                self.end_of_pass(&migration, shard).await
+            }
+            TaskOutcome::Swept(Sweep::Clean) => self.step_done(&migration, shard, Step::Sweep).await,
+            TaskOutcome::Swept(Sweep::Found { pending, pass }) => {
+                tracing::info!(%migration, %shard, pending, pass = pass.number, "rows became pending during the run");
+                self.book.progress(&migration, &shard, &pass);
+                self.board.learn(&migration, &shard, pass);
+                let event = Event::StepDone { shard, step: Step::Sweep, outcome: Outcome::PendingFound };
+                self.apply(&migration, event).await
+            }
+            TaskOutcome::Verified(report) if report.passed() => {
+                self.step_done(&migration, shard, Step::Verify).await
+            }
+            TaskOutcome::Verified(report) => {
+                let failure =
+                    mismatch(&report).in_migration(&migration).on_shard(&shard).in_step(Step::Verify);
+                self.apply(&migration, Event::StepFailed { shard, step: Step::Verify, failure }).await
+            }
+        }
+    }
+
+    /// When every range is done, the backfill of the shard is; otherwise the next ranges may run.
+    async fn end_of_pass(&mut self, migration: &MigrationKey, shard: ShardId) -> Result<(), StepDown> {
+        if self.board.pass(migration, &shard).is_some_and(shardlift_domain::range::Pass::done) {
+            return self.step_done(migration, shard, Step::Backfill).await;
+        }
+        self.reconcile(migration);
+        self.dispatch();
+        self.changed();
+        Ok(())
+    }
+
+    async fn step_done(
+        &mut self,
+        migration: &MigrationKey,
+        shard: ShardId,
+        step: Step,
+    ) -> Result<(), StepDown> {
+        self.apply(migration, Event::StepDone { shard, step, outcome: Outcome::Done }).await
+    }
+}
+
+fn mismatch(report: &VerifyReport) -> Failure {
+    let failed: Vec<_> = report
+        .checks
+        .iter()
+        .filter(|check| !check.passed)
+        .map(|check| format!("{}: {}", check.check, check.detail))
+        .collect();
+    let found = if failed.is_empty() { "no check was made".to_owned() } else { failed.join("; ") };
+    Failure::new(
+        ErrorCode::VerifyMismatch,
+        format!("verification found: {found}"),
+        "look at the rows and at what the application writes; then `resume` to verify again, or `cancel`",
+    )
+}

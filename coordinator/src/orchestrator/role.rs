@@ -1,0 +1,186 @@
+//! Follower or leader. A leader exists only between a take-over and the first thing that speaks against it.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use shardlift_domain::topology::Topology;
+use shardlift_runtime::random;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::book::Book;
+use super::leader::{Leader, Seat, StepDown};
+use super::wake::{Handle, Wake};
+use crate::election::{Election, Leadership};
+use crate::store::{LeaderPermit, Store, StoreError};
+
+/// How many wakes may wait: enough for a second of a large fleet; senders wait when it is full.
+const QUEUE: usize = 4096;
+/// How often time is looked at.
+const TICK: Duration = Duration::from_millis(200);
+/// The pause before the lead is sought again.
+const PAUSE: Duration = Duration::from_millis(300);
+
+/// All that the orchestrator needs.
+pub struct Parts {
+    /// Name of this coordinator.
+    pub name: String,
+    /// How long a worker may be silent.
+    pub ttl: Duration,
+    /// The declared clusters; revision and new uuids are the store's business.
+    pub declared: Topology,
+    /// The metadata store.
+    pub store: Arc<dyn Store>,
+    /// Who may try to lead.
+    pub election: Arc<dyn Election>,
+}
+
+/// Starts the orchestrator. It ends when the token is cancelled.
+pub fn run(parts: Parts, shutdown: CancellationToken) -> (Handle, tokio::task::JoinHandle<()>) {
+    let (sender, wakes) = mpsc::channel(QUEUE);
+    let (changes, watcher) = watch::channel(0);
+    let seat =
+        Seat { name: parts.name.clone(), ttl: parts.ttl, sessions: Arc::new(AtomicU64::new(1)), changes };
+    let task = tokio::spawn(Orchestrator { parts, seat, wakes }.run(shutdown));
+    (Handle::new(sender, watcher), task)
+}
+
+enum Role {
+    Follower,
+    Leader(Box<Leader>, Leadership),
+}
+
+struct Orchestrator {
+    parts: Parts,
+    seat: Seat,
+    wakes: mpsc::Receiver<Wake>,
+}
+
+impl Orchestrator {
+    async fn run(mut self, shutdown: CancellationToken) {
+        let mut above = None;
+        while !shutdown.is_cancelled() {
+            let role = tokio::select! {
+                role = follow(&self.parts, &self.seat, above.take(), &mut self.wakes) => role,
+                () = shutdown.cancelled() => return,
+            };
+            if let Role::Leader(leader, leadership) = role {
+                above = self.lead(*leader, leadership, &shutdown).await;
+            }
+            tokio::select! {
+                () = sleep(PAUSE) => {}
+                () = shutdown.cancelled() => {}
+            }
+        }
+    }
+
+    /// Leads until something speaks against it. Answers the permit and epoch to rise above, if a shard has seen a newer one.
+    async fn lead(
+        &mut self,
+        mut leader: Leader,
+        leadership: Leadership,
+        shutdown: &CancellationToken,
+    ) -> Option<Above> {
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let reason = loop {
+            let moved = tokio::select! {
+                wake = self.wakes.recv() => match wake {
+                    Some(wake) => leader.on(wake).await,
+                    None => break None,
+                },
+                _ = ticks.tick() => leader.on_tick().await,
+                () = leadership.lost() => break None,
+                () = shutdown.cancelled() => break None,
+            };
+            if let Err(reason) = moved {
+                break Some(reason);
+            }
+        };
+        let permit = Arc::clone(leader.book.permit());
+        if reason.is_none() {
+            // Best effort: what is not saved is read from the shards again.
+            if let Err(error) = leader.book.flush().await {
+                tracing::debug!(%error, "progress was not saved at the end");
+            }
+        }
+        drop(leader);
+        leadership.resign().await;
+        let epoch = permit.fence().epoch;
+        match reason {
+            Some(StepDown::RiseAbove(above)) => {
+                tracing::warn!(%epoch, %above, "leads no more: a shard has seen a newer leader, or another one of this epoch");
+                Some(Above { permit, epoch: above })
+            }
+            Some(StepDown::Store(error)) => {
+                tracing::warn!(%epoch, %error, "leads no more: the store refused");
+                None
+            }
+            None => {
+                tracing::info!(%epoch, "leads no more");
+                None
+            }
+        }
+    }
+}
+
+/// What the next leadership must rise above.
+struct Above {
+    permit: Arc<LeaderPermit>,
+    epoch: shardlift_domain::Epoch,
+}
+
+/// Waits to be elected, then takes over. Meanwhile everybody who asks hears that this coordinator does not lead:
+/// dropping a wake drops its reply.
+async fn follow(parts: &Parts, seat: &Seat, above: Option<Above>, wakes: &mut mpsc::Receiver<Wake>) -> Role {
+    let take_over = async {
+        let leadership = match parts.election.campaign().await {
+            Ok(leadership) => leadership,
+            Err(error) => {
+                tracing::warn!(%error, "cannot stand for election");
+                return Role::Follower;
+            }
+        };
+        match begin(parts, seat, above).await {
+            Ok(leader) => Role::Leader(Box::new(leader), leadership),
+            Err(error) => {
+                tracing::warn!(%error, "cannot take over");
+                leadership.resign().await;
+                Role::Follower
+            }
+        }
+    };
+    tokio::pin!(take_over);
+    loop {
+        tokio::select! {
+            role = &mut take_over => return role,
+            Some(wake) = wakes.recv() => drop(wake),
+        }
+    }
+}
+
+async fn begin(parts: &Parts, seat: &Seat, above: Option<Above>) -> Result<Leader, StoreError> {
+    let permit = match above {
+        Some(Above { permit, epoch }) => parts.store.rise_above(&permit, epoch, random::nonce()).await?,
+        None => parts.store.take_over(random::nonce(), &parts.name).await?,
+    };
+    tracing::info!(epoch = %permit.fence().epoch, "leads");
+    let mut book = Book::open(Arc::clone(&parts.store), Arc::new(permit)).await?;
+    let declared = with_uuids(&parts.declared, book.topology());
+    book.declare(declared).await?;
+    Ok(Leader::new(seat.clone(), book))
+}
+
+/// The declared clusters with the uuids that they were given when they were first declared.
+fn with_uuids(declared: &Topology, stored: &Topology) -> Topology {
+    let mut topology = declared.clone();
+    for cluster in topology.clusters.values_mut() {
+        cluster.uuid = match stored.clusters.get(&cluster.name) {
+            Some(known) => known.uuid.clone(),
+            None => random::uuid(),
+        };
+    }
+    topology
+}

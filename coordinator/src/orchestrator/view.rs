@@ -1,0 +1,90 @@
+//! What doors may see: copies, made by the leader, of stored and volatile state together.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use shardlift_domain::failure::Failure;
+use shardlift_domain::fence::Epoch;
+use shardlift_domain::ids::{ClusterName, MigrationId, ShardId, WorkerId};
+use shardlift_domain::migration::Migration;
+use shardlift_domain::progress::ShardProgress;
+use shardlift_domain::spec::Engine;
+use shardlift_domain::topology::Topology;
+
+use crate::store::Times;
+
+/// One migration with everything that is known of it now.
+#[derive(Debug, Clone)]
+pub struct MigrationView {
+    /// The stored state.
+    pub migration: Migration,
+    /// When.
+    pub times: Times,
+    /// While pending: what it still waits for.
+    pub waiting_for: Vec<MigrationId>,
+    /// Per shard.
+    pub shards: BTreeMap<ShardId, ShardStatus>,
+}
+
+/// One shard's part, with the volatile facts.
+#[derive(Debug, Clone, Default)]
+pub struct ShardStatus {
+    /// How far it is.
+    pub progress: ShardProgress,
+    /// A passing trouble; the work is tried again by itself.
+    pub trouble: Option<Failure>,
+    /// Who is busy with it.
+    pub workers: Vec<WorkerId>,
+}
+
+/// One declared shard.
+#[derive(Debug, Clone)]
+pub struct ShardView {
+    /// Which.
+    pub shard: ShardId,
+    /// Of which cluster.
+    pub cluster: ClusterName,
+    /// Of which engine.
+    pub engine: Engine,
+    /// Who serves it.
+    pub workers: Vec<WorkerId>,
+    /// What its server calls its version.
+    pub server_version: Option<String>,
+    /// Whether some worker reaches it.
+    pub reachable: bool,
+    /// What is wrong with it.
+    pub problem: Option<Failure>,
+}
+
+/// One connected worker.
+#[derive(Debug, Clone)]
+pub struct WorkerView {
+    /// Who.
+    pub worker: WorkerId,
+    /// Version of its program.
+    pub version: String,
+    /// What it serves.
+    pub shards: Vec<ShardId>,
+    /// Tasks at once.
+    pub slots: u32,
+    /// Tasks now.
+    pub busy: u32,
+}
+
+/// Who leads.
+#[derive(Debug, Clone)]
+pub struct LeaderView {
+    /// The coordinator's name.
+    pub name: String,
+    /// Its epoch.
+    pub epoch: Epoch,
+}
+
+/// What planning needs to know of the present state.
+#[derive(Debug, Clone)]
+pub struct PlanningView {
+    /// The declared clusters.
+    pub topology: Arc<Topology>,
+    /// The newest version of every id.
+    pub known: BTreeMap<MigrationId, Migration>,
+}

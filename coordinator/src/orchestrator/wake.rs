@@ -1,0 +1,183 @@
+//! The closed list of all that can wake the orchestrator, and the handle by which doors and services do it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use shardlift_domain::facts::{FactsRequest, ShardFacts, ShardHello};
+use shardlift_domain::failure::{ErrorCode, Failure};
+use shardlift_domain::fence::Fence;
+use shardlift_domain::ids::{MigrationId, ShardId, Version, WorkerId};
+use shardlift_domain::migration::Verb;
+use shardlift_domain::plan::PlannedMigration;
+use shardlift_domain::spec::{Spec, SpecFile};
+use shardlift_domain::topology::Topology;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::fleet::{Order, Report, SessionId};
+use super::view::{LeaderView, MigrationView, PlanningView, ShardView, WorkerView};
+use crate::store::HistoryEntry;
+
+/// The answer of a command.
+pub(super) type Reply<T> = oneshot::Sender<Result<T, Failure>>;
+
+/// One migration to be stored.
+#[derive(Debug, Clone)]
+pub struct Submission {
+    /// What the plan says of it.
+    pub planned: PlannedMigration,
+    /// The parsed spec.
+    pub spec: Spec,
+    /// The file as it was written.
+    pub file: SpecFile,
+}
+
+/// A worker that wants a session.
+#[derive(Debug)]
+pub struct Joining {
+    /// Who.
+    pub worker: WorkerId,
+    /// Version of its program.
+    pub version: String,
+    /// Tasks at once.
+    pub slots: u32,
+    /// What it serves.
+    pub shards: Vec<ShardHello>,
+    /// Where orders to it go. Bounded: a worker that does not read loses its session.
+    pub orders: mpsc::Sender<Order>,
+}
+
+/// What a joining worker is told.
+#[derive(Debug, Clone)]
+pub struct Welcome {
+    /// Names this session in later reports.
+    pub session: SessionId,
+    /// Who leads.
+    pub fence: Fence,
+    /// How long silence may last.
+    pub ttl: Duration,
+    /// The declared clusters.
+    pub topology: Arc<Topology>,
+}
+
+/// All that can wake the orchestrator, besides time.
+pub(super) enum Wake {
+    Planning(Reply<PlanningView>),
+    Facts(ShardId, FactsRequest, Reply<ShardFacts>),
+    Submit(Vec<Submission>, bool, Reply<()>),
+    Asked(MigrationId, Verb, Reply<(MigrationView, bool)>),
+    Get(MigrationId, Option<Version>, Reply<MigrationView>),
+    List(Reply<Vec<MigrationView>>),
+    History(MigrationId, u32, Reply<Vec<HistoryEntry>>),
+    Shards(Reply<Vec<ShardView>>),
+    Workers(Reply<Vec<WorkerView>>),
+    Leader(Reply<LeaderView>),
+    Join(Box<Joining>, Reply<Welcome>),
+    Report(SessionId, Box<Report>),
+    Leave(SessionId),
+}
+
+/// How doors and services speak to the orchestrator. Cheap to clone.
+#[derive(Clone)]
+pub struct Handle {
+    wakes: mpsc::Sender<Wake>,
+    changes: watch::Receiver<u64>,
+}
+
+macro_rules! ask {
+    ($self:ident, $($wake:tt)*) => {{
+        let (reply, answer) = oneshot::channel();
+        $self.send(ask!(@wake reply, $($wake)*)).await?;
+        answer.await.map_err(|_| not_ready())?
+    }};
+    (@wake $reply:ident, $name:ident) => { Wake::$name($reply) };
+    (@wake $reply:ident, $name:ident, $($part:expr),+) => { Wake::$name($($part,)+ $reply) };
+}
+
+impl Handle {
+    pub(super) fn new(wakes: mpsc::Sender<Wake>, changes: watch::Receiver<u64>) -> Self {
+        Self { wakes, changes }
+    }
+
+    async fn send(&self, wake: Wake) -> Result<(), Failure> {
+        self.wakes.send(wake).await.map_err(|_| not_ready())
+    }
+
+    /// What planning needs to know of the present state.
+    pub async fn planning(&self) -> Result<PlanningView, Failure> {
+        ask!(self, Planning)
+    }
+
+    /// Asks a worker of the shard for facts.
+    pub async fn facts(&self, shard: ShardId, request: FactsRequest) -> Result<ShardFacts, Failure> {
+        ask!(self, Facts, shard, request)
+    }
+
+    /// Stores migrations; answers after the commit.
+    pub async fn submit(&self, submissions: Vec<Submission>, start: bool) -> Result<(), Failure> {
+        ask!(self, Submit, submissions, start)
+    }
+
+    /// A person's verb. `true`: something changed; `false`: it was so already.
+    pub async fn asked(&self, id: MigrationId, verb: Verb) -> Result<(MigrationView, bool), Failure> {
+        ask!(self, Asked, id, verb)
+    }
+
+    /// One migration, the newest version unless one is named.
+    pub async fn get(&self, id: MigrationId, version: Option<Version>) -> Result<MigrationView, Failure> {
+        ask!(self, Get, id, version)
+    }
+
+    /// All migrations, newest versions, in the order of submission.
+    pub async fn list(&self) -> Result<Vec<MigrationView>, Failure> {
+        ask!(self, List)
+    }
+
+    /// What happened to a migration, oldest first.
+    pub async fn history(&self, id: MigrationId, limit: u32) -> Result<Vec<HistoryEntry>, Failure> {
+        ask!(self, History, id, limit)
+    }
+
+    /// All declared shards.
+    pub async fn shards(&self) -> Result<Vec<ShardView>, Failure> {
+        ask!(self, Shards)
+    }
+
+    /// All connected workers.
+    pub async fn workers(&self) -> Result<Vec<WorkerView>, Failure> {
+        ask!(self, Workers)
+    }
+
+    /// Who leads.
+    pub async fn leader(&self) -> Result<LeaderView, Failure> {
+        ask!(self, Leader)
+    }
+
+    /// A worker's session begins.
+    pub async fn join(&self, joining: Joining) -> Result<Welcome, Failure> {
+        ask!(self, Join, Box::new(joining))
+    }
+
+    /// A worker reports.
+    pub async fn report(&self, session: SessionId, report: Report) -> Result<(), Failure> {
+        self.send(Wake::Report(session, Box::new(report))).await
+    }
+
+    /// A worker's session is over.
+    pub async fn leave(&self, session: SessionId) -> Result<(), Failure> {
+        self.send(Wake::Leave(session)).await
+    }
+
+    /// A number that grows whenever any migration changes: wait on it, then look.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.clone()
+    }
+}
+
+/// What is told while nobody leads here.
+pub(super) fn not_ready() -> Failure {
+    Failure::new(
+        ErrorCode::CoordinatorNotReady,
+        "this coordinator does not lead now",
+        "try again in a moment; if it lasts, look into its log",
+    )
+}

@@ -1,0 +1,151 @@
+//! Specs + topology + what is known + facts of shards -> plan. Pure: the same arguments give the same plan.
+//!
+//! [`needs`] says which facts planning wants; [`plan`] makes the plan. [`order`] decides what goes before what,
+//! [`estimate`] how much there is to do. Everything that is wrong is told at once, as findings of the plan.
+
+pub(crate) mod disposition;
+mod estimate;
+mod order;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use shardlift_domain::facts::{FactsRequest, ShardFacts};
+use shardlift_domain::failure::{ErrorCode, Failure};
+use shardlift_domain::ids::{MigrationId, ShardId};
+use shardlift_domain::migration::{Migration, Step};
+use shardlift_domain::plan::{Disposition, Plan, PlannedMigration};
+use shardlift_domain::spec::{Spec, SpecBody};
+use shardlift_domain::topology::Topology;
+use shardlift_domain::verdict::{Finding, Severity};
+
+/// All that planning may look at.
+pub struct Facts<'a> {
+    /// The declared clusters.
+    pub topology: &'a Topology,
+    /// The newest version of every id that was ever submitted.
+    pub known: &'a BTreeMap<MigrationId, Migration>,
+    /// What each shard said, or why it said nothing.
+    pub shards: BTreeMap<ShardId, Result<ShardFacts, Failure>>,
+}
+
+/// Which shards must be asked, and for what. Migrations that are known already, or in conflict, need no facts.
+pub fn needs(
+    specs: &[Spec],
+    topology: &Topology,
+    known: &BTreeMap<MigrationId, Migration>,
+) -> BTreeMap<ShardId, FactsRequest> {
+    let mut needs: BTreeMap<ShardId, BTreeSet<String>> = BTreeMap::new();
+    for spec in specs {
+        let Some(cluster) = topology.clusters.get(&spec.cluster) else { continue };
+        if matches!(disposition::of(spec, known), Ok((Disposition::Known { .. }, _)) | Err(_)) {
+            continue;
+        }
+        for shard in &cluster.shards {
+            needs.entry(shard.clone()).or_default().extend(spec.relation().map(str::to_owned));
+        }
+    }
+    let request = |relations: BTreeSet<String>| FactsRequest { relations: relations.into_iter().collect() };
+    needs.into_iter().map(|(shard, relations)| (shard, request(relations))).collect()
+}
+
+/// Makes the plan.
+pub fn plan(specs: &[Spec], facts: &Facts<'_>) -> Plan {
+    let mut findings = Vec::new();
+    let sorted = order::sort(specs, facts.known, &mut findings);
+    let mut migrations = Vec::with_capacity(sorted.len());
+    for (index, waits_for) in sorted {
+        let spec = &specs[index];
+        match planned(spec, waits_for, facts, &mut findings) {
+            Ok(migration) => migrations.push(migration),
+            Err(failure) => findings.push(error(failure)),
+        }
+    }
+    estimate::missing_relations(specs, facts, &migrations, &mut findings);
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+    Plan { topology_revision: facts.topology.revision, migrations, findings }
+}
+
+fn planned(
+    spec: &Spec,
+    waits_for: Vec<MigrationId>,
+    facts: &Facts<'_>,
+    findings: &mut Vec<Finding>,
+) -> Result<PlannedMigration, Failure> {
+    let cluster =
+        facts.topology.clusters.get(&spec.cluster).ok_or_else(|| no_cluster(spec, facts.topology))?;
+    if cluster.engine != spec.engine {
+        return Err(Failure::new(
+            ErrorCode::PlanRefused,
+            format!(
+                "{} is written for {}, but cluster {} is {}",
+                spec.id, spec.engine, cluster.name, cluster.engine
+            ),
+            "correct `engine` or `cluster` in the spec",
+        ));
+    }
+    let (disposition, version) = disposition::of(spec, facts.known)?;
+    let known = matches!(disposition, Disposition::Known { .. });
+    if !known {
+        estimate::unreachable(&cluster.shards, facts, findings);
+    }
+    let has_where = matches!(&spec.body, SpecBody::Data(data) if data.source.pending.is_some());
+    Ok(PlannedMigration {
+        id: spec.id.clone(),
+        version,
+        kind: spec.kind(),
+        engine: spec.engine,
+        cluster: spec.cluster.clone(),
+        checksum: spec.checksum.clone(),
+        disposition,
+        waits_for,
+        steps: Step::sequence(spec.kind(), has_where).to_vec(),
+        waves: vec![cluster.shards.clone()],
+        estimates: estimate::per_shard(spec, &cluster.shards, facts),
+        notes: if known { Vec::new() } else { notes(spec) },
+    })
+}
+
+fn no_cluster(spec: &Spec, topology: &Topology) -> Failure {
+    let names: Vec<_> = topology.clusters.keys().map(|name| name.as_str()).collect();
+    Failure::new(
+        ErrorCode::PlanRefused,
+        format!(
+            "{} names cluster {}, which is not declared; there are: {}",
+            spec.id,
+            spec.cluster,
+            names.join(", ")
+        ),
+        "correct `cluster` in the spec, or declare it in the coordinator's configuration",
+    )
+}
+
+/// What a reader should know before saying yes.
+fn notes(spec: &Spec) -> Vec<String> {
+    let mut notes = Vec::new();
+    match &spec.body {
+        SpecBody::Schema(schema) if schema.down.is_empty() => {
+            notes.push("has no `down`: it cannot be taken back".to_owned());
+        }
+        SpecBody::Schema(_) => {}
+        SpecBody::Data(data) => {
+            if data.source.pending.is_none() {
+                notes.push(
+                    "without `where`: covers the keys that are there at the start; rows inserted during the run \
+                     may or may not be changed, and nothing is searched for at the end"
+                        .to_owned(),
+                );
+            }
+            notes.push("without undo: it cannot be rolled back".to_owned());
+            if let Some(rate) = data.throttle.rows_per_second {
+                notes.push(format!("at most {rate} rows/s on each shard"));
+            }
+        }
+    }
+    notes
+}
+
+fn error(failure: Failure) -> Finding {
+    Finding { severity: Severity::Error, failure }
+}

@@ -1,0 +1,36 @@
+//! What can be asked of a coordinator, one verb per file. Doors call these; they know nothing of gRPC or HTTP.
+
+mod plan;
+mod submit;
+mod verbs;
+
+use shardlift_domain::failure::ErrorCode;
+use shardlift_domain::failure::Failure;
+use shardlift_domain::ids::MigrationId;
+
+use crate::orchestrator::Handle;
+
+/// The services of one coordinator. Cheap to clone.
+#[derive(Clone)]
+pub struct Services {
+    orchestrator: Handle,
+}
+
+impl Services {
+    /// Services over this orchestrator.
+    pub fn new(orchestrator: Handle) -> Self {
+        Self { orchestrator }
+    }
+
+    /// The orchestrator's handle, for reading.
+    pub fn orchestrator(&self) -> &Handle {
+        &self.orchestrator
+    }
+}
+
+/// Checks an id that came from outside.
+pub fn migration_id(text: &str) -> Result<MigrationId, Failure> {
+    MigrationId::new(text).map_err(|error| {
+        Failure::new(ErrorCode::RequestInvalid, error.to_string(), "use an id as `shardlift list` shows it")
+    })
+}

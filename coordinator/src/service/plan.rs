@@ -1,0 +1,68 @@
+//! plan: parse, ask the shards for facts, plan. Changes nothing.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures::future::join_all;
+use shardlift_domain::facts::{FactsRequest, ShardFacts};
+use shardlift_domain::failure::{ErrorCode, Failure};
+use shardlift_domain::ids::ShardId;
+use shardlift_domain::plan::Plan;
+use shardlift_domain::spec::{self, Spec, SpecFile};
+
+use super::Services;
+use crate::planner;
+
+/// How long a shard may take to tell its facts.
+const FACTS_WITHIN: Duration = Duration::from_secs(20);
+
+/// A plan with the parsed specs that it was made from, in the order of the files.
+pub(super) struct Planned {
+    pub(super) plan: Plan,
+    pub(super) specs: Vec<Spec>,
+}
+
+impl Services {
+    /// Makes a plan. Everything that is wrong with the files is told at once; what is wrong with the shards stands
+    /// in the plan's findings.
+    pub async fn plan(&self, files: &[SpecFile]) -> Result<Plan, Vec<Failure>> {
+        Ok(self.planned(files).await?.plan)
+    }
+
+    pub(super) async fn planned(&self, files: &[SpecFile]) -> Result<Planned, Vec<Failure>> {
+        if files.is_empty() {
+            let failure = Failure::new(
+                ErrorCode::RequestInvalid,
+                "there are no specs",
+                "name a directory that holds some",
+            );
+            return Err(vec![failure]);
+        }
+        let specs = spec::parse_all(files)
+            .map_err(|problems| problems.iter().flat_map(spec::SpecProblems::failures).collect::<Vec<_>>())?;
+        let view = self.orchestrator.planning().await.map_err(|failure| vec![failure])?;
+        let shards = self.facts(planner::needs(&specs, &view.topology, &view.known)).await;
+        let facts = planner::Facts { topology: &view.topology, known: &view.known, shards };
+        Ok(Planned { plan: planner::plan(&specs, &facts), specs })
+    }
+
+    async fn facts(
+        &self,
+        needs: BTreeMap<ShardId, FactsRequest>,
+    ) -> BTreeMap<ShardId, Result<ShardFacts, Failure>> {
+        let asked = needs.into_iter().map(|(shard, request)| async move {
+            let told =
+                tokio::time::timeout(FACTS_WITHIN, self.orchestrator.facts(shard.clone(), request)).await;
+            (shard, told.unwrap_or_else(|_| Err(silent())))
+        });
+        join_all(asked).await.into_iter().collect()
+    }
+}
+
+fn silent() -> Failure {
+    Failure::new(
+        ErrorCode::ShardUnreachable,
+        format!("the shard did not tell its facts within {} s", FACTS_WITHIN.as_secs()),
+        "look whether its server is overloaded or locked, then plan again",
+    )
+}

@@ -1,0 +1,79 @@
+//! What is read from a store, and what is written to it.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use shardlift_domain::migration::Migration;
+use shardlift_domain::progress::ShardProgress;
+use shardlift_domain::spec::SpecFile;
+use shardlift_domain::topology::Topology;
+use shardlift_domain::{MigrationKey, ShardId};
+
+use super::history::HistoryEntry;
+
+/// Everything that the store holds, but for the history.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Snapshot {
+    /// The clusters and shards.
+    pub topology: Topology,
+    /// All versions of all migrations, in the order in which they were submitted.
+    pub migrations: Vec<StoredMigration>,
+}
+
+/// One version of one migration.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredMigration {
+    /// Its state.
+    pub migration: Migration,
+    /// The file that it came from.
+    pub spec: SpecFile,
+    /// How far each of its shards is. A store holds an entry for each shard of the migration and no other; one that
+    /// is missing here is stored as zero. A cache: the checkpoints in the shards are the truth.
+    pub progress: BTreeMap<ShardId, ShardProgress>,
+    /// When things happened, for people.
+    pub times: Times,
+}
+
+/// When a migration reached its milestones. Wall time, whole microseconds; nothing is decided by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Times {
+    /// When it was submitted.
+    pub created_at: DateTime<Utc>,
+    /// When its first step was handed out.
+    pub started_at: Option<DateTime<Utc>>,
+    /// When nothing was left to do, or it was given up.
+    pub completed_at: Option<DateTime<Utc>>,
+}
+
+impl Times {
+    /// Of a migration that was submitted at this moment.
+    pub fn created(at: DateTime<Utc>) -> Self {
+        Self { created_at: at, started_at: None, completed_at: None }
+    }
+}
+
+/// One write: all of it or nothing. Applied in the order of the fields.
+#[derive(Debug, Clone, Default)]
+pub struct Change {
+    /// Replaces the topology.
+    pub topology: Option<Topology>,
+    /// Migrations that were just submitted; each key is new.
+    pub new: Vec<StoredMigration>,
+    /// New states of known migrations. Their shards are those that they were submitted with.
+    pub moved: Vec<(Migration, Times)>,
+    /// New figures of known shards of known migrations.
+    pub progress: Vec<(MigrationKey, ShardId, ShardProgress)>,
+    /// Added to the history, in this order.
+    pub history: Vec<HistoryEntry>,
+}
+
+impl Change {
+    /// Whether there is nothing to write.
+    pub fn is_empty(&self) -> bool {
+        self.topology.is_none()
+            && self.new.is_empty()
+            && self.moved.is_empty()
+            && self.progress.is_empty()
+            && self.history.is_empty()
+    }
+}

@@ -1,0 +1,290 @@
+//! What every store must do, asked of each backend.
+
+mod random;
+mod samples;
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use async_trait::async_trait;
+use shardlift_domain::migration::{Event, Verb};
+use shardlift_domain::{Epoch, Nonce, Version};
+
+use super::sqlite::SqliteStore;
+use super::{Change, HistoryEvent, LeaderPermit, MemoryStore, Snapshot, Store, StoreError};
+use samples::{entry, id, stored, topology};
+
+/// One metadata database, empty at first.
+#[async_trait]
+trait Place: Send + Sync {
+    /// Another handle to it, as another coordinator would have.
+    async fn open(&self) -> Arc<dyn Store>;
+}
+
+#[async_trait]
+impl Place for MemoryStore {
+    async fn open(&self) -> Arc<dyn Store> {
+        Arc::new(self.clone())
+    }
+}
+
+struct SqliteFile(tempfile::TempDir);
+
+#[async_trait]
+impl Place for SqliteFile {
+    async fn open(&self) -> Arc<dyn Store> {
+        Arc::new(SqliteStore::open(&self.0.path().join("coordinator.db")).await.expect("opens"))
+    }
+}
+
+fn nonce(text: &str) -> Nonce {
+    Nonce(text.to_owned())
+}
+
+async fn lead(store: &Arc<dyn Store>, who: &str) -> LeaderPermit {
+    store.take_over(nonce(who), who).await.expect("takes over")
+}
+
+async fn submit(store: &Arc<dyn Store>, permit: &LeaderPermit, name: &str) {
+    let new = stored(name, Version::FIRST);
+    let history = vec![entry(&new.migration.key, HistoryEvent::Submitted)];
+    let change = Change { new: vec![new], history, ..Change::default() };
+    store.commit(permit, change).await.expect("stores a new migration");
+}
+
+async fn names(store: &Arc<dyn Store>) -> Vec<String> {
+    let snapshot = store.load().await.expect("loads");
+    snapshot.migrations.iter().map(|stored| stored.migration.key.to_string()).collect()
+}
+
+async fn a_new_store_is_empty(place: impl Place) {
+    let store = place.open().await;
+    assert_eq!(store.load().await.expect("loads"), Snapshot::default());
+    assert_eq!(store.history(&id("nothing"), 10).await.expect("reads"), []);
+}
+
+async fn every_take_over_raises_the_epoch(place: impl Place) {
+    let (one, other) = (place.open().await, place.open().await);
+    let mut last = Epoch::NONE;
+    for (store, who) in [(&one, "a"), (&other, "b"), (&one, "c")] {
+        let permit = lead(store, who).await;
+        assert!(permit.fence().epoch > last, "{:?} after {last}", permit.fence());
+        assert_eq!(permit.fence().nonce, nonce(who));
+        last = permit.fence().epoch;
+    }
+}
+
+async fn take_overs_at_the_same_time_get_different_epochs(place: impl Place) {
+    let mut racing = tokio::task::JoinSet::new();
+    for number in 0..8 {
+        let store = place.open().await;
+        racing.spawn(async move { lead(&store, &number.to_string()).await.fence().epoch });
+    }
+    let mut epochs = racing.join_all().await;
+    epochs.sort_unstable();
+    epochs.dedup();
+    assert_eq!(epochs.len(), 8, "{epochs:?}");
+}
+
+async fn a_fenced_leader_changes_nothing(place: impl Place) {
+    let (old, new) = (place.open().await, place.open().await);
+    let former = lead(&old, "former").await;
+    submit(&old, &former, "first").await;
+    let leader = lead(&new, "leader").await;
+
+    let refused = old.commit(&former, Change { topology: Some(topology(9)), ..Change::default() }).await;
+    let Err(StoreError::Fenced { held, current }) = refused else { panic!("{refused:?}") };
+    assert_eq!((held, current), (former.fence().epoch, leader.fence().epoch));
+    let mut change = Change { new: vec![stored("second", Version::FIRST)], ..Change::default() };
+    change.history.push(entry(&stored("first", Version::FIRST).migration.key, HistoryEvent::Started));
+    assert!(matches!(old.commit(&former, change).await, Err(StoreError::Fenced { .. })));
+    assert!(matches!(old.commit(&former, Change::default()).await, Err(StoreError::Fenced { .. })));
+
+    assert_eq!(names(&new).await, ["first@1"]);
+    assert_eq!(new.load().await.expect("loads").topology, Snapshot::default().topology);
+    assert_eq!(new.history(&id("first"), 10).await.expect("reads").len(), 1);
+    submit(&new, &leader, "second").await;
+}
+
+async fn a_leader_rises_above_what_a_shard_has_seen(place: impl Place) {
+    let store = place.open().await;
+    let first = lead(&store, "leader").await;
+    let second = store.rise_above(&first, Epoch(500), nonce("risen")).await.expect("rises");
+    assert_eq!(second.fence().epoch, Epoch(501));
+    assert_eq!(second.fence().nonce, nonce("risen"));
+    assert!(matches!(store.commit(&first, Change::default()).await, Err(StoreError::Fenced { .. })));
+    assert!(matches!(store.rise_above(&first, Epoch(1), nonce("x")).await, Err(StoreError::Fenced { .. })));
+    // The same epoch was seen with another nonce, or a lower one: it rises all the same.
+    let third = store.rise_above(&second, Epoch(3), nonce("again")).await.expect("rises");
+    assert_eq!(third.fence().epoch, Epoch(502));
+    let refused = store.rise_above(&third, Epoch(u64::MAX), nonce("x")).await;
+    assert!(matches!(refused, Err(StoreError::NoEpochAbove(Epoch(u64::MAX)))), "{refused:?}");
+    submit(&store, &third, "still-leads").await;
+}
+
+async fn a_commit_is_all_or_nothing(place: impl Place) {
+    let store = place.open().await;
+    let permit = lead(&store, "leader").await;
+    submit(&store, &permit, "first").await;
+    let before = store.load().await.expect("loads");
+    let key = &before.migrations[0].migration.key;
+    let good = || Change {
+        topology: Some(topology(2)),
+        new: vec![stored("second", Version::FIRST)],
+        history: vec![entry(key, HistoryEvent::Started)],
+        ..Change::default()
+    };
+    let absent = stored("absent", Version::FIRST);
+
+    let mut repeated = good();
+    repeated.new.push(stored("first", Version::FIRST));
+    let mut unknown = good();
+    unknown.moved.push((absent.migration.clone(), absent.times));
+    let mut elsewhere = good();
+    elsewhere.progress.push((key.clone(), samples::shard(99), Default::default()));
+    let mut unheard = good();
+    unheard.history.push(entry(&absent.migration.key, HistoryEvent::Failed));
+    let mut other_shards = good();
+    let mut less = before.migrations[0].clone();
+    less.migration.shards.pop_first();
+    other_shards.moved.push((less.migration, less.times));
+
+    for (what, change) in [
+        ("repeated", repeated),
+        ("unknown", unknown),
+        ("elsewhere", elsewhere),
+        ("unheard", unheard),
+        ("other shards", other_shards),
+    ] {
+        let refused = store.commit(&permit, change).await;
+        let expected = matches!(refused, Err(StoreError::AlreadyStored(_) | StoreError::Unknown(_)));
+        assert!(expected, "{what}: {refused:?}");
+        assert_eq!(store.load().await.expect("loads"), before, "{what}");
+        assert_eq!(store.history(&key.id, 10).await.expect("reads").len(), 1, "{what}");
+    }
+    store.commit(&permit, good()).await.expect("the same without the mistake");
+}
+
+/// Polls a future so many times, then drops it wherever it is: what a crash or a cancelled task does to it.
+async fn abandoned<F: Future>(future: F, mut polls: usize) -> Option<F::Output> {
+    let mut future = pin!(future);
+    std::future::poll_fn(move |context| match polls.checked_sub(1) {
+        None => Poll::Ready(None),
+        Some(left) => {
+            polls = left;
+            future.as_mut().poll(context).map(Some)
+        }
+    })
+    .await
+}
+
+async fn an_abandoned_commit_leaves_nothing_half(place: impl Place) {
+    let store = place.open().await;
+    let permit = lead(&store, "leader").await;
+    for polls in 0..1000 {
+        let before = store.load().await.expect("loads");
+        let new = stored(&format!("m-{polls}"), Version::FIRST);
+        let mut after = before.clone();
+        after.topology = topology(polls + 1);
+        after.migrations.push(new.clone());
+        let change = Change { topology: Some(topology(polls + 1)), new: vec![new], ..Change::default() };
+        let ended = abandoned(store.commit(&permit, change), polls.try_into().expect("small")).await;
+        let seen = place.open().await.load().await.expect("loads");
+        match ended {
+            Some(result) => {
+                result.expect("commits");
+                assert_eq!(seen, after);
+                return;
+            }
+            None => assert!(seen == before || seen == after, "half of it was stored after {polls} polls"),
+        }
+        store.commit(&permit, Change::default()).await.expect("the store is usable after that");
+    }
+    panic!("the commit never ended by itself");
+}
+
+async fn what_was_committed_is_there_for_the_next_one(place: impl Place) {
+    let store = place.open().await;
+    let permit = lead(&store, "leader").await;
+    let change = Change { topology: Some(topology(3)), ..Change::default() };
+    store.commit(&permit, change).await.expect("commits");
+    submit(&store, &permit, "zebra").await;
+    submit(&store, &permit, "apple").await;
+    let again = Change { new: vec![stored("zebra", Version(2))], ..Change::default() };
+    store.commit(&permit, again).await.expect("commits");
+    drop(store);
+    let next = place.open().await;
+    assert_eq!(names(&next).await, ["zebra@1", "apple@1", "zebra@2"], "in the order of submission");
+    assert_eq!(next.load().await.expect("loads").topology, topology(3));
+}
+
+async fn the_history_is_in_order_and_spans_versions(place: impl Place) {
+    let store = place.open().await;
+    let permit = lead(&store, "leader").await;
+    submit(&store, &permit, "one").await;
+    submit(&store, &permit, "two").await;
+    let again = stored("one", Version(2));
+    let mut change = Change { new: vec![again.clone()], ..Change::default() };
+    for event in HistoryEvent::ALL {
+        change.history.push(entry(&again.migration.key, *event));
+    }
+    let expected = change.history.clone();
+    store.commit(&permit, change).await.expect("commits");
+
+    let all = store.history(&id("one"), 100).await.expect("reads");
+    assert_eq!(all[0], entry(&stored("one", Version::FIRST).migration.key, HistoryEvent::Submitted));
+    assert_eq!(all[1..], expected);
+    let newest = store.history(&id("one"), 3).await.expect("reads");
+    assert_eq!(newest, expected[expected.len() - 3..]);
+    assert_eq!(store.history(&id("two"), 100).await.expect("reads").len(), 1);
+}
+
+async fn figures_and_states_are_replaced(place: impl Place) {
+    let store = place.open().await;
+    let permit = lead(&store, "leader").await;
+    submit(&store, &permit, "first").await;
+    let mut expected = store.load().await.expect("loads");
+    let known = &mut expected.migrations[0];
+    for event in [Event::Asked(Verb::Start), Event::Ready] {
+        known.migration = known.migration.on(&event).expect("legal").migration;
+    }
+    known.times.started_at = Some(samples::moment(60));
+    let figures = samples::figures(7);
+    known.progress.insert(samples::shard(1), figures.clone());
+    let change = Change {
+        moved: vec![(known.migration.clone(), known.times)],
+        progress: vec![(known.migration.key.clone(), samples::shard(1), figures)],
+        ..Change::default()
+    };
+    store.commit(&permit, change).await.expect("commits");
+    assert_eq!(place.open().await.load().await.expect("loads"), expected);
+}
+
+macro_rules! suite {
+    ($($name:ident,)*) => {
+        mod memory {
+            use super::MemoryStore;
+            $(#[tokio::test] async fn $name() { super::$name(MemoryStore::new()).await; })*
+        }
+        mod sqlite {
+            use super::SqliteFile;
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)] async fn $name() {
+                super::$name(SqliteFile(tempfile::tempdir().expect("a directory"))).await;
+            })*
+        }
+    };
+}
+
+suite! {
+    a_new_store_is_empty,
+    every_take_over_raises_the_epoch,
+    take_overs_at_the_same_time_get_different_epochs,
+    a_fenced_leader_changes_nothing,
+    a_leader_rises_above_what_a_shard_has_seen,
+    a_commit_is_all_or_nothing,
+    an_abandoned_commit_leaves_nothing_half,
+    what_was_committed_is_there_for_the_next_one,
+    the_history_is_in_order_and_spans_versions,
+    figures_and_states_are_replaced,
+}

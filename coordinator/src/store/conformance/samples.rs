@@ -1,0 +1,96 @@
+//! Things to store.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use serde_json::json;
+use shardlift_domain::migration::{Migration, Phase, ShardMigration, Status, Step};
+use shardlift_domain::progress::ShardProgress;
+use shardlift_domain::spec::{Engine, Kind, SpecFile};
+use shardlift_domain::topology::{Cluster, Topology};
+use shardlift_domain::{Checksum, ClusterName, MigrationId, MigrationKey, ShardId, Version};
+
+use crate::store::{HistoryEntry, HistoryEvent, StoredMigration, Times};
+
+pub(super) fn id(name: &str) -> MigrationId {
+    MigrationId::new(name).expect("a name")
+}
+
+pub(super) fn shard(number: usize) -> ShardId {
+    ShardId::new(format!("shard-{number}")).expect("a name")
+}
+
+pub(super) fn cluster(name: &str) -> ClusterName {
+    ClusterName::new(name).expect("a name")
+}
+
+/// Seconds after some moment.
+pub(super) fn moment(seconds: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(1_800_000_000 + seconds, 123_456_000).expect("a time")
+}
+
+/// A pending data migration on three shards.
+pub(super) fn stored(name: &str, version: Version) -> StoredMigration {
+    let part = ShardMigration { todo: Some(Step::Precheck), failure: None, verified: false };
+    let migration = Migration {
+        key: MigrationKey { id: id(name), version },
+        kind: Kind::Data,
+        engine: Engine::Postgres,
+        cluster: cluster("chat"),
+        checksum: Checksum::of(name.as_bytes()),
+        relation: Some("public.messages".to_owned()),
+        has_where: true,
+        waits_for: vec![id("before")],
+        status: Status::Pending,
+        released: false,
+        phase: Phase::Precheck,
+        touched: false,
+        stop: None,
+        shards: (0..3).map(|number| (shard(number), part.clone())).collect(),
+    };
+    let progress: BTreeMap<_, _> =
+        migration.shards.keys().map(|shard| (shard.clone(), ShardProgress::default())).collect();
+    let spec =
+        SpecFile { name: format!("{name}.yaml"), text: "id: …\n# 'quoted' \"text\" ✓\n".to_owned() };
+    StoredMigration { migration, spec, progress, times: Times::created(moment(0)) }
+}
+
+/// Figures that all differ.
+pub(super) fn figures(seed: u32) -> ShardProgress {
+    let wide = u64::from(seed);
+    ShardProgress {
+        rows_done: wide,
+        rows_seen: wide + 1,
+        rows_total: wide + 2,
+        batches: wide + 3,
+        ranges: seed + 4,
+        ranges_done: seed + 5,
+        pass: seed + 6,
+        ..ShardProgress::default()
+    }
+}
+
+/// Two clusters, whose shards are not in the order of their names.
+pub(super) fn topology(revision: u64) -> Topology {
+    let cluster = |name: &str, engine, shards: [usize; 2]| Cluster {
+        name: cluster(name),
+        uuid: format!("uuid-of-{name}"),
+        engine,
+        shards: shards.into_iter().map(shard).collect(),
+    };
+    let clusters = [cluster("chat", Engine::Postgres, [2, 1]), cluster("chat-docs", Engine::Mongodb, [4, 3])];
+    Topology {
+        revision,
+        clusters: clusters.into_iter().map(|cluster| (cluster.name.clone(), cluster)).collect(),
+    }
+}
+
+pub(super) fn entry(key: &MigrationKey, event: HistoryEvent) -> HistoryEntry {
+    HistoryEntry {
+        migration: key.clone(),
+        event,
+        at: moment(1),
+        actor: "someone".to_owned(),
+        detail: json!({ "b": [1, null, "…"], "a": { "x": 0.5 } }),
+    }
+}

@@ -1,0 +1,97 @@
+//! Why a store could not do what it was asked for.
+
+use shardlift_domain::{Epoch, ErrorCode, Failure, MigrationKey};
+use shardlift_runtime::retry::Retryable;
+
+/// What went wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Somebody has taken the lead since. Nothing was changed.
+    #[error("epoch {held} is over: the store is at epoch {current}")]
+    Fenced {
+        /// The epoch of the permit.
+        held: Epoch,
+        /// The epoch that the store is at.
+        current: Epoch,
+    },
+    /// The database does not answer, is busy, or has no room.
+    #[error("the metadata store failed to {doing}: {source}")]
+    Unavailable {
+        /// What was being done.
+        doing: &'static str,
+        /// What the driver says.
+        source: sqlx::Error,
+    },
+    /// The store cannot be opened as it is configured.
+    #[error("cannot open the metadata store {path}: {why}")]
+    Location {
+        /// Which file.
+        path: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// What is stored is not what this release writes.
+    #[error("the metadata store holds something that cannot be read: {what}: {why}")]
+    Unreadable {
+        /// Table and column.
+        what: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A migration with this id and version is stored already.
+    #[error("migration {0} is stored already")]
+    AlreadyStored(MigrationKey),
+    /// The change speaks of a migration, or of a shard of it, that was never stored.
+    #[error("migration {0}, or a shard of it, is not in the store")]
+    Unknown(MigrationKey),
+    /// No epoch is left above this one: some shard's fence was damaged.
+    #[error("there is no epoch above {0}")]
+    NoEpochAbove(Epoch),
+}
+
+impl StoreError {
+    /// The stable name that people see.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            StoreError::Fenced { .. } => ErrorCode::StoreFenced,
+            StoreError::Unavailable { .. } => ErrorCode::StoreUnavailable,
+            StoreError::Location { .. } => ErrorCode::ConfigInvalid,
+            StoreError::Unreadable { .. }
+            | StoreError::AlreadyStored(_)
+            | StoreError::Unknown(_)
+            | StoreError::NoEpochAbove(_) => ErrorCode::Internal,
+        }
+    }
+
+    fn next(&self) -> &'static str {
+        match self {
+            StoreError::Fenced { .. } => "ask the coordinator that leads now; this one steps down",
+            StoreError::Unavailable { .. } => {
+                "look after the disk and the file of the metadata store; it is tried again by itself"
+            }
+            StoreError::Location { .. } => "mend `store.path` in the coordinator's configuration",
+            StoreError::Unreadable { .. } => {
+                "use the release that wrote the store, or restore it; report it if neither explains it"
+            }
+            StoreError::NoEpochAbove(_) => "repair the fence row of the shard that reports this epoch",
+            StoreError::AlreadyStored(_) | StoreError::Unknown(_) => "report this as a defect, with the log",
+        }
+    }
+
+    /// Makes a driver's error one of ours.
+    pub(in crate::store) fn unavailable(doing: &'static str) -> impl Fn(sqlx::Error) -> StoreError {
+        move |source| StoreError::Unavailable { doing, source }
+    }
+}
+
+impl Retryable for StoreError {
+    fn retryable(&self) -> bool {
+        matches!(self, StoreError::Unavailable { .. })
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Failure::new(error.code(), error.to_string(), error.next())
+    }
+}

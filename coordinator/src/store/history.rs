@@ -1,0 +1,69 @@
+//! What happened to a migration: a record that only grows.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use shardlift_domain::MigrationKey;
+
+/// One thing that happened.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HistoryEntry {
+    /// To which migration.
+    pub migration: MigrationKey,
+    /// What.
+    pub event: HistoryEvent,
+    /// When; whole microseconds.
+    pub at: DateTime<Utc>,
+    /// Who: a person's name, or that of the coordinator.
+    pub actor: String,
+    /// More about it, by event. Holds no secret and no row value.
+    pub detail: serde_json::Value,
+}
+
+macro_rules! events {
+    ($($(#[$doc:meta])* $variant:ident = $word:literal,)*) => {
+        /// The kinds of things that happen.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        pub enum HistoryEvent { $($(#[$doc])* #[serde(rename = $word)] $variant,)* }
+
+        impl HistoryEvent {
+            /// Every kind.
+            pub const ALL: &'static [HistoryEvent] = &[$(HistoryEvent::$variant,)*];
+
+            /// The word for people and the store.
+            pub fn as_str(self) -> &'static str {
+                match self { $(HistoryEvent::$variant => $word,)* }
+            }
+        }
+    };
+}
+
+events! {
+    /// A spec was accepted.
+    Submitted = "submitted",
+    /// A person released it.
+    Started = "started",
+    /// What it waited for is completed: it runs.
+    Ready = "ready",
+    /// A person paused it.
+    Paused = "paused",
+    /// The system stopped it, with the reason.
+    Halted = "halted",
+    /// A person resumed it.
+    Resumed = "resumed",
+    /// A person gave it up.
+    Cancelled = "cancelled",
+    /// A person had its failed steps tried again.
+    Retried = "retried",
+    /// All shards entered the next phase.
+    PhaseEntered = "phase_entered",
+    /// A shard finished a step.
+    StepDone = "step_done",
+    /// A step of a shard failed for good.
+    StepFailed = "step_failed",
+    /// Everything is done and verified.
+    Completed = "completed",
+    /// It failed.
+    Failed = "failed",
+    /// A new leader continues it.
+    TakenOver = "taken_over",
+}

@@ -1,0 +1,148 @@
+//! A store that forgets everything with the process: the same promises but for durability, for fast tests.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use shardlift_domain::migration::Migration;
+use shardlift_domain::progress::ShardProgress;
+use shardlift_domain::{Epoch, Fence, MigrationId, MigrationKey, Nonce, ShardId};
+
+use super::{Change, HistoryEntry, LeaderPermit, Snapshot, Store, StoreError, StoredMigration};
+
+/// Clones are handles to the same content, as several coordinators have on one database.
+#[derive(Debug, Clone)]
+pub struct MemoryStore {
+    content: Arc<Mutex<Content>>,
+}
+
+#[derive(Debug, Clone)]
+struct Content {
+    fence: Fence,
+    snapshot: Snapshot,
+    history: Vec<HistoryEntry>,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    pub fn new() -> Self {
+        let fence = Fence { epoch: Epoch::NONE, nonce: Nonce(String::new()) };
+        let content = Content { fence, snapshot: Snapshot::default(), history: Vec::new() };
+        Self { content: Arc::new(Mutex::new(content)) }
+    }
+
+    fn content(&self) -> MutexGuard<'_, Content> {
+        // The content is replaced as a whole, so a panic elsewhere leaves it as it was.
+        self.content.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[async_trait]
+impl Store for MemoryStore {
+    async fn take_over(&self, nonce: Nonce, _holder: &str) -> Result<LeaderPermit, StoreError> {
+        self.content().rise(Epoch::NONE, nonce)
+    }
+
+    async fn rise_above(
+        &self,
+        permit: &LeaderPermit,
+        above: Epoch,
+        nonce: Nonce,
+    ) -> Result<LeaderPermit, StoreError> {
+        let mut content = self.content();
+        content.check(permit)?;
+        content.rise(above, nonce)
+    }
+
+    async fn load(&self) -> Result<Snapshot, StoreError> {
+        Ok(self.content().snapshot.clone())
+    }
+
+    async fn commit(&self, permit: &LeaderPermit, change: Change) -> Result<(), StoreError> {
+        let mut content = self.content();
+        content.check(permit)?;
+        let mut next = content.clone();
+        next.apply(change)?;
+        *content = next;
+        Ok(())
+    }
+
+    async fn history(&self, id: &MigrationId, limit: u32) -> Result<Vec<HistoryEntry>, StoreError> {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let content = self.content();
+        let newest = content.history.iter().rev().filter(|entry| entry.migration.id == *id).take(limit);
+        let mut entries: Vec<_> = newest.cloned().collect();
+        entries.reverse();
+        Ok(entries)
+    }
+}
+
+impl Content {
+    fn check(&self, permit: &LeaderPermit) -> Result<(), StoreError> {
+        if *permit.fence() == self.fence {
+            return Ok(());
+        }
+        Err(StoreError::Fenced { held: permit.fence().epoch, current: self.fence.epoch })
+    }
+
+    fn rise(&mut self, above: Epoch, nonce: Nonce) -> Result<LeaderPermit, StoreError> {
+        let fence = Fence { epoch: super::permit::next_epoch(self.fence.epoch, above)?, nonce };
+        self.fence = fence.clone();
+        Ok(LeaderPermit::new(fence))
+    }
+
+    fn apply(&mut self, change: Change) -> Result<(), StoreError> {
+        if let Some(topology) = change.topology {
+            self.snapshot.topology = topology;
+        }
+        for new in change.new {
+            if self.find(&new.migration.key).is_ok() {
+                return Err(StoreError::AlreadyStored(new.migration.key));
+            }
+            let progress = complete(&new.migration, new.progress);
+            self.snapshot.migrations.push(StoredMigration { progress, ..new });
+        }
+        for (migration, times) in change.moved {
+            let stored = self.find(&migration.key)?;
+            if !stored.migration.shards.keys().eq(migration.shards.keys()) {
+                return Err(StoreError::Unknown(migration.key));
+            }
+            stored.migration = migration;
+            stored.times = times;
+        }
+        for (key, shard, progress) in change.progress {
+            let known = self.find(&key)?.progress.get_mut(&shard);
+            // The volatile figures are not stored anywhere.
+            *known.ok_or(StoreError::Unknown(key))? = durable(progress);
+        }
+        for entry in change.history {
+            self.find(&entry.migration)?;
+            self.history.push(entry);
+        }
+        Ok(())
+    }
+
+    fn find(&mut self, key: &MigrationKey) -> Result<&mut StoredMigration, StoreError> {
+        let mut all = self.snapshot.migrations.iter_mut();
+        all.find(|stored| stored.migration.key == *key).ok_or_else(|| StoreError::Unknown(key.clone()))
+    }
+}
+
+/// An entry for each shard of the migration, and no other.
+fn complete(
+    migration: &Migration,
+    mut given: BTreeMap<ShardId, ShardProgress>,
+) -> BTreeMap<ShardId, ShardProgress> {
+    let entry = |shard: &ShardId| (shard.clone(), durable(given.remove(shard).unwrap_or_default()));
+    migration.shards.keys().map(entry).collect()
+}
+
+fn durable(progress: ShardProgress) -> ShardProgress {
+    ShardProgress { rows_per_second: 0.0, batch_size: 0, ..progress }
+}

@@ -1,0 +1,56 @@
+//! The coordinator's memory: migrations, topology, history, and the fence that says who leads.
+//!
+//! A backend promises three things. A commit is one transaction: all of a [`Change`] or nothing. A commit conflicts
+//! with a take-over in the database's own terms, so that a leader that was replaced cannot write. What was
+//! committed survives a crash of the process and of the machine. The suite in `conformance` holds every backend to
+//! them. Nothing outside of this module touches the metadata database.
+
+mod change;
+#[cfg(test)]
+mod conformance;
+mod error;
+mod history;
+mod memory;
+mod permit;
+mod sqlite;
+
+use async_trait::async_trait;
+use shardlift_domain::{Epoch, MigrationId, Nonce};
+
+pub use change::{Change, Snapshot, StoredMigration, Times};
+pub use error::StoreError;
+pub use history::{HistoryEntry, HistoryEvent};
+pub use memory::MemoryStore;
+pub use permit::LeaderPermit;
+pub use sqlite::SqliteStore;
+
+/// What the coordinator asks of its memory, in its own words.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// Takes the lead: reads the fence row and compare-and-sets it from epoch n to n + 1 with this nonce.
+    ///
+    /// The epoch comes from the store alone; whoever held a permit before is fenced from here on. `holder` is
+    /// the name of this coordinator, for people.
+    async fn take_over(&self, nonce: Nonce, holder: &str) -> Result<LeaderPermit, StoreError>;
+
+    /// The same, but to an epoch above both the present one and `above`: a shard has seen a higher epoch, or this
+    /// one with another nonce, since the store was restored from an old copy. The old permit is fenced, too.
+    async fn rise_above(
+        &self,
+        permit: &LeaderPermit,
+        above: Epoch,
+        nonce: Nonce,
+    ) -> Result<LeaderPermit, StoreError>;
+
+    /// Everything, as of one moment.
+    async fn load(&self) -> Result<Snapshot, StoreError>;
+
+    /// The one write. Refused with [`StoreError::Fenced`], having changed nothing, when the permit is not the newest.
+    ///
+    /// After [`StoreError::Unavailable`], or when the future was dropped, the change is stored wholly or not at all,
+    /// and [`Store::load`] tells which.
+    async fn commit(&self, permit: &LeaderPermit, change: Change) -> Result<(), StoreError>;
+
+    /// What happened to all versions of a migration: the newest `limit` entries, oldest first.
+    async fn history(&self, id: &MigrationId, limit: u32) -> Result<Vec<HistoryEntry>, StoreError>;
+}

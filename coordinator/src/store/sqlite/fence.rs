@@ -1,0 +1,67 @@
+//! The fence row, and the transaction that every write shares with it.
+
+use shardlift_domain::{Epoch, Fence, Nonce};
+use shardlift_runtime::clock;
+use sqlx::{Sqlite, SqliteConnection, SqlitePool, Transaction};
+
+use super::super::permit::next_epoch;
+use super::super::{LeaderPermit, StoreError};
+use super::rows::{counted, stored_number, time_text};
+
+/// Begins a write. From here on no other connection can begin one, so nobody takes over in between.
+pub(super) async fn begin(writer: &SqlitePool) -> Result<Transaction<'static, Sqlite>, StoreError> {
+    writer.begin_with("BEGIN IMMEDIATE").await.map_err(StoreError::unavailable("begin a write"))
+}
+
+/// Makes a write durable.
+pub(super) async fn end(transaction: Transaction<'static, Sqlite>) -> Result<(), StoreError> {
+    transaction.commit().await.map_err(StoreError::unavailable("commit"))
+}
+
+async fn read(connection: &mut SqliteConnection) -> Result<Fence, StoreError> {
+    let (epoch, nonce): (i64, String) = sqlx::query_as("SELECT epoch, nonce FROM fence WHERE one = 1")
+        .fetch_one(connection)
+        .await
+        .map_err(StoreError::unavailable("read the fence"))?;
+    Ok(Fence { epoch: Epoch(counted(epoch)), nonce: Nonce(nonce) })
+}
+
+/// Refuses a permit that is not the newest.
+pub(super) async fn check(
+    connection: &mut SqliteConnection,
+    permit: &LeaderPermit,
+) -> Result<(), StoreError> {
+    let current = read(connection).await?;
+    if current == *permit.fence() {
+        return Ok(());
+    }
+    Err(StoreError::Fenced { held: permit.fence().epoch, current: current.epoch })
+}
+
+/// Compare-and-sets the fence to a higher epoch. Without `holder` the old one stays.
+pub(super) async fn raise(
+    connection: &mut SqliteConnection,
+    above: Epoch,
+    nonce: Nonce,
+    holder: Option<&str>,
+) -> Result<LeaderPermit, StoreError> {
+    let current = read(connection).await?;
+    let next = Fence { epoch: next_epoch(current.epoch, above)?, nonce };
+    let raised = sqlx::query(
+        "UPDATE fence SET epoch = ?1, nonce = ?2, holder = coalesce(?3, holder), taken_at = ?4 \
+         WHERE one = 1 AND epoch = ?5 AND nonce = ?6",
+    )
+    .bind(stored_number(next.epoch.0))
+    .bind(&next.nonce.0)
+    .bind(holder)
+    .bind(time_text(clock::now()))
+    .bind(stored_number(current.epoch.0))
+    .bind(&current.nonce.0)
+    .execute(connection)
+    .await
+    .map_err(StoreError::unavailable("raise the fence"))?;
+    if raised.rows_affected() == 1 {
+        return Ok(LeaderPermit::new(next));
+    }
+    Err(StoreError::Unreadable { what: "fence", why: "its only row is gone".to_owned() })
+}

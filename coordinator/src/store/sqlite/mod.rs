@@ -1,0 +1,91 @@
+//! The default store: one SQLite file on this machine, for one coordinator.
+//!
+//! Every write is a `BEGIN IMMEDIATE` transaction that compares the fence row first, and every commit is on disk
+//! before it is acknowledged (`synchronous = FULL`). Writes queue for one connection; reads see a snapshot beside it.
+
+mod fence;
+mod open;
+mod read;
+mod rows;
+mod steps;
+#[cfg(test)]
+mod tests;
+mod topology;
+mod write;
+
+use std::path::Path;
+
+use async_trait::async_trait;
+use shardlift_domain::{Epoch, MigrationId, Nonce};
+use sqlx::SqlitePool;
+
+use super::{Change, HistoryEntry, LeaderPermit, Snapshot, Store, StoreError};
+
+/// A store in a SQLite file.
+#[derive(Debug)]
+pub struct SqliteStore {
+    /// One connection, so that our own writes wait in line and not for each other's locks.
+    writer: SqlitePool,
+    reader: SqlitePool,
+}
+
+impl SqliteStore {
+    /// Opens the file, creating it if there is none, and brings its tables up to this release. The directory must
+    /// exist.
+    pub async fn open(path: &Path) -> Result<Self, StoreError> {
+        let (writer, reader) = open::open(path).await?;
+        Ok(Self { writer, reader })
+    }
+
+    /// Closes the file once nobody uses it any more.
+    pub async fn close(&self) {
+        self.reader.close().await;
+        self.writer.close().await;
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn take_over(&self, nonce: Nonce, holder: &str) -> Result<LeaderPermit, StoreError> {
+        let mut transaction = fence::begin(&self.writer).await?;
+        let permit = fence::raise(&mut transaction, Epoch::NONE, nonce, Some(holder)).await?;
+        fence::end(transaction).await?;
+        Ok(permit)
+    }
+
+    async fn rise_above(
+        &self,
+        permit: &LeaderPermit,
+        above: Epoch,
+        nonce: Nonce,
+    ) -> Result<LeaderPermit, StoreError> {
+        let mut transaction = fence::begin(&self.writer).await?;
+        fence::check(&mut transaction, permit).await?;
+        let permit = fence::raise(&mut transaction, above, nonce, None).await?;
+        fence::end(transaction).await?;
+        Ok(permit)
+    }
+
+    async fn load(&self) -> Result<Snapshot, StoreError> {
+        let mut transaction = self.reader.begin().await.map_err(StoreError::unavailable("begin reading"))?;
+        let topology = topology::read(&mut transaction).await?;
+        let migrations = read::migrations(&mut transaction).await?;
+        Ok(Snapshot { topology, migrations })
+    }
+
+    async fn commit(&self, permit: &LeaderPermit, change: Change) -> Result<(), StoreError> {
+        let mut transaction = fence::begin(&self.writer).await?;
+        fence::check(&mut transaction, permit).await?;
+        write::apply(&mut transaction, &change).await?;
+        fail::fail_point!("store-before-commit");
+        fence::end(transaction).await?;
+        fail::fail_point!("store-after-commit");
+        Ok(())
+    }
+
+    async fn history(&self, id: &MigrationId, limit: u32) -> Result<Vec<HistoryEntry>, StoreError> {
+        let mut connection =
+            self.reader.acquire().await.map_err(StoreError::unavailable("read the history"))?;
+        read::history(&mut connection, id, limit).await
+    }
+}

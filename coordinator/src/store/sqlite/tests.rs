@@ -1,0 +1,152 @@
+//! What only a file can be asked.
+
+use std::path::PathBuf;
+
+use shardlift_domain::migration::{Migration, Phase, ShardMigration, Status, Step};
+use shardlift_domain::{ErrorCode, Failure, Nonce};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{Connection, SqliteConnection};
+
+use super::super::{Store, StoreError};
+use super::SqliteStore;
+use super::steps::step_status;
+
+struct File {
+    _dir: tempfile::TempDir,
+    path: PathBuf,
+}
+
+fn file() -> File {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("coordinator.db");
+    File { _dir: dir, path }
+}
+
+/// A connection of somebody who opens the file with another program.
+async fn visitor(file: &File) -> SqliteConnection {
+    let options = SqliteConnectOptions::new().filename(&file.path);
+    SqliteConnection::connect_with(&options).await.expect("connects")
+}
+
+async fn refused(path: PathBuf) -> String {
+    match SqliteStore::open(&path).await {
+        Err(error @ StoreError::Location { .. }) => {
+            let failure = Failure::from(error);
+            assert_eq!(failure.code, ErrorCode::ConfigInvalid);
+            failure.message
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_place_that_cannot_hold_the_file_is_refused_with_the_reason() {
+    let file = file();
+    let dir = file.path.parent().expect("has one").to_owned();
+    assert!(refused(dir.join("none/coordinator.db")).await.contains("does not exist; create it"));
+    assert!(refused(dir.clone()).await.contains("it is a directory"));
+    assert!(refused(":memory:".into()).await.contains("name of a file"));
+    std::fs::write(&file.path, "this is a text, and a text is no database. ".repeat(100)).expect("writes");
+    assert!(refused(file.path.clone()).await.contains("not a SQLite database"));
+}
+
+#[tokio::test]
+async fn a_file_of_a_newer_release_is_left_alone() {
+    let file = file();
+    SqliteStore::open(&file.path).await.expect("opens").close().await;
+    let newer = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+                 VALUES (9000, 'newer', 1, x'00', 0)";
+    sqlx::query(newer).execute(&mut visitor(&file).await).await.expect("writes");
+    assert!(refused(file.path.clone()).await.contains("a newer release has used it"));
+}
+
+#[tokio::test]
+async fn an_acknowledged_commit_is_on_disk() {
+    let file = file();
+    let store = SqliteStore::open(&file.path).await.expect("opens");
+    let (synchronous,): (i64,) =
+        sqlx::query_as("PRAGMA synchronous").fetch_one(&store.writer).await.expect("reads");
+    let (journal,): (String,) =
+        sqlx::query_as("PRAGMA journal_mode").fetch_one(&store.writer).await.expect("reads");
+    assert_eq!((synchronous, journal.as_str()), (2, "wal"), "2 is FULL");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn several_coordinators_may_make_the_file_at_once() {
+    let file = file();
+    let mut opening = tokio::task::JoinSet::new();
+    for number in 0..4 {
+        let path = file.path.clone();
+        opening.spawn(async move {
+            let store = SqliteStore::open(&path).await.expect("opens");
+            store.take_over(Nonce(format!("{number}")), "one of four").await.expect("takes over")
+        });
+    }
+    assert_eq!(opening.join_all().await.len(), 4);
+}
+
+#[tokio::test]
+async fn nobody_rewrites_the_history() {
+    let file = file();
+    SqliteStore::open(&file.path).await.expect("opens").close().await;
+    let mut visitor = visitor(&file).await;
+    for statement in [
+        "INSERT INTO migrations VALUES (1, 'm', 1, 'data', 'postgres', 'c', 'x', 'pending', 'precheck', 't', NULL, \
+         NULL, NULL, '{}', 'm.yaml', '')",
+        "INSERT INTO migration_history VALUES (1, 1, 'submitted', 't', 'someone', '{}')",
+    ] {
+        sqlx::query(statement).execute(&mut visitor).await.expect("writes");
+    }
+    for statement in ["UPDATE migration_history SET actor = 'nobody'", "DELETE FROM migration_history"] {
+        let error = sqlx::query(statement).execute(&mut visitor).await.expect_err("it was allowed");
+        assert!(error.to_string().contains("append-only"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_writer_of_another_process_is_waited_for() {
+    let file = file();
+    let store = SqliteStore::open(&file.path).await.expect("opens");
+    let mut other = visitor(&file).await;
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.expect("begins");
+    let taking = tokio::spawn(async move { store.take_over(Nonce("n".into()), "waits").await });
+    tokio::task::yield_now().await;
+    sqlx::query("ROLLBACK").execute(&mut other).await.expect("ends");
+    taking.await.expect("no panic").expect("takes over");
+}
+
+#[test]
+fn a_step_stands_where_its_shards_stand() {
+    let mut migration = two_shards();
+    let words = |migration: &Migration| {
+        migration.steps().iter().map(|step| step_status(migration, *step).0).collect::<Vec<_>>()
+    };
+    assert_eq!(words(&migration), ["running", "pending", "pending"]);
+    set(&mut migration, 0, Some(Step::Apply), None);
+    assert_eq!(words(&migration), ["running", "pending", "pending"]);
+    set(&mut migration, 1, Some(Step::Apply), None);
+    migration.phase = Phase::Schema;
+    assert_eq!(words(&migration), ["completed", "running", "pending"]);
+    let failure = Failure::new(ErrorCode::SchemaFailed, "no", "mend it");
+    set(&mut migration, 0, Some(Step::Apply), Some(failure));
+    assert_eq!(words(&migration), ["completed", "failed", "pending"]);
+    for number in 0..2 {
+        set(&mut migration, number, None, None);
+    }
+    assert_eq!(words(&migration), ["completed", "completed", "completed"]);
+}
+
+fn set(migration: &mut Migration, number: usize, todo: Option<Step>, failure: Option<Failure>) {
+    let part = migration.shards.values_mut().nth(number).expect("two shards");
+    *part = ShardMigration { todo, failure, verified: false };
+}
+
+fn two_shards() -> Migration {
+    let part = serde_json::json!({ "todo": "precheck", "failure": null, "verified": false });
+    let migration = serde_json::json!({
+        "key": { "id": "m", "version": 1 }, "kind": "schema", "engine": "postgres", "cluster": "c", "checksum": "",
+        "relation": null, "has_where": false, "waits_for": [], "status": Status::Running, "released": true,
+        "phase": Phase::Precheck, "touched": false, "stop": null, "shards": { "a": part, "b": part },
+    });
+    serde_json::from_value(migration).expect("a migration")
+}

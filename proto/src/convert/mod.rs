@@ -1,0 +1,49 @@
+//! Conversions between the wire and the domain, one file per message family.
+//!
+//! Into the wire always succeeds. Out of the wire checks: a peer's message is never trusted to be complete.
+
+mod common;
+mod fleet;
+mod migration;
+
+pub use common::{
+    failure_from_wire, key_from_wire, pass_from_wire, pass_to_wire, range_from_wire, range_to_wire, timestamp,
+};
+pub use fleet::{
+    facts_from_wire, facts_to_wire, hello_from_wire, hello_to_wire, outcome_from_wire, outcome_to_wire,
+    receipt_from_wire, task_from_wire, task_to_wire, token_from_wire, token_to_wire,
+};
+pub use migration::{plan_from_wire, plan_to_wire};
+
+/// Why a message cannot be understood.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WireError {
+    /// A part is missing.
+    #[error("the message lacks {0}")]
+    Missing(&'static str),
+    /// A part has a value that this release does not know.
+    #[error("the message has an unknown {what}: {value}")]
+    Unknown {
+        /// Which part.
+        what: &'static str,
+        /// The value.
+        value: String,
+    },
+    /// A name is not a name.
+    #[error(transparent)]
+    Name(#[from] shardlift_domain::IdError),
+}
+
+impl From<WireError> for shardlift_domain::Failure {
+    fn from(error: WireError) -> Self {
+        shardlift_domain::Failure::new(
+            shardlift_domain::ErrorCode::RequestInvalid,
+            error.to_string(),
+            "use a client and programs of the same release",
+        )
+    }
+}
+
+fn need<T>(part: Option<T>, what: &'static str) -> Result<T, WireError> {
+    part.ok_or(WireError::Missing(what))
+}

@@ -1,0 +1,226 @@
+//! A whole Shardlift as an operator runs it: one coordinator and workers as real processes with configuration files,
+//! and the command line. It knows the programs by their documented interfaces only.
+
+mod build;
+mod cli;
+mod config;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use serde_json::Value;
+use tokio::net::TcpStream;
+
+use crate::ports::Port;
+use crate::process::{Launch, Process};
+use crate::programs;
+use crate::sandbox::Sandbox;
+use crate::wait::{and_tell, wait_for_ok};
+
+pub use build::InstallationBuilder;
+pub use cli::Output;
+pub use config::{Engine, Shard, WorkerSpec};
+
+const READY: Duration = Duration::from_secs(30);
+const STOPPED: Duration = Duration::from_secs(30);
+
+/// A running coordinator and its workers in a temporary directory. Dropping it kills and removes everything.
+#[derive(Debug)]
+pub struct Installation {
+    coordinator: Member,
+    workers: Mutex<Vec<Arc<Member>>>,
+    shards: Vec<Shard>,
+    listen: Port,
+    metrics: Port,
+    sandbox: Sandbox,
+}
+
+/// One program of an installation.
+#[derive(Debug)]
+pub struct Member {
+    process: Process,
+    config: PathBuf,
+    /// The address that is open when the program is of use; workers have none.
+    address: Option<SocketAddr>,
+}
+
+impl Member {
+    /// The process: pause, resume, terminate, log, whether it runs.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// The configuration file, which a test may change before a restart.
+    pub fn config(&self) -> &Path {
+        &self.config
+    }
+
+    /// SIGKILL.
+    pub fn kill9(&self) {
+        self.process.kill9();
+    }
+
+    /// SIGTERM, and waits for the end; fails when the exit code is not 0.
+    pub async fn stop(&self) -> Result<()> {
+        self.process.terminate();
+        let status = self.process.wait_exit(STOPPED).await?;
+        if !status.success() {
+            bail!("{} ended with {status} after SIGTERM\n{}", self.process.name(), self.process.log_tail(20));
+        }
+        Ok(())
+    }
+
+    /// Kills it if it runs, starts it again, and waits until a coordinator takes connections.
+    pub async fn restart(&self) -> Result<()> {
+        self.process.kill9();
+        self.process.start_again()?;
+        self.wait_ready().await
+    }
+
+    /// Failpoints for the next start, such as `worker::before_commit=1*panic`; an empty text removes them.
+    pub fn set_failpoints(&self, failpoints: &str) {
+        self.process.set_env("FAILPOINTS", failpoints);
+    }
+
+    async fn wait_ready(&self) -> Result<()> {
+        let Some(address) = self.address else { return Ok(()) };
+        let name = self.process.name();
+        let open = wait_for_ok(&format!("{name} to take connections"), READY, async || {
+            if !self.process.is_running() {
+                return Ok(false);
+            }
+            TcpStream::connect(address).await.map(|_| true)
+        })
+        .await;
+        if !and_tell(open, || self.process.log_tail(30))? {
+            bail!("{name} did not start\n{}", self.process.log_tail(30));
+        }
+        Ok(())
+    }
+}
+
+impl Installation {
+    /// Describes an installation; see [`InstallationBuilder::start`].
+    pub fn builder() -> InstallationBuilder {
+        InstallationBuilder::default()
+    }
+
+    /// The coordinator.
+    pub fn coordinator(&self) -> &Member {
+        &self.coordinator
+    }
+
+    /// The worker `index`, in the order in which they were added.
+    pub fn worker(&self, index: usize) -> Arc<Member> {
+        let workers = self.workers();
+        workers
+            .get(index)
+            .cloned()
+            .unwrap_or_else(|| panic!("there is no worker {index} of {}", workers.len()))
+    }
+
+    /// All workers, in the order in which they were added.
+    pub fn workers(&self) -> Vec<Arc<Member>> {
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The shards, as they were described.
+    pub fn shards(&self) -> &[Shard] {
+        &self.shards
+    }
+
+    /// Starts one more worker. It does not wait until the coordinator knows it.
+    pub fn add_worker(&self, spec: &WorkerSpec) -> Result<Arc<Member>> {
+        let config = self.sandbox.path().join(format!("{}.toml", spec.name()));
+        std::fs::write(&config, spec.toml(&self.shards, &self.url())?)?;
+        let launch = spec.environment().iter().fold(
+            Launch::new(spec.name(), programs::product("shardlift-worker")?).arg("--config").arg(&config),
+            |launch, (key, value)| launch.env(key, value),
+        );
+        let process = Process::spawn(&self.sandbox, launch)?;
+        let member = Arc::new(Member { process, config, address: None });
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&member));
+        Ok(member)
+    }
+
+    /// The coordinator's URL for clients and workers.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.listen.address())
+    }
+
+    /// The coordinator's gRPC address.
+    pub fn address(&self) -> SocketAddr {
+        self.listen.address()
+    }
+
+    /// `http://127.0.0.1:port/metrics` of the coordinator.
+    pub fn metrics_url(&self) -> String {
+        format!("http://{}/metrics", self.metrics.address())
+    }
+
+    /// The directory of configuration files, logs and the coordinator's store.
+    pub fn directory(&self) -> &Path {
+        self.sandbox.path()
+    }
+
+    /// Runs `shardlift ARGS` against this coordinator and waits for its end (two minutes at most).
+    pub async fn cli(&self, args: &[&str]) -> Result<Output> {
+        cli::run(&self.url(), args).await
+    }
+
+    /// Runs `shardlift ARGS --output json`; fails unless it exits with 0 and prints JSON.
+    pub async fn cli_json(&self, args: &[&str]) -> Result<Value> {
+        self.cli(&[args, &["--output", "json"]].concat()).await?.json()
+    }
+
+    /// What `shardlift status ID` tells.
+    pub async fn status(&self, id: &str) -> Result<Value> {
+        self.cli_json(&["status", id]).await
+    }
+
+    /// Waits until the migration has this status. Fails at once when it has ended otherwise; the failure holds the last
+    /// status and the ends of all logs. The coordinator may be away for a while.
+    pub async fn wait_status(&self, id: &str, wanted: &str, deadline: Duration) -> Result<Value> {
+        let reached = wait_for_ok(&format!("migration {id} to be {wanted}"), deadline, async || {
+            let last = self.status(id).await?;
+            let status = last["status"].as_str().unwrap_or_default();
+            let over = ["completed", "failed", "cancelled", "rolled_back"].contains(&status);
+            if status != wanted && !over {
+                bail!("its last status is {last:#}");
+            }
+            Ok(last)
+        })
+        .await;
+        let reached = and_tell(reached, || self.log_tails(15))?;
+        if reached["status"] != wanted {
+            bail!("migration {id} is not {wanted} but {reached:#}\n{}", self.log_tails(15));
+        }
+        Ok(reached)
+    }
+
+    /// Waits until the coordinator knows all workers and reaches all shards through them.
+    pub async fn wait_connected(&self) -> Result<()> {
+        let connected = wait_for_ok("all workers and shards to be reachable", READY, async || {
+            let (workers, shards) = (self.cli_json(&["workers"]).await?, self.cli_json(&["shards"]).await?);
+            let known = workers["workers"].as_array().map_or(0, Vec::len);
+            let reachable = shards["shards"].as_array().into_iter().flatten();
+            let reachable = reachable.filter(|shard| shard["reachable"] == true).count();
+            if known < self.workers().len() || reachable < self.shards.len() {
+                bail!("{workers:#}\n{shards:#}");
+            }
+            Ok(())
+        })
+        .await;
+        and_tell(connected, || self.log_tails(15))
+    }
+
+    /// The ends of the logs of all programs.
+    pub fn log_tails(&self, lines: usize) -> String {
+        let workers = self.workers();
+        let members = std::iter::once(&self.coordinator).chain(workers.iter().map(AsRef::as_ref));
+        members.map(|member| member.process.log_tail(lines)).collect::<Vec<_>>().join("\n")
+    }
+}

@@ -1,0 +1,12 @@
+//! Real database servers on free ports of the loopback interface, each in its own temporary directory.
+//! They know nothing of Shardlift.
+
+mod etcd;
+mod mongod;
+mod postgres;
+mod shared;
+
+pub use etcd::Etcd;
+pub use mongod::{Mongod, MongodOptions};
+pub use postgres::{Postgres, PostgresOptions};
+pub use shared::{ExclusiveMongod, exclusive_mongod, shared_mongod, shared_postgres, shared_postgres_server};

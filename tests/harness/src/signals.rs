@@ -1,0 +1,98 @@
+//! Signals to whole process trees. Knows `/proc`, nothing of what the processes do.
+//!
+//! A PostgreSQL backend is the leader of its own session, so a signal to the process group of the server misses it:
+//! children are found by their parent.
+
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+
+/// A running process: its number, and its start time, which tells it from a later process of the same number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ProcessId {
+    pub(crate) pid: u32,
+    /// Clock ticks since boot: field 22 of `/proc/PID/stat`.
+    pub(crate) started: u64,
+}
+
+/// Reads `PID STARTTIME`, the content of a pid file.
+pub(crate) fn parse(text: &str) -> Option<ProcessId> {
+    let (pid, started) = text.trim().split_once(' ')?;
+    Some(ProcessId { pid: pid.parse().ok()?, started: started.parse().ok()? })
+}
+
+/// The identity of the process that has this number now.
+pub(crate) fn identify(pid: u32) -> Option<ProcessId> {
+    let (_, started) = stat(pid)?;
+    Some(ProcessId { pid, started })
+}
+
+/// Sends a signal; a process that is gone is no error.
+pub(crate) fn send(process: &ProcessId, signal: Signal) {
+    if is_alive(process)
+        && let Some(pid) = as_pid(process.pid)
+    {
+        let _ = kill_process(pid, signal);
+    }
+}
+
+/// Stops the process and its children: as if the machine stood still.
+pub(crate) fn pause_tree(process: &ProcessId) {
+    // The parent first: it can make no further child while they are counted.
+    send(process, Signal::STOP);
+    for child in children(process.pid) {
+        send(&child, Signal::STOP);
+    }
+}
+
+/// Continues what [`pause_tree`] stopped.
+pub(crate) fn resume_tree(process: &ProcessId) {
+    for child in children(process.pid) {
+        send(&child, Signal::CONT);
+    }
+    send(process, Signal::CONT);
+}
+
+/// SIGKILL to the process and its children, as when a machine loses power.
+pub(crate) fn kill_tree(process: &ProcessId) {
+    if !is_alive(process) {
+        return;
+    }
+    send(process, Signal::STOP);
+    let children = children(process.pid);
+    for child in &children {
+        send(child, Signal::KILL);
+    }
+    send(process, Signal::KILL);
+}
+
+/// Whether this very process still exists (also as a zombie).
+pub(crate) fn is_alive(process: &ProcessId) -> bool {
+    as_pid(process.pid).is_some_and(|pid| test_kill_process(pid).is_ok())
+        && identify(process.pid).as_ref() == Some(process)
+}
+
+/// The direct children of a process. The servers used here have no grandchildren.
+pub(crate) fn children(parent: u32) -> Vec<ProcessId> {
+    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+    entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
+        .filter_map(|pid| {
+            stat(pid).filter(|(of, _)| *of == parent).map(|(_, started)| ProcessId { pid, started })
+        })
+        .collect()
+}
+
+/// The parent and the start time of a process.
+fn stat(pid: u32) -> Option<(u32, u64)> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The second field, the name, is in parentheses and may hold anything, also parentheses.
+    let (_, fields) = text.rsplit_once(") ")?;
+    let mut fields = fields.split(' ');
+    let parent = fields.nth(1)?.parse().ok()?;
+    let started = fields.nth(17)?.parse().ok()?;
+    Some((parent, started))
+}
+
+fn as_pid(pid: u32) -> Option<Pid> {
+    Pid::from_raw(i32::try_from(pid).ok()?)
+}

@@ -1,0 +1,17 @@
+//! Scenarios: Shardlift as an operator runs it, real processes over real servers, with chosen faults.
+//!
+//! Each test is a sentence about what must hold; `tests/README.md` says which fault each plays. [`stage`] holds what
+//! they share: shards filled with items, an installation over them, and the invariants that each checks at its end.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a failed unwrap is a failed scenario")]
+
+mod application;
+mod coordinator_faults;
+mod deploy;
+mod happy;
+mod partition;
+mod rows;
+mod secrets;
+mod shard_faults;
+mod stage;
+mod verbs;
+mod worker_faults;

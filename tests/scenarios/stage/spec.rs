@@ -1,0 +1,155 @@
+//! Spec files as a user would write them, for the table or collection `items`.
+
+use std::path::Path;
+
+use tempfile::TempDir;
+
+use super::{Engine, Form};
+
+/// The cluster of the PostgreSQL shards.
+pub(crate) const POSTGRES: &str = "items";
+/// The cluster of the MongoDB shards.
+pub(crate) const MONGODB: &str = "items-docs";
+
+/// A data spec that adds 1 to `applied` and turns `migrated` true: applying it twice is seen.
+#[derive(Debug, Clone)]
+pub(crate) struct ItemsSpec {
+    id: String,
+    engine: Engine,
+    form: Form,
+    transform: Option<String>,
+    pending: Option<String>,
+    batch: String,
+    parallel: String,
+    rows_per_second: Option<u32>,
+    depends_on: Vec<String>,
+    verify: String,
+}
+
+impl ItemsSpec {
+    /// Small batches, four ranges of which two run at once.
+    pub(crate) fn new(id: &str, engine: Engine, form: Form) -> Self {
+        // Without `where` the application inserts and deletes while the count is taken.
+        let verify = match form {
+            Form::WithWhere => "[remaining, { count: { tolerance: 0.5 } }]",
+            Form::WithoutWhere => "[{ count: { tolerance: 0.5 } }]",
+        };
+        Self {
+            id: id.to_owned(),
+            engine,
+            form,
+            transform: None,
+            pending: None,
+            batch: "{ target: 50ms, min: 10, max: 200 }".to_owned(),
+            parallel: "{ ranges: 4, workers: 2 }".to_owned(),
+            rows_per_second: None,
+            depends_on: Vec::new(),
+            verify: verify.to_owned(),
+        }
+    }
+
+    /// The text under `transform:`, instead of the counting one.
+    pub(crate) fn transform(mut self, yaml: &str) -> Self {
+        self.transform = Some(yaml.to_owned());
+        self
+    }
+
+    /// The value of `source.where`, instead of the one of the form.
+    pub(crate) fn pending(mut self, yaml: &str) -> Self {
+        self.pending = Some(yaml.to_owned());
+        self
+    }
+
+    /// The value of `batch`.
+    pub(crate) fn batch(mut self, yaml: &str) -> Self {
+        self.batch = yaml.to_owned();
+        self
+    }
+
+    /// The value of `parallel`.
+    pub(crate) fn parallel(mut self, yaml: &str) -> Self {
+        self.parallel = yaml.to_owned();
+        self
+    }
+
+    /// Slows it down, so that a fault hits it in the middle.
+    pub(crate) fn rows_per_second(mut self, rows: u32) -> Self {
+        self.rows_per_second = Some(rows);
+        self
+    }
+
+    /// What must be completed before.
+    pub(crate) fn depends_on(mut self, id: &str) -> Self {
+        self.depends_on.push(id.to_owned());
+        self
+    }
+
+    /// The value of `verify`.
+    pub(crate) fn verify(mut self, yaml: &str) -> Self {
+        self.verify = yaml.to_owned();
+        self
+    }
+
+    /// The file.
+    pub(crate) fn text(&self) -> String {
+        let (cluster, relation) = match self.engine {
+            Engine::Postgres => (POSTGRES, "table: public.items"),
+            Engine::Mongodb => (MONGODB, "collection: items"),
+        };
+        let scope = match (&self.pending, self.engine, self.form) {
+            (Some(pending), ..) => format!("where: {pending}"),
+            (None, Engine::Postgres, Form::WithWhere) => "where: migrated = false".to_owned(),
+            (None, Engine::Mongodb, Form::WithWhere) => "where: { migrated: false }".to_owned(),
+            (None, Engine::Postgres, Form::WithoutWhere) => "immutable_key: true".to_owned(),
+            (None, Engine::Mongodb, Form::WithoutWhere) => String::new(),
+        };
+        let transform = self.transform.as_deref().unwrap_or(match self.engine {
+            Engine::Postgres => "sql: { applied: applied + 1, migrated: \"true\" }",
+            Engine::Mongodb => "pipeline: [{ $set: { applied: { $add: [$applied, 1] }, migrated: true } }]",
+        });
+        let throttle = self.rows_per_second.map(|rows| format!("throttle: {{ rows_per_second: {rows} }}\n"));
+        format!(
+            "id: {}\nkind: data\nengine: {}\ncluster: {cluster}\ndepends_on: [{}]\nsource:\n  {relation}\n  {scope}\n\
+             transform:\n  {transform}\nbatch: {}\nparallel: {}\n{}on_error: fail\nverify: {}\n",
+            self.id,
+            self.engine.as_str(),
+            self.depends_on.join(", "),
+            self.batch,
+            self.parallel,
+            throttle.unwrap_or_default(),
+            self.verify
+        )
+    }
+}
+
+/// A directory of spec files.
+#[derive(Debug)]
+pub(crate) struct Specs {
+    directory: TempDir,
+}
+
+impl Specs {
+    /// One file for each text, in this order.
+    pub(crate) fn of<T: AsRef<str>>(texts: &[T]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        for (number, text) in texts.iter().enumerate() {
+            std::fs::write(directory.path().join(format!("{number:03}.yaml")), text.as_ref()).unwrap();
+        }
+        Self { directory }
+    }
+
+    /// An empty directory that the scenario fills.
+    pub(crate) fn empty() -> Self {
+        Self::of::<&str>(&[])
+    }
+
+    /// The directory.
+    pub(crate) fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The directory, as an argument.
+    pub(crate) fn as_str(&self) -> &str {
+        self.directory.path().to_str().unwrap()
+    }
+}

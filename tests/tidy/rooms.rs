@@ -1,0 +1,132 @@
+//! Who may know whom: the floors and the invariants of absence A1 to A8 of docs/ARCHITECTURE.md.
+
+use crate::source::{dependencies, lines_with, none};
+
+const PRODUCT: [&str; 6] =
+    ["common/domain/src", "common/runtime/src", "proto/src", "coordinator/src", "worker/src", "client/src"];
+
+fn lacks(manifest: &str, forbidden: &[&str]) {
+    let has = dependencies(manifest);
+    let offences =
+        forbidden.iter().filter(|name| has.iter().any(|has| has == *name)).map(|name| (*name).to_owned());
+    none(&format!("{manifest} must not depend on"), offences.collect());
+}
+
+#[test]
+fn a_crate_uses_only_crates_of_lower_floors() {
+    let ours = [
+        "shardlift-domain",
+        "shardlift-runtime",
+        "shardlift-proto",
+        "shardlift-coordinator",
+        "shardlift-worker",
+        "shardlift-client",
+        "shardlift-harness",
+    ];
+    lacks("common/domain/Cargo.toml", &ours);
+    lacks("common/runtime/Cargo.toml", &ours[1..]);
+    lacks("proto/Cargo.toml", &ours[1..]);
+    for program in ["coordinator", "worker", "client"] {
+        lacks(&format!("{program}/Cargo.toml"), &ours[3..]);
+    }
+    lacks("tests/harness/Cargo.toml", &ours);
+    assert_eq!(
+        dependencies("tools/Cargo.toml"),
+        Vec::<String>::new(),
+        "the launcher builds before anything is installed"
+    );
+}
+
+#[test]
+fn a1_the_domain_is_pure() {
+    let forbidden = ["tokio", "tonic", "prost", "sqlx", "mongodb", "axum", "rand", "futures", "async-trait"];
+    lacks("common/domain/Cargo.toml", &forbidden);
+    none(
+        "the domain awaits, reads or waits",
+        lines_with(
+            &["common/domain/src"],
+            &["async fn", ".await", "std::fs", "std::net", "Instant::now"],
+            |_| false,
+        ),
+    );
+}
+
+#[test]
+fn a2_only_proto_knows_prost() {
+    for program in ["coordinator", "worker", "client", "common/runtime", "common/domain"] {
+        lacks(&format!("{program}/Cargo.toml"), &["prost", "prost-types", "tonic-prost"]);
+    }
+}
+
+#[test]
+fn a3_the_coordinator_opens_no_connection_to_a_shard() {
+    lacks("coordinator/Cargo.toml", &["mongodb", "bson"]);
+    none(
+        "PostgreSQL connections in the coordinator",
+        lines_with(&["coordinator/src"], &["PgConnect", "PgPool", "sqlx::postgres"], |_| false),
+    );
+}
+
+#[test]
+fn a4_only_the_store_touches_the_metadata_database() {
+    none(
+        "sqlx outside of the store",
+        lines_with(&["coordinator/src"], &["sqlx"], |path| path.starts_with("coordinator/src/store/")),
+    );
+    none(
+        "a second place that commits",
+        lines_with(&["coordinator/src"], &["store.commit("], |path| {
+            path == "coordinator/src/orchestrator/book.rs" || path.starts_with("coordinator/src/store/")
+        }),
+    );
+}
+
+#[test]
+fn a5_planner_and_scheduler_are_pure() {
+    let words = ["async ", ".await", "tokio", "Instant::now", "shardlift_runtime", "std::fs"];
+    none(
+        "planner or scheduler are not pure",
+        lines_with(&["coordinator/src/planner", "coordinator/src/scheduler"], &words, |_| false),
+    );
+}
+
+#[test]
+fn a6_only_the_doors_know_servers_and_only_effects_speak_to_workers() {
+    none(
+        "servers outside of api/",
+        lines_with(&["coordinator/src"], &["use tonic", " tonic::", "use axum", " axum::"], |path| {
+            path.starts_with("coordinator/src/api/")
+        }),
+    );
+    none(
+        "orders are sent outside of the effect runner",
+        lines_with(&["coordinator/src"], &[".order(order)", "orders.try_send", "orders.send"], |path| {
+            path.ends_with("orchestrator/effects.rs") || path.ends_with("orchestrator/fleet.rs")
+        }),
+    );
+}
+
+#[test]
+fn a7_permits_and_leases_are_made_by_their_checks_only() {
+    none(
+        "a LeaderPermit is made outside of the store",
+        lines_with(&["coordinator/src"], &["LeaderPermit {", "LeaderPermit::new("], |path| {
+            path.starts_with("coordinator/src/store/")
+        }),
+    );
+    none(
+        "a TaskLease is made outside of a session",
+        lines_with(&["worker/src"], &["TaskLease {", ".grant("], |path| {
+            path == "worker/src/lease.rs" || path == "worker/src/session/wire.rs"
+        }),
+    );
+}
+
+#[test]
+fn a8_only_the_runtime_reads_environment_and_wall_clock() {
+    let words = ["std::env::var", "env::vars", "SystemTime::now", "Utc::now", "Local::now", "var_os("];
+    none(
+        "environment or wall clock",
+        lines_with(&PRODUCT, &words, |path| path.starts_with("common/runtime/")),
+    );
+}

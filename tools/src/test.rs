@@ -1,0 +1,224 @@
+//! `cargo xtask test`: the parts of the test run, and their sum.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::cargo::Cargo;
+use crate::counts::Counts;
+use crate::machine::{self, For};
+use crate::{Failure, help};
+
+/// The same features in every part that compiles, so that all use the same artefacts.
+const FEATURES: [&str; 2] = ["--features", "shardlift-coordinator/failpoints,shardlift-worker/failpoints"];
+
+/// One part of the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Format,
+    Clippy,
+    /// The product's programs, which scenarios start, together with the tests: one resolution, so one set of artefacts.
+    Build,
+    /// Which tests.
+    Tests(&'static [&'static str]),
+}
+
+const ALL_TESTS: Part = Part::Tests(&[]);
+const UNIT: Part = Part::Tests(&["--exclude", "shardlift-tests"]);
+const SCENARIOS: Part = Part::Tests(&["--test", "scenarios"]);
+const TIDY: Part = Part::Tests(&["--test", "tidy"]);
+
+impl Part {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Format => "fmt",
+            Self::Clippy => "clippy",
+            Self::Build => "build",
+            Self::Tests(_) => "tests",
+        }
+    }
+
+    fn arguments(self, filter: Option<&str>) -> Vec<&str> {
+        match self {
+            Self::Format => vec!["fmt", "--all", "--check"],
+            Self::Clippy => {
+                [&["clippy", "--workspace", "--all-targets"], &FEATURES[..], &["--", "-D", "warnings"]]
+                    .concat()
+            }
+            Self::Build => [&["build", "--workspace", "--bins", "--tests"], &FEATURES[..]].concat(),
+            Self::Tests(which) => {
+                let filter: Vec<&str> = filter.into_iter().collect();
+                [&["test", "--workspace", "--no-fail-fast"], &FEATURES[..], which, &filter].concat()
+            }
+        }
+    }
+}
+
+/// What was asked for.
+#[derive(Debug, PartialEq, Eq)]
+struct Request<'a> {
+    parts: Vec<Part>,
+    filter: Option<&'a str>,
+}
+
+pub(crate) fn run(args: &[&str]) -> Result<ExitCode, Failure> {
+    let request = match understand(args) {
+        Ok(request) => request,
+        Err(problem) => {
+            eprintln!("cargo xtask test: {problem}\n");
+            help::of("test")?;
+            return Ok(ExitCode::from(2));
+        }
+    };
+    let cargo = Cargo::find()?;
+    let mongod = machine::prepare(purpose(&request.parts))?;
+    let mut counts = Counts::default();
+    let mut times = Vec::new();
+    for part in &request.parts {
+        let time = run_part(*part, request.filter, &cargo, mongod.as_deref(), &mut counts)?;
+        times.push((part.name(), time));
+    }
+    Ok(report(&request, &counts, &times))
+}
+
+fn understand<'a>(args: &[&'a str]) -> Result<Request<'a>, String> {
+    let (mut only, mut filter) = (None, None);
+    let mut args = args.iter();
+    while let Some(&arg) = args.next() {
+        if let Some(part) = arg.strip_prefix("--only=") {
+            only = Some(part);
+        } else if arg == "--only" {
+            only = Some(*args.next().ok_or("--only needs a part")?);
+        } else if arg.starts_with('-') {
+            return Err(format!("there is no option {arg}"));
+        } else if filter.replace(arg).is_some() {
+            return Err("one FILTER at a time".to_owned());
+        }
+    }
+    let parts = match (only, filter) {
+        (None, None) => vec![Part::Format, Part::Clippy, Part::Build, ALL_TESTS],
+        (None, Some(_)) => vec![Part::Build, ALL_TESTS],
+        (Some("fmt"), _) => vec![Part::Format],
+        (Some("clippy"), _) => vec![Part::Clippy],
+        (Some("unit"), _) => vec![UNIT],
+        (Some("scenarios"), _) => vec![Part::Build, SCENARIOS],
+        (Some("tidy"), _) => vec![TIDY],
+        (Some(other), _) => return Err(format!("there is no part {other}")),
+    };
+    Ok(Request { parts, filter })
+}
+
+fn purpose(parts: &[Part]) -> For {
+    let servers = |part: &Part| matches!(part, Part::Tests(_)) && *part != TIDY;
+    if parts.iter().any(servers) { For::Servers } else { For::Build }
+}
+
+/// Runs one part and reads its results; fails only when cargo cannot be run.
+fn run_part(
+    part: Part,
+    filter: Option<&str>,
+    cargo: &Cargo,
+    mongod: Option<&Path>,
+    counts: &mut Counts,
+) -> Result<Duration, Failure> {
+    let started = Instant::now();
+    let arguments = part.arguments(filter);
+    println!("\n== {}: cargo {}", part.name(), arguments.join(" "));
+    let mut command = cargo.command(&arguments);
+    command.env("RUST_BACKTRACE", "0").env("SHARDLIFT_BIN_DIR", cargo.bin_dir("debug")).stdin(Stdio::null());
+    command.stdout(Stdio::piped());
+    if let Some(mongod) = mongod {
+        command.env("SHARDLIFT_MONGOD", mongod);
+    }
+    let mut child = command.spawn().map_err(|error| format!("cannot run cargo: {error}"))?;
+    let failed_before = counts.failed;
+    if let Some(output) = child.stdout.take() {
+        pass_on(output, counts);
+    }
+    let status = child.wait().map_err(|error| format!("lost cargo: {error}"))?;
+    if !status.success() && counts.failed == failed_before {
+        counts.fail(part.name());
+    }
+    let time = started.elapsed();
+    println!(
+        "== {}: {} after {:.1} s",
+        part.name(),
+        if status.success() { "ok" } else { "FAILED" },
+        time.as_secs_f64()
+    );
+    Ok(time)
+}
+
+/// A test may print anything, also what is no text.
+fn pass_on(output: impl std::io::Read, counts: &mut Counts) {
+    let mut lines = BufReader::new(output).split(b'\n');
+    while let Some(Ok(line)) = lines.next() {
+        let line = String::from_utf8_lossy(&line);
+        println!("{line}");
+        counts.read(&line);
+    }
+}
+
+fn report(request: &Request, counts: &Counts, times: &[(&str, Duration)]) -> ExitCode {
+    println!();
+    for (name, time) in times {
+        println!("{name:<8} {:>7.1} s", time.as_secs_f64());
+    }
+    for failure in &counts.failures {
+        println!("failed: {failure}");
+    }
+    println!("{} passed, {} failed", counts.passed, counts.failed);
+    let expected = request.parts.iter().any(|part| matches!(part, Part::Tests(_)));
+    if expected && counts.passed + counts.failed == 0 {
+        eprintln!("no test was run");
+        return ExitCode::FAILURE;
+    }
+    if counts.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_arguments_everything_runs() {
+        let request = understand(&[]).unwrap();
+        assert_eq!(request.parts, [Part::Format, Part::Clippy, Part::Build, ALL_TESTS]);
+    }
+
+    #[test]
+    fn a_filter_reaches_the_tests_alone() {
+        let request = understand(&["killed"]).unwrap();
+        assert_eq!(request.parts, [Part::Build, ALL_TESTS]);
+        assert_eq!(request.parts[1].arguments(request.filter).last(), Some(&"killed"));
+        assert!(!request.parts[0].arguments(request.filter).contains(&"killed"));
+    }
+
+    #[test]
+    fn only_what_starts_servers_needs_them() {
+        assert_eq!(purpose(&understand(&["--only", "tidy"]).unwrap().parts), For::Build);
+        assert_eq!(purpose(&understand(&["--only=scenarios"]).unwrap().parts), For::Servers);
+        assert_eq!(purpose(&understand(&[]).unwrap().parts), For::Servers);
+    }
+
+    #[test]
+    fn mistakes_are_told() {
+        for (args, word) in [
+            (&["--only"][..], "needs a part"),
+            (&["--only", "lint"], "no part lint"),
+            (&["--fast"], "no option --fast"),
+            (&["a", "b"], "one FILTER"),
+        ] {
+            let problem = understand(args).unwrap_err();
+            assert!(problem.contains(word), "{problem}");
+        }
+    }
+
+    #[test]
+    fn every_part_that_compiles_uses_the_same_features() {
+        for part in [Part::Clippy, Part::Build, ALL_TESTS, UNIT, SCENARIOS, TIDY] {
+            assert!(part.arguments(None).join(" ").contains(&FEATURES.join(" ")), "{part:?}");
+        }
+    }
+}

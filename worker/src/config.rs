@@ -1,0 +1,183 @@
+//! The worker's settings. Text is checked here once; everywhere else a setting has its type.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use shardlift_domain::ids::{ClusterName, ShardId, WorkerId};
+use shardlift_domain::spec::Engine;
+use shardlift_runtime::config::{ConfigProblems, Secret, load, read_secret};
+
+/// The settings, all valid.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Name of this worker; unique among all workers.
+    pub name: WorkerId,
+    /// Coordinators to try, as `http://host:port`.
+    pub coordinators: Vec<String>,
+    /// Tasks at once, 1 to 256.
+    pub slots: u32,
+    /// Where metrics and health are shown, if at all.
+    pub metrics_listen: Option<SocketAddr>,
+    /// The shards that it serves.
+    pub shards: Vec<ShardConfig>,
+}
+
+/// One shard that the worker serves.
+#[derive(Debug, Clone)]
+pub struct ShardConfig {
+    /// Which.
+    pub id: ShardId,
+    /// Of which cluster.
+    pub cluster: ClusterName,
+    /// Of which engine.
+    pub engine: Engine,
+    /// How to reach it.
+    pub dsn: Secret,
+}
+
+#[derive(Deserialize)]
+struct File {
+    name: String,
+    coordinators: Vec<String>,
+    #[serde(default = "four")]
+    slots: u32,
+    metrics_listen: Option<String>,
+    #[serde(default, rename = "shard")]
+    shards: Vec<FileShard>,
+}
+
+#[derive(Deserialize)]
+struct FileShard {
+    id: String,
+    cluster: String,
+    engine: String,
+    dsn: Option<Secret>,
+    dsn_file: Option<PathBuf>,
+}
+
+fn four() -> u32 {
+    4
+}
+
+impl Config {
+    /// Reads the file and the environment; tells every mistake at once.
+    pub fn load(path: &Path) -> Result<Self, ConfigProblems> {
+        load::<File>(Some(path), "SHARDLIFT", &[])?.check()
+    }
+}
+
+/// Takes a value, or notes the problem and goes on, so that all problems are told.
+fn keep<T, E: std::fmt::Display>(problems: &mut ConfigProblems, key: &str, value: Result<T, E>) -> Option<T> {
+    value.map_err(|error| problems.add(key, error.to_string())).ok()
+}
+
+impl File {
+    fn check(self) -> Result<Config, ConfigProblems> {
+        let mut problems = ConfigProblems::default();
+        let name = keep(&mut problems, "name", WorkerId::new(&self.name));
+        if self.coordinators.is_empty() {
+            problems.add("coordinators", "name at least one, such as http://127.0.0.1:7400");
+        }
+        for address in &self.coordinators {
+            if !address.starts_with("http://") && !address.starts_with("https://") {
+                problems.add("coordinators", format!("{address:?} must begin with http:// or https://"));
+            }
+        }
+        if !(1..=256).contains(&self.slots) {
+            problems.add("slots", format!("{} is not between 1 and 256", self.slots));
+        }
+        let metrics_listen = self
+            .metrics_listen
+            .and_then(|text| keep(&mut problems, "metrics_listen", text.parse::<SocketAddr>()));
+        if self.shards.is_empty() {
+            problems.add("shard", "a worker serves at least one shard: add a [[shard]]");
+        }
+        let shards: Vec<_> = self.shards.into_iter().filter_map(|shard| shard.check(&mut problems)).collect();
+        let mut seen = BTreeSet::new();
+        for shard in &shards {
+            if !seen.insert(&shard.id) {
+                problems.add("shard.id", format!("{} is there twice", shard.id));
+            }
+        }
+        match name {
+            Some(name) if problems.list().is_empty() => Ok(Config {
+                name,
+                coordinators: self.coordinators,
+                slots: self.slots,
+                metrics_listen,
+                shards,
+            }),
+            _ => Err(problems),
+        }
+    }
+}
+
+impl FileShard {
+    fn check(self, problems: &mut ConfigProblems) -> Option<ShardConfig> {
+        let engine = match self.engine.as_str() {
+            "postgres" => Some(Engine::Postgres),
+            "mongodb" => Some(Engine::Mongodb),
+            other => {
+                problems.add("shard.engine", format!("{other:?} is neither \"postgres\" nor \"mongodb\""));
+                None
+            }
+        };
+        let id = keep(problems, "shard.id", ShardId::new(&self.id));
+        let cluster = keep(problems, "shard.cluster", ClusterName::new(&self.cluster));
+        let dsn =
+            keep(problems, "shard.dsn", read_secret("dsn", self.dsn.as_ref(), self.dsn_file.as_deref()));
+        Some(ShardConfig { id: id?, cluster: cluster?, engine: engine?, dsn: dsn? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Config, ConfigProblems> {
+        let dir = tempfile::tempdir().expect("a temp dir");
+        let path = dir.path().join("worker.toml");
+        std::fs::write(&path, text).expect("written");
+        Config::load(&path)
+    }
+
+    #[test]
+    fn a_small_file_is_enough() {
+        let config = read(
+            r#"
+            name = "w1"
+            coordinators = ["http://127.0.0.1:7400"]
+            [[shard]]
+            id = "s1"
+            cluster = "c"
+            engine = "postgres"
+            dsn = "postgres://u:hunter2@127.0.0.1/db"
+            "#,
+        )
+        .expect("valid");
+        assert_eq!((config.slots, config.shards.len()), (4, 1));
+        assert!(!format!("{config:?}").contains("hunter2"), "a secret was shown");
+    }
+
+    #[test]
+    fn every_mistake_is_told_at_once() {
+        let problems = read(
+            r#"
+            name = "w 1"
+            coordinators = ["127.0.0.1"]
+            slots = 0
+            [[shard]]
+            id = "s1"
+            cluster = "c"
+            engine = "oracle"
+            "#,
+        )
+        .expect_err("refused")
+        .to_string();
+        for part in ["name", "http://", "slots", "oracle", "dsn_file"] {
+            assert!(problems.contains(part), "{part} is not told in {problems}");
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! One trait, two databases. Everything that speaks to a shard is below here, and nothing else is.
+//!
+//! What a backend must promise stands at each method; `conformance` (tests) holds both to it.
+
+mod error;
+pub mod mongodb;
+pub mod postgres;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use shardlift_domain::facts::{FactsRequest, ShardFacts, ShardHello};
+use shardlift_domain::range::{Pass, RangeState};
+use shardlift_domain::spec::{DataSpec, SchemaSpec, Spec};
+use shardlift_domain::verdict::{Sweep, VerifyReport};
+
+pub use error::EngineError;
+
+use crate::lease::TaskLease;
+use crate::transformer::Transformer;
+
+/// Result of a call to a shard.
+pub type EngineResult<T> = Result<T, EngineError>;
+
+/// A data migration as an engine needs it.
+pub struct DataJob {
+    /// The whole spec (id, checksum).
+    pub spec: Spec,
+    /// Its data part.
+    pub data: DataSpec,
+    /// For transforms that run in the worker; `None`: the transform runs in the shard.
+    pub transformer: Option<Arc<dyn Transformer>>,
+}
+
+/// A schema migration as an engine needs it.
+pub struct SchemaJob {
+    /// The whole spec (id, checksum).
+    pub spec: Spec,
+    /// Its schema part.
+    pub schema: SchemaSpec,
+}
+
+/// Either job.
+pub enum Job {
+    /// Changes the shape.
+    Schema(SchemaJob),
+    /// Changes the rows.
+    Data(DataJob),
+}
+
+impl Job {
+    /// The whole spec.
+    pub fn spec(&self) -> &Spec {
+        match self {
+            Job::Schema(job) => &job.spec,
+            Job::Data(job) => &job.spec,
+        }
+    }
+}
+
+/// One batch that was committed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BatchReport {
+    /// The range as its checkpoint now says, after this batch.
+    pub range: RangeState,
+    /// Rows of the window, changed or not. 0: the range was already at its end.
+    pub window: u32,
+    /// Rows changed by this batch.
+    pub changed: u32,
+}
+
+/// One shard.
+#[async_trait]
+pub trait ShardEngine: Send + Sync + 'static {
+    /// Looks whether the shard answers, and which leader it has seen. Changes nothing. Trouble is told inside.
+    async fn hello(&self) -> ShardHello;
+
+    /// Makes sure that this database is the shard it is said to be: creates Shardlift's own tables where they are
+    /// missing, writes the identity (cluster uuid, shard id) on first sight and compares it ever after.
+    /// Refuses with [`EngineError::Failed`] code `shard.wrong-identity`.
+    async fn identify(&self, cluster_uuid: &str) -> EngineResult<()>;
+
+    /// Reads facts; changes nothing.
+    async fn inspect(&self, request: &FactsRequest) -> EngineResult<ShardFacts>;
+
+    /// Looks whether the shard can take the change: fence, server kind, relation, key, columns, privileges, the
+    /// transform against the real columns, the ledger. All findings of the shard in one message.
+    async fn precheck(&self, lease: &TaskLease, job: &Job) -> EngineResult<()>;
+
+    /// Applies `up`, with its ledger entry in the same transaction where the engine allows; otherwise intent, run,
+    /// inspect, done. Checks the shard's fence first. Answers `true` if the ledger had it already.
+    async fn apply(&self, lease: &TaskLease, job: &SchemaJob) -> EngineResult<bool>;
+
+    /// Lays out the first pass in one transaction, or reads the newest pass that is there: calling it again never
+    /// lays out anything twice. `ranges`: how many to aim for. Checks and raises the shard's fence.
+    async fn split(&self, lease: &TaskLease, job: &DataJob, ranges: u32) -> EngineResult<Pass>;
+
+    /// Claims one range: raises its token (refused if it holds a larger one), ends the former owner's backend, and
+    /// returns its writer, on a connection of its own. The holder of a lease may claim again with the same token
+    /// (after a lost connection): the former claim is then dead, even if a batch of it is still under way.
+    async fn open_range(&self, lease: &TaskLease, job: Arc<DataJob>) -> EngineResult<Box<dyn RangeWriter>>;
+
+    /// Called when every range of the pass is done, for specs with `where`: waits until every transaction older than
+    /// the pass's end has finished, searches the whole scope, and lays out another pass (in one transaction) if
+    /// something is pending. Halts with `sweep.not-converging` after [`MAX_PASSES`].
+    async fn sweep(&self, lease: &TaskLease, job: &DataJob) -> EngineResult<Sweep>;
+
+    /// Checks the result by a scan and comparison of its own.
+    async fn verify(&self, lease: &TaskLease, job: &Job) -> EngineResult<VerifyReport>;
+}
+
+/// Passes after which a sweep that still finds rows gives up.
+pub const MAX_PASSES: u32 = 10;
+
+/// The writer of one range.
+#[async_trait]
+pub trait RangeWriter: Send {
+    /// How far the range was when it was claimed, or after the last batch.
+    fn state(&self) -> &RangeState;
+
+    /// One batch in one transaction: the next window of at most `rows` keys after the last key; its rows changed
+    /// where they are pending; each changed row checked (no longer pending); the checkpoint advanced on the condition
+    /// of token, claim and last key. Nothing of it stays unless all of it does.
+    ///
+    /// - [`EngineError::LeaseLost`]: the condition did not hold; somebody else has the range.
+    /// - [`EngineError::Row`]: a row of the window cannot be changed; nothing was changed. With `rows == 1` the error
+    ///   names the key. The caller narrows the window until it does.
+    /// - [`EngineError::Contended`] / [`EngineError::TooSlow`]: rolled back; try again, with a smaller window.
+    /// - [`EngineError::Connection`]: the outcome is unknown; claim again ([`ShardEngine::open_range`]), which reads
+    ///   the truth in a way that conflicts with the lost transaction.
+    async fn run_batch(&mut self, lease: &TaskLease, rows: u32) -> EngineResult<BatchReport>;
+}

@@ -1,0 +1,168 @@
+//! Applying a schema migration, command by command: write the intent, run, inspect, write done; the ledger at the end.
+//!
+//! A command takes its locks within `lock_timeout` or not at all, so nobody waits behind it for longer; an index build
+//! yields its locks and has no limit.
+
+use bson::{Document, doc};
+use mongodb::options::ReturnDocument;
+use shardlift_domain::ids::MigrationKey;
+use shardlift_domain::{ErrorCode, Failure};
+
+use super::checkpoint;
+use super::codes;
+use super::commands::{self, Command, Known};
+use super::connection::{Books, Connection};
+use super::error::{self, Cause};
+use super::transaction::{answered, limited};
+use super::{fence, ledger};
+use crate::engine::{EngineError, EngineResult, SchemaJob};
+use crate::lease::TaskLease;
+
+pub(super) async fn apply(connection: &Connection, lease: &TaskLease, job: &SchemaJob) -> EngineResult<bool> {
+    lease.check()?;
+    let books = connection.books().await?;
+    fence::admit(&books, lease.leader()).await?;
+    let (migration, checksum) = (&lease.task().migration, &job.spec.checksum);
+    if ledger::holds(&books, migration, checksum).await? {
+        return Ok(true);
+    }
+    let commands = commands::parse(&job.schema.up, &connection.database).map_err(EngineError::Failed)?;
+    let intent = Intent::claim(&books, lease, migration, checksum.as_str()).await?;
+    for (command, number) in commands.iter().zip(0_i64..).skip(intent.done) {
+        lease.check()?;
+        let interrupted = intent.begun == Some(number);
+        if !interrupted || command.repeatable() || !command.effective(connection).await? {
+            intent.begin(&books, number).await?;
+            if let Err(error) = run(connection, job, command).await {
+                return Err(intent.refused(&books, number, error).await);
+            }
+        }
+        intent.end(&books, number).await?;
+    }
+    ledger::enter(&books, migration, checksum, checkpoint::token(lease.token()).0).await?;
+    Ok(false)
+}
+
+async fn run(connection: &Connection, job: &SchemaJob, command: &Command) -> EngineResult<()> {
+    let mut document = command.document.clone();
+    document.insert("writeConcern", doc! { "w": "majority" });
+    let doing = format!("{} {}", command_name(&command.document), command.target);
+    let failed = |error: mongodb::error::Error| failure(&doing, &Cause::from(&error), job);
+    if command.known == Known::CreateIndexes {
+        connection.application().await?.run_command(document).await.map_err(failed)?;
+    } else {
+        let document = limited(document, job.schema.lock_timeout);
+        let database = match command.known {
+            Known::RenameCollection => connection.client().await?.database("admin"),
+            _ => connection.application().await?,
+        };
+        answered(async { database.run_command(document).await.map_err(failed) }).await?;
+    }
+    if command.effective(connection).await? {
+        return Ok(());
+    }
+    Err(EngineError::Failed(Failure::new(
+        ErrorCode::SchemaFailed,
+        format!("{doing}: the server accepted the command, but its effect is not there"),
+        "look whether something else changes the collection at the same time, then retry the migration",
+    )))
+}
+
+fn command_name(document: &Document) -> &str {
+    document.keys().next().map_or("command", String::as_str)
+}
+
+fn failure(doing: &str, cause: &Cause, job: &SchemaJob) -> EngineError {
+    if cause.code == codes::MAX_TIME {
+        let waited = job.schema.lock_timeout.as_millis();
+        return EngineError::Failed(Failure::new(
+            ErrorCode::SchemaLocked,
+            format!("{doing}: it could not have the collection for itself within {waited} ms"),
+            "nothing to do: it is tried again; if it goes on, look for long operations on the collection",
+        ));
+    }
+    match error::refusal(doing, cause) {
+        EngineError::Failed(refused) if refused.code == ErrorCode::ShardRefused => {
+            let message = refused.message.split("dup key:").next().unwrap_or_default().to_owned();
+            EngineError::Failed(Failure::new(
+                ErrorCode::SchemaFailed,
+                message,
+                "mend the spec or the shard; what came before this command stays applied and is not repeated",
+            ))
+        }
+        other => other,
+    }
+}
+
+/// How far a schema migration is, as the shard has it.
+struct Intent {
+    /// Its `_id` and our token.
+    mine: Document,
+    /// Commands that are done.
+    done: usize,
+    /// The command that was begun and of which nothing more is known.
+    begun: Option<i64>,
+}
+
+impl Intent {
+    async fn claim(
+        books: &Books,
+        lease: &TaskLease,
+        migration: &MigrationKey,
+        checksum: &str,
+    ) -> EngineResult<Self> {
+        let doing = "claiming a schema change";
+        let id = ledger::name(books, migration);
+        let (epoch, attempt) = checkpoint::token(lease.token());
+        let fresh = doc! {
+            "_id": &id, "checksum": checksum, "epoch": 0_i64, "attempt": 0_i64, "done": 0_i64, "begun": null,
+        };
+        match books.intent().insert_one(fresh).await {
+            Ok(_) => {}
+            Err(error) if Cause::from(&error).code == codes::DUPLICATE_KEY => {}
+            Err(error) => return Err(error::asking(doing)(error)),
+        }
+        let older = doc! { "_id": &id, "$or": [
+            { "epoch": { "$lt": epoch } }, { "epoch": epoch, "attempt": { "$lte": attempt } },
+        ] };
+        let take = doc! { "$set": { "epoch": epoch, "attempt": attempt } };
+        let taken =
+            books.intent().find_one_and_update(older, take).return_document(ReturnDocument::After).await;
+        let taken = taken.map_err(error::asking(doing))?.ok_or(EngineError::LeaseLost)?;
+        if taken.get_str("checksum").ok() != Some(checksum) {
+            return Err(EngineError::Failed(ledger::conflict(migration)));
+        }
+        Ok(Self {
+            mine: doc! { "_id": id, "epoch": epoch, "attempt": attempt },
+            done: taken.get_i64("done").ok().and_then(|done| usize::try_from(done).ok()).unwrap_or(0),
+            begun: taken.get_i64("begun").ok(),
+        })
+    }
+
+    async fn write(&self, books: &Books, change: Document) -> EngineResult<()> {
+        let written = books.intent().update_one(self.mine.clone(), doc! { "$set": change }).await;
+        match written.map_err(error::asking("writing the intent of a schema change"))?.matched_count {
+            1 => Ok(()),
+            _ => Err(EngineError::LeaseLost),
+        }
+    }
+
+    async fn begin(&self, books: &Books, number: i64) -> EngineResult<()> {
+        self.write(books, doc! { "begun": number }).await
+    }
+
+    async fn end(&self, books: &Books, number: i64) -> EngineResult<()> {
+        self.write(books, doc! { "begun": null, "done": number + 1 }).await
+    }
+
+    /// A command that the server refused did not run: the next try must not mistake what was there before for its
+    /// effect. After a broken connection nobody knows, and the intent stays.
+    async fn refused(&self, books: &Books, number: i64, error: EngineError) -> EngineError {
+        if matches!(error, EngineError::Failed(_) | EngineError::Contended(_))
+            && let Err(lost) = self.write(books, doc! { "begun": null, "done": number }).await
+        {
+            return lost;
+        }
+        error
+    }
+}

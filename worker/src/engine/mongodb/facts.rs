@@ -1,0 +1,74 @@
+//! What a shard tells of itself when it is asked. Changes nothing.
+
+use bson::{Bson, Document, doc};
+use shardlift_domain::Fence;
+use shardlift_domain::facts::{FactsRequest, RelationFacts, ShardFacts, ShardHello};
+use shardlift_domain::spec::Engine;
+
+use super::connection::Connection;
+use super::{error, fence, inspect, ledger};
+use crate::engine::EngineResult;
+
+pub(super) async fn hello(connection: &Connection) -> ShardHello {
+    let problem = inspect::server_problem(connection).await.unwrap_or_else(Some);
+    let server_version = inspect::server_version(connection).await.ok();
+    ShardHello {
+        shard: connection.shard.clone(),
+        cluster: connection.cluster.clone(),
+        engine: Engine::Mongodb,
+        fence: seen(connection).await,
+        problem: problem.map(|problem| problem.on_shard(&connection.shard)),
+        server_version,
+    }
+}
+
+/// The newest leader, if the shard can be asked and has seen one.
+async fn seen(connection: &Connection) -> Option<Fence> {
+    let books = connection.books().await.ok()?;
+    let found = books.fence().find_one(doc! { "_id": &connection.database }).await.ok()??;
+    fence::read(&found)
+}
+
+pub(super) async fn inspect(connection: &Connection, request: &FactsRequest) -> EngineResult<ShardFacts> {
+    let version =
+        inspect::server_version(connection).await.map_err(error::asking("asking for the version"))?;
+    let mut relations = Vec::with_capacity(request.relations.len());
+    for name in &request.relations {
+        relations.push(relation(connection, name).await?);
+    }
+    Ok(ShardFacts {
+        shard: connection.shard.clone(),
+        engine: Engine::Mongodb,
+        server_version: version,
+        relations,
+        applied: ledger::entries(&connection.books().await?).await?,
+    })
+}
+
+async fn relation(connection: &Connection, name: &str) -> EngineResult<RelationFacts> {
+    let exists = inspect::collection(connection, name).await?.is_some();
+    let stats = match exists {
+        true => {
+            let asked = connection.application().await?.run_command(doc! { "collStats": name }).await;
+            asked.map_err(error::asking("asking for the size of a collection"))?
+        }
+        false => Document::new(),
+    };
+    Ok(RelationFacts {
+        name: name.to_owned(),
+        exists,
+        rows: number(&stats, "count"),
+        bytes: number(&stats, "storageSize"),
+        key: vec!["_id".to_owned()],
+    })
+}
+
+fn number(document: &Document, field: &str) -> u64 {
+    match document.get(field) {
+        Some(Bson::Int32(number)) => u64::try_from(*number).unwrap_or_default(),
+        Some(Bson::Int64(number)) => u64::try_from(*number).unwrap_or_default(),
+        // The server answers doubles for large sizes; a size is far below 2^53.
+        Some(Bson::Double(number)) if *number > 0.0 => *number as u64,
+        _ => 0,
+    }
+}

@@ -1,0 +1,112 @@
+//! A MongoDB replica set as a shard: the database of the DSN holds the application's collections, the database
+//! `shardlift` of the same replica set holds Shardlift's own, keyed by the application's database.
+//!
+//! A batch is one multi-document transaction ([`writer`]) that changes the documents of a window of `_id`s and
+//! advances the checkpoint of its range ([`checkpoint`]). Keys are compared by the server only: [`bracket`] knows
+//! which of them may be compared with each other at all.
+//!
+//! Documents that the application commits late: a transaction of the application that is open when a pass ends may
+//! still commit documents in the old form. MongoDB ends every transaction after `transactionLifetimeLimitSeconds`
+//! (60 s unless changed), so [`sweep`] first waits, as far as the privileges allow to look, until every transaction
+//! that is older than the pass's end is over, and counts then.
+
+mod apply;
+mod bracket;
+mod change;
+mod checkpoint;
+mod claim;
+mod codes;
+mod commands;
+mod connection;
+mod diff;
+mod error;
+mod extjson;
+mod facts;
+mod fence;
+mod identity;
+mod image;
+mod inspect;
+mod ledger;
+mod lookahead;
+mod precheck;
+mod proof;
+mod rewrite;
+mod split;
+mod sweep;
+mod transaction;
+mod verify;
+mod writer;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use shardlift_domain::facts::{FactsRequest, ShardFacts, ShardHello};
+use shardlift_domain::ids::{ClusterName, ShardId};
+use shardlift_domain::range::Pass;
+use shardlift_domain::verdict::{Sweep, VerifyReport};
+use shardlift_domain::{ErrorCode, Failure};
+
+use self::connection::Connection;
+use self::writer::Writer;
+use super::{DataJob, EngineResult, Job, RangeWriter, SchemaJob, ShardEngine};
+use crate::lease::TaskLease;
+
+/// One shard on MongoDB.
+pub struct MongodbEngine {
+    connection: Connection,
+}
+
+impl MongodbEngine {
+    /// Reads the DSN (`mongodb://…/database?replicaSet=…`); connects with the first call that needs it.
+    pub fn new(shard: ShardId, cluster: ClusterName, dsn: &str) -> Result<Self, Failure> {
+        Ok(Self { connection: Connection::new(shard, cluster, dsn)? })
+    }
+}
+
+#[async_trait]
+impl ShardEngine for MongodbEngine {
+    async fn hello(&self) -> ShardHello {
+        facts::hello(&self.connection).await
+    }
+
+    async fn identify(&self, cluster_uuid: &str) -> EngineResult<()> {
+        identity::identify(&self.connection, cluster_uuid).await
+    }
+
+    async fn inspect(&self, request: &FactsRequest) -> EngineResult<ShardFacts> {
+        facts::inspect(&self.connection, request).await
+    }
+
+    async fn precheck(&self, lease: &TaskLease, job: &Job) -> EngineResult<()> {
+        precheck::precheck(&self.connection, lease, job).await
+    }
+
+    async fn apply(&self, lease: &TaskLease, job: &SchemaJob) -> EngineResult<bool> {
+        apply::apply(&self.connection, lease, job).await
+    }
+
+    async fn split(&self, lease: &TaskLease, job: &DataJob, ranges: u32) -> EngineResult<Pass> {
+        split::first_pass(&self.connection, lease, job, ranges).await
+    }
+
+    async fn open_range(&self, lease: &TaskLease, job: Arc<DataJob>) -> EngineResult<Box<dyn RangeWriter>> {
+        Ok(Box::new(Writer::open(&self.connection, lease, job).await?))
+    }
+
+    async fn sweep(&self, lease: &TaskLease, job: &DataJob) -> EngineResult<Sweep> {
+        sweep::sweep(&self.connection, lease, job).await
+    }
+
+    async fn verify(&self, lease: &TaskLease, job: &Job) -> EngineResult<VerifyReport> {
+        verify::verify(&self.connection, lease, job).await
+    }
+}
+
+/// A value that only a defect of Shardlift can bring about.
+fn defect(message: impl Into<String>) -> super::EngineError {
+    super::EngineError::Failed(Failure::new(
+        ErrorCode::Internal,
+        message,
+        "report this with the worker's log; the shard was not changed by it",
+    ))
+}

@@ -1,0 +1,237 @@
+//! Whether the shard can take a change: everything that is wrong at once, before anything is changed.
+
+use bson::{Bson, Document, doc};
+use mongodb::Database;
+use shardlift_domain::spec::Transform;
+use shardlift_domain::{ErrorCode, Failure};
+
+use super::commands::{self, Command, Known};
+use super::connection::{Books, Connection};
+use super::error::{self, Cause};
+use super::writer::pending;
+use super::{checkpoint, extjson, fence, inspect, ledger};
+use crate::engine::{DataJob, EngineError, EngineResult, Job, SchemaJob};
+use crate::lease::TaskLease;
+
+pub(super) async fn precheck(connection: &Connection, lease: &TaskLease, job: &Job) -> EngineResult<()> {
+    lease.check()?;
+    if let Some(problem) = inspect::server_problem(connection).await.map_err(unreachable)? {
+        return Err(EngineError::Failed(problem));
+    }
+    let books = connection.books().await?;
+    fence::check(&books, lease.leader()).await?;
+    let version =
+        inspect::server_version(connection).await.map_err(error::asking("asking for the version"))?;
+    let mut findings: Vec<Failure> = inspect::version_problem(&version).into_iter().collect();
+    match ledger::holds(&books, &lease.task().migration, &job.spec().checksum).await {
+        Err(EngineError::Failed(conflict)) if conflict.code == ErrorCode::LedgerConflict => {
+            findings.push(conflict)
+        }
+        other => drop(other?),
+    }
+    match job {
+        Job::Schema(job) => schema(connection, &books, lease, job, &mut findings).await?,
+        Job::Data(job) => data(connection, &books, lease, job, &mut findings).await?,
+    }
+    told(findings)
+}
+
+fn unreachable(failure: Failure) -> EngineError {
+    if failure.code == ErrorCode::ShardUnreachable {
+        EngineError::Connection(failure)
+    } else {
+        EngineError::Failed(failure)
+    }
+}
+
+/// One finding as it is; several in one message.
+fn told(mut findings: Vec<Failure>) -> EngineResult<()> {
+    if findings.len() < 2 {
+        return findings.pop().map_or(Ok(()), |only| Err(EngineError::Failed(only)));
+    }
+    let joined = |part: fn(&Failure) -> &str| findings.iter().map(part).collect::<Vec<_>>().join("; ");
+    Err(EngineError::Failed(Failure::new(
+        ErrorCode::PrecheckRefused,
+        format!("{} findings: {}", findings.len(), joined(|finding| &finding.message)),
+        joined(|finding| &finding.next),
+    )))
+}
+
+fn finding(code: ErrorCode, message: String, next: &str) -> Failure {
+    Failure::new(code, message, next)
+}
+
+async fn data(
+    connection: &Connection,
+    books: &Books,
+    lease: &TaskLease,
+    job: &DataJob,
+    findings: &mut Vec<Failure>,
+) -> EngineResult<()> {
+    let name = job.data.source.relation.as_str();
+    let there = inspect::collection(connection, name).await?;
+    if let Some(problem) = collection_problem(name, there.as_ref()) {
+        findings.push(problem);
+        return Ok(());
+    }
+    let ranges = checkpoint::all(books, &lease.task().migration, None).await?;
+    if ranges.iter().any(|range| range.checksum != job.spec.checksum.as_str()) {
+        findings.push(ledger::conflict(&lease.task().migration));
+    }
+    let database = connection.application().await?;
+    if let Some(query) = pending(job)? {
+        let filter = doc! { "$and": [{ "_id": { "$lte": Bson::MinKey } }, query] };
+        let find = doc! { "find": name, "filter": filter, "hint": { "_id": 1 } };
+        findings.extend(refused(&database, find, "`where`", ErrorCode::SpecInvalid).await?);
+    }
+    match &job.data.transform {
+        Transform::Pipeline(stages) => {
+            let pipeline = extjson::documents(stages, "pipeline")?;
+            findings.extend(key_problem(&pipeline));
+            let statement = doc! { "q": { "_id": { "$lte": Bson::MinKey } }, "u": pipeline, "multi": true };
+            let update = doc! { "update": name, "updates": [statement] };
+            findings.extend(refused(&database, update, "the pipeline", ErrorCode::TransformInvalid).await?);
+        }
+        Transform::Sql(_) => findings.push(finding(
+            ErrorCode::SpecUnsupported,
+            "an SQL transform cannot run on MongoDB".to_owned(),
+            "use a pipeline, vrl or a transformer",
+        )),
+        Transform::Vrl(_) | Transform::Named { .. } => {}
+    }
+    Ok(())
+}
+
+fn collection_problem(name: &str, there: Option<&Document>) -> Option<Failure> {
+    let Some(there) = there else {
+        return Some(finding(
+            ErrorCode::PrecheckRefused,
+            format!("there is no collection {name}"),
+            "mend source.collection, or let the spec depend on the one that creates it",
+        ));
+    };
+    let kind = there.get_str("type").unwrap_or("collection");
+    let capped =
+        there.get_document("options").is_ok_and(|options| options.get_bool("capped").unwrap_or(false));
+    if kind == "collection" && !capped {
+        return None;
+    }
+    let kind = if capped { "capped collection" } else { kind };
+    Some(finding(
+        ErrorCode::PrecheckRefused,
+        format!("{name} is a {kind}: its documents cannot be rewritten in transactions"),
+        "copy it into an ordinary collection first",
+    ))
+}
+
+/// Lets the server parse a command without running it.
+async fn refused(
+    database: &Database,
+    command: Document,
+    what: &str,
+    code: ErrorCode,
+) -> EngineResult<Option<Failure>> {
+    let explained = database.run_command(doc! { "explain": command, "verbosity": "queryPlanner" }).await;
+    let Err(error) = explained else { return Ok(None) };
+    match error::refusal(&format!("{what} is refused by the server"), &Cause::from(&error)) {
+        EngineError::Failed(refused) if refused.code == ErrorCode::ShardRefused => {
+            Ok(Some(finding(code, refused.message, "mend the spec and submit it again")))
+        }
+        other => Err(other),
+    }
+}
+
+/// A pipeline that plainly writes `_id`; what only documents show is refused by the server document by document.
+fn key_problem(pipeline: &[Document]) -> Option<Failure> {
+    let is_key = |path: &str| path == "_id" || path.starts_with("_id.");
+    let touches = |stage: &Document| {
+        stage.iter().any(|(operator, body)| match (operator.as_str(), body) {
+            ("$set" | "$addFields", Bson::Document(fields)) => fields.keys().any(|path| is_key(path)),
+            ("$unset", Bson::String(path)) => is_key(path),
+            ("$unset", Bson::Array(paths)) => paths.iter().filter_map(Bson::as_str).any(is_key),
+            _ => false,
+        })
+    };
+    pipeline.iter().any(touches).then(|| {
+        finding(
+            ErrorCode::TransformInvalid,
+            "the pipeline changes _id".to_owned(),
+            "leave _id as it is: MongoDB never changes the key of a document",
+        )
+    })
+}
+
+async fn schema(
+    connection: &Connection,
+    books: &Books,
+    lease: &TaskLease,
+    job: &SchemaJob,
+    findings: &mut Vec<Failure>,
+) -> EngineResult<()> {
+    let commands = match commands::parse(&job.schema.up, &connection.database) {
+        Ok(commands) => commands,
+        Err(problem) => {
+            findings.push(problem);
+            return Ok(());
+        }
+    };
+    if let Err(problem) = commands::parse(&job.schema.down, &connection.database) {
+        findings.push(problem);
+    }
+    let begun = books.intent().find_one(doc! { "_id": ledger::name(books, &lease.task().migration) }).await;
+    if begun.map_err(error::asking("reading the intent of a schema change"))?.is_some() {
+        // Some commands may have run: what they need may be gone by their own effect.
+        return Ok(());
+    }
+    let mut names = Vec::new();
+    for command in &commands {
+        findings.extend(needs(connection, command, &mut names).await?);
+    }
+    Ok(())
+}
+
+/// Whether the collection that a command needs is there, or made by a command before it. `names`: what those left,
+/// by name: there or gone.
+async fn needs(
+    connection: &Connection,
+    command: &Command,
+    names: &mut Vec<(String, bool)>,
+) -> EngineResult<Option<Failure>> {
+    let target = &command.target;
+    let there = match names.iter().rev().find(|(name, _)| name == target) {
+        Some((_, there)) => *there,
+        None => inspect::collection(connection, target).await?.is_some(),
+    };
+    names.push((target.clone(), !matches!(command.known, Known::Drop | Known::RenameCollection)));
+    names.extend(command.to.clone().map(|to| (to, true)));
+    let problem = match (command.known, there) {
+        (Known::Create, true) => format!("the collection {target} is there already"),
+        (Known::CollMod | Known::DropIndexes | Known::Drop | Known::RenameCollection, false) => {
+            format!("there is no collection {target}")
+        }
+        _ => return Ok(None),
+    };
+    Ok(Some(finding(ErrorCode::PrecheckRefused, problem, "mend the spec or the shard")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_findings_come_in_one_message() {
+        let one = || finding(ErrorCode::TransformInvalid, "a".into(), "b");
+        assert!(told(vec![]).is_ok());
+        let only = told(vec![one()]).expect_err("a finding").into_failure();
+        assert_eq!(only.code, ErrorCode::TransformInvalid);
+        let both = told(vec![one(), one()]).expect_err("findings").into_failure();
+        assert_eq!((both.code, both.message.as_str()), (ErrorCode::PrecheckRefused, "2 findings: a; a"));
+    }
+
+    #[test]
+    fn a_pipeline_that_writes_the_key_is_found() {
+        assert!(key_problem(&[doc! { "$set": { "_id.x": 1 } }]).is_some());
+        assert!(key_problem(&[doc! { "$unset": ["a", "_id"] }]).is_some());
+        assert!(key_problem(&[doc! { "$set": { "_idea": 1 } }]).is_none());
+    }
+}

@@ -1,0 +1,283 @@
+//! The writer of one range: batch after batch, each one transaction.
+//!
+//! ```text
+//! outside   where the window ends (looked up while the former batch commits)
+//! inside    change the window's pending documents        1 command (worker-side transforms: read, then write)
+//!           none of them is still pending                1 command, unless proven once for all (`proof`)
+//!           advance the checkpoint, on its condition     1 command
+//!           commit, acknowledged by a majority
+//! ```
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bson::{Bson, Document, RawDocumentBuf, doc};
+use mongodb::{ClientSession, Collection, Database};
+use shardlift_domain::range::RangeState;
+use shardlift_domain::spec::{Transform, Where};
+use shardlift_domain::{ErrorCode, Failure};
+
+use super::bracket::{self, Lower, window};
+use super::change::{both, none_pending, too_large, update};
+use super::checkpoint::{self, wrapped};
+use super::claim::{Claimed, claim};
+use super::connection::{Books, Connection};
+use super::fence::number;
+use super::lookahead::{Edge, Lookahead, count};
+use super::rewrite::rewrite;
+use super::transaction::{abandon, answered, begin, commit, session};
+use super::{defect, error, extjson, proof};
+use crate::engine::{BatchReport, DataJob, EngineError, EngineResult, RangeWriter};
+use crate::lease::TaskLease;
+use crate::transformer::Transformer;
+
+/// What becomes of a window's documents.
+enum Change {
+    InShard(Vec<Document>),
+    InWorker(Arc<dyn Transformer>),
+}
+
+/// The writer of one claimed range.
+pub(super) struct Writer {
+    database: Database,
+    documents: Collection<Document>,
+    raw: Collection<RawDocumentBuf>,
+    books: Books,
+    session: ClientSession,
+    token: (i64, i64),
+    claimed: Claimed,
+    upper: Bson,
+    change: Change,
+    /// `where`.
+    pending: Option<Document>,
+    /// Whether changed documents must be searched for such that are still pending.
+    search: bool,
+    ahead: Option<Lookahead>,
+    /// A batch was begun and not ended: its outcome is unknown, or its caller gave it up half-way.
+    open: bool,
+}
+
+/// What one transaction did.
+struct Done {
+    edge: Edge,
+    keys: u64,
+    changed: u64,
+}
+
+impl Writer {
+    /// Claims the range of the lease's task.
+    pub(super) async fn open(
+        connection: &Connection,
+        lease: &TaskLease,
+        job: Arc<DataJob>,
+    ) -> EngineResult<Self> {
+        lease.check()?;
+        let books = connection.books().await?;
+        let session = session(connection).await?;
+        let claimed = answered(claim(connection, &books, &session, lease, &job)).await?;
+        let database = connection.application().await?;
+        let name = job.data.source.relation.as_str();
+        let documents = database.collection(name);
+        let pending = pending(&job)?;
+        let change = change(&job)?;
+        let search = match (&pending, &change) {
+            (None, _) => false,
+            (Some(pending), Change::InShard(pipeline)) => !proof::holds(&documents, pipeline, pending).await,
+            (Some(_), Change::InWorker(_)) => true,
+        };
+        Ok(Self {
+            raw: database.collection(name),
+            documents,
+            database,
+            books,
+            session,
+            token: checkpoint::token(lease.token()),
+            upper: claimed.checkpoint.upper.clone().unwrap_or(Bson::Null),
+            claimed,
+            change,
+            pending,
+            search,
+            ahead: None,
+            open: false,
+        })
+    }
+
+    fn lower(&self) -> Lower {
+        self.claimed.checkpoint.next_lower()
+    }
+
+    /// The end of the next window.
+    async fn edge(&mut self, rows: u32) -> EngineResult<Edge> {
+        if let Some(edge) = self.ahead.as_ref().and_then(|ahead| ahead.edge(rows)) {
+            return Ok(edge);
+        }
+        let ahead = Lookahead::read(&self.raw, &self.lower(), &self.upper, rows, true).await?;
+        ahead.edge(rows).ok_or_else(|| defect("the end of a window was not found"))
+    }
+
+    /// Changes the documents up to the edge and advances the checkpoint; the transaction stays open.
+    async fn write(&mut self, edge: Edge) -> EngineResult<Done> {
+        begin(&mut self.session).await?;
+        let lower = self.lower();
+        let (mut edge, mut keys) = (edge, None);
+        let filter = both(&window(&lower, &edge.key), self.pending.as_ref());
+        let changed = match &self.change {
+            Change::InShard(pipeline) => {
+                let statement = doc! { "q": filter, "u": pipeline, "multi": true, "hint": { "_id": 1 } };
+                let statement = RawDocumentBuf::try_from(&statement).map_err(too_large)?;
+                update(&mut self.session, &self.database, self.raw.name(), &[statement]).await?
+            }
+            Change::InWorker(transformer) => {
+                let transformer = Arc::clone(transformer);
+                let rewritten =
+                    rewrite(&mut self.session, &self.database, &self.raw, transformer.as_ref(), filter)
+                        .await?;
+                if let Some(key) = rewritten.cut {
+                    keys = Some(u64::from(count(&self.raw, window(&lower, &key)).await?));
+                    edge = Edge { last: key == self.upper, key, keys: None };
+                }
+                rewritten.changed
+            }
+        };
+        let keys = match (keys.or(edge.keys.map(u64::from)), self.pending.is_some()) {
+            (Some(keys), true) => keys.max(changed),
+            (None, true) => u64::from(count(&self.raw, window(&lower, &edge.key)).await?).max(changed),
+            // Without `where` every document of the window was changed.
+            (_, false) => changed,
+        };
+        if self.search {
+            let filter = both(&window(&lower, &edge.key), self.pending.as_ref());
+            none_pending(&mut self.session, &self.documents, filter).await?;
+        }
+        let done = Done { edge, keys, changed };
+        self.advance(&done).await?;
+        Ok(done)
+    }
+
+    /// Moves the checkpoint, if it still is where this claim left it.
+    async fn advance(&mut self, done: &Done) -> EngineResult<()> {
+        let mut mine = self.claimed.condition.clone();
+        mine.insert("last", doc! { "$eq": wrapped(self.claimed.checkpoint.last.as_ref()) });
+        let advance = doc! {
+            "$set": { "last": wrapped(Some(&done.edge.key)), "done": done.edge.last },
+            "$inc": { "rows": number(done.changed), "seen": number(done.keys), "batches": 1_i64 },
+        };
+        let moved = self.books.checkpoint().update_one(mine, advance).session(&mut self.session).await;
+        match moved.map_err(error::asking("advancing the checkpoint"))?.matched_count {
+            1 => Ok(()),
+            _ => Err(EngineError::LeaseLost),
+        }
+    }
+
+    /// Commits, and meanwhile looks where the window after this one may end.
+    async fn finish(&mut self, done: &Done, rows: u32) -> EngineResult<()> {
+        fail::fail_point!("mg-before-commit");
+        if done.edge.last {
+            self.ahead = None;
+            commit(&mut self.session).await?;
+        } else {
+            let lower = Lower::After(done.edge.key.clone());
+            let ahead = Lookahead::read(&self.raw, &lower, &self.upper, rows, false);
+            let (committed, ahead) = tokio::join!(commit(&mut self.session), ahead);
+            self.ahead = ahead.ok();
+            committed?;
+        }
+        fail::fail_point!("mg-after-commit");
+        Ok(())
+    }
+
+    async fn batch(&mut self, rows: u32) -> EngineResult<BatchReport> {
+        let edge = self.edge(rows).await?;
+        let written = self.write(edge).await;
+        let done = match written {
+            Ok(done) => done,
+            Err(error) => {
+                abandon(&mut self.session).await;
+                return Err(error);
+            }
+        };
+        if let Err(error) = self.finish(&done, rows).await {
+            // The window after one that was not committed is not known.
+            self.ahead = None;
+            return Err(error);
+        }
+        let checkpoint = &mut self.claimed.checkpoint;
+        checkpoint.last = Some(done.edge.key);
+        checkpoint.state.rows += done.changed;
+        checkpoint.state.seen += done.keys;
+        checkpoint.state.batches += 1;
+        checkpoint.state.done = done.edge.last;
+        Ok(BatchReport {
+            range: checkpoint.state.clone(),
+            window: u32::try_from(done.keys).unwrap_or(u32::MAX),
+            changed: u32::try_from(done.changed).unwrap_or(u32::MAX),
+        })
+    }
+
+    /// Names the only document of a window in the error that it caused.
+    async fn with_key(&self, error: EngineError, rows: u32) -> EngineError {
+        let EngineError::Row(failure) = error else { return error };
+        if rows > 1 || failure.place.key.is_some() {
+            return EngineError::Row(failure);
+        }
+        match Lookahead::read(&self.raw, &self.lower(), &self.upper, 1, true).await {
+            Ok(ahead) => match ahead.edge(1) {
+                Some(edge) => EngineError::Row(failure.at_key(bracket::text(&edge.key))),
+                None => EngineError::Row(failure),
+            },
+            Err(error) => error,
+        }
+    }
+}
+
+#[async_trait]
+impl RangeWriter for Writer {
+    fn state(&self) -> &RangeState {
+        &self.claimed.checkpoint.state
+    }
+
+    async fn run_batch(&mut self, lease: &TaskLease, rows: u32) -> EngineResult<BatchReport> {
+        lease.check()?;
+        if checkpoint::token(lease.token()) != self.token {
+            return Err(EngineError::LeaseLost);
+        }
+        if self.open {
+            return Err(EngineError::Connection(Failure::new(
+                ErrorCode::ShardUnreachable,
+                "the outcome of an earlier batch is not known",
+                "nothing to do: the range is claimed again, which finds out",
+            )));
+        }
+        if self.state().done {
+            return Ok(BatchReport { range: self.state().clone(), window: 0, changed: 0 });
+        }
+        let rows = rows.max(1);
+        self.open = true;
+        let result = answered(self.batch(rows)).await;
+        self.open = matches!(result, Err(EngineError::Connection(_)));
+        match result {
+            Ok(report) => Ok(report),
+            Err(error) => Err(self.with_key(error, rows).await),
+        }
+    }
+}
+
+/// The spec's `where` as a query.
+pub(super) fn pending(job: &DataJob) -> EngineResult<Option<Document>> {
+    match &job.data.source.pending {
+        None => Ok(None),
+        Some(Where::Query(query)) => extjson::document(query, "where").map(Some),
+        Some(Where::Sql(_)) => Err(defect("a MongoDB spec has an SQL predicate")),
+    }
+}
+
+fn change(job: &DataJob) -> EngineResult<Change> {
+    match (&job.data.transform, &job.transformer) {
+        (Transform::Pipeline(stages), _) => Ok(Change::InShard(extjson::documents(stages, "pipeline")?)),
+        (Transform::Sql(_), _) => Err(defect("a MongoDB spec has an SQL transform")),
+        (Transform::Vrl(_) | Transform::Named { .. }, Some(transformer)) => {
+            Ok(Change::InWorker(Arc::clone(transformer)))
+        }
+        (Transform::Vrl(_) | Transform::Named { .. }, None) => Err(defect("the job lacks its transformer")),
+    }
+}

@@ -1,0 +1,136 @@
+//! Applies a schema change: statements that can share a transaction do; those that refuse one run alone, each between
+//! an intent and its proof. The ledger has the last word.
+
+mod alone;
+mod group;
+mod index;
+mod together;
+
+use shardlift_domain::failure::{ErrorCode, Failure};
+use shardlift_domain::ids::{MigrationKey, ShardId};
+use shardlift_domain::spec::SchemaSpec;
+
+use self::group::{Group, groups};
+use super::blockers::Lookout;
+use super::error::{OrTrouble, words};
+use super::ledger::Author;
+use super::session::{Access, QUICK, Session, within};
+use super::split::same_content;
+use super::{fence, ledger};
+use crate::engine::{EngineError, EngineResult, SchemaJob};
+use crate::lease::TaskLease;
+
+/// What every part of an apply needs.
+pub(super) struct Apply<'a> {
+    access: &'a Access,
+    lease: &'a TaskLease,
+    job: &'a SchemaJob,
+}
+
+/// Applies `up`. Answers `true` if the ledger had it already.
+pub(super) async fn apply(access: &Access, lease: &TaskLease, job: &SchemaJob) -> EngineResult<bool> {
+    lease.check()?;
+    let apply = Apply { access, lease, job };
+    // No limits by default: each part sets its own.
+    let mut session = access.unbounded(lease.task()).await?;
+    fence::raise(&mut session.conn, &access.shard, lease.leader()).await?;
+    let already = ledger::applied(&mut session, apply.migration(), &job.spec.checksum).await?;
+    if !already {
+        apply.all(&mut session).await?;
+    }
+    session.close().await;
+    Ok(already)
+}
+
+impl Apply<'_> {
+    fn migration(&self) -> &MigrationKey {
+        &self.lease.task().migration
+    }
+
+    fn shard(&self) -> &ShardId {
+        &self.access.shard
+    }
+
+    fn spec(&self) -> &SchemaSpec {
+        &self.job.schema
+    }
+
+    /// Who writes intents.
+    fn author<'a>(&'a self, pid: i32, backend_start: &'a str) -> Author<'a> {
+        Author {
+            migration: self.migration(),
+            checksum: &self.job.spec.checksum,
+            epoch: self.lease.token().epoch,
+            pid,
+            backend_start,
+        }
+    }
+
+    async fn all(&self, session: &mut Session) -> EngineResult<()> {
+        let groups = groups(self.shard(), &self.spec().up)?;
+        let last = groups.len();
+        for (n, group) in groups.iter().enumerate() {
+            self.lease.check()?;
+            if self.is_done(session, group.position()).await? {
+                continue;
+            }
+            let is_last = n + 1 == last;
+            match group {
+                Group::Together { statements, .. } => {
+                    together::run(self, session, statements, group.position(), is_last).await?;
+                }
+                Group::Alone { statement, kind, .. } => {
+                    alone::run(self, session, statement, kind, group.position(), is_last).await?;
+                }
+            }
+            fail::fail_point!("pg-schema-between");
+        }
+        // Nothing to do at all is applied as well; and a crash may have come between the last proof and the ledger.
+        if !ledger::applied(session, self.migration(), &self.job.spec.checksum).await? {
+            together::run(self, session, &[], last_position(&groups), true).await?;
+        }
+        Ok(())
+    }
+
+    async fn is_done(&self, session: &mut Session, position: usize) -> EngineResult<bool> {
+        let intent = ledger::intent(&mut session.conn, self.migration(), position);
+        let Some(intent) = within(QUICK, intent).await.or_trouble(self.shard())? else { return Ok(false) };
+        same_content(self.shard(), self.migration(), &self.job.spec.checksum, &intent.checksum)?;
+        Ok(intent.done)
+    }
+
+    /// A statement failed for good.
+    fn failed(&self, position: usize, statement: &str, error: &sqlx::Error, next: &str) -> EngineError {
+        let begin: String =
+            statement.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(120).collect();
+        self.failure(
+            ErrorCode::SchemaFailed,
+            format!(
+                "statement {} ({begin}) failed on shard {}: {}",
+                position + 1,
+                self.shard(),
+                words(error)
+            ),
+            next,
+        )
+    }
+
+    /// The locks were not to be had.
+    fn locked(&self, lookout: &Lookout<'_>) -> EngineError {
+        self.failure(
+            ErrorCode::SchemaLocked,
+            format!("the lock that the change needs on shard {} is held by {}", self.shard(), lookout.words()),
+            "nothing was changed and it is tried again; end the sessions named here if they should not be there",
+        )
+    }
+
+    fn failure(&self, code: ErrorCode, message: String, next: &str) -> EngineError {
+        EngineError::Failed(
+            Failure::new(code, message, next).on_shard(self.shard()).in_migration(self.migration()),
+        )
+    }
+}
+
+fn last_position(groups: &[Group]) -> usize {
+    groups.last().map_or(0, |group| group.position() + 1)
+}

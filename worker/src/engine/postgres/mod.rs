@@ -1,0 +1,102 @@
+//! PostgreSQL: everything Shardlift does to a shard of this engine.
+//!
+//! Reading order: [`session`] opens guarded connections; [`bookkeeping`] and [`fence`] are the shard's own memory;
+//! [`table`], [`key`] and [`walk`] turn a spec into SQL; [`split`] lays out ranges in [`checkpoint`]; [`claim`] takes
+//! one and gives it to a [`writer`], which finds a [`window`] and changes it by [`batch_sql`] or [`batch_rows`];
+//! [`sweep`] searches what is left, [`verify`] proves the result; [`apply`] changes the shape.
+//!
+//! It decides nothing about pace, retries of batches or what comes next: that is the executor's.
+
+mod apply;
+mod batch_rows;
+mod batch_sql;
+mod blockers;
+mod bookkeeping;
+mod changes;
+mod checkpoint;
+mod claim;
+mod document;
+mod error;
+mod fence;
+mod inspect;
+mod key;
+mod ledger;
+mod precheck;
+mod session;
+mod split;
+mod sweep;
+mod table;
+mod verify;
+mod walk;
+mod watch;
+mod window;
+mod writer;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use shardlift_domain::Failure;
+use shardlift_domain::facts::{FactsRequest, ShardFacts, ShardHello};
+use shardlift_domain::ids::{ClusterName, ShardId};
+use shardlift_domain::range::Pass;
+use shardlift_domain::verdict::{Sweep, VerifyReport};
+use shardlift_runtime::config::Secret;
+
+use self::session::Access;
+use super::{DataJob, EngineResult, Job, RangeWriter, SchemaJob, ShardEngine};
+use crate::lease::TaskLease;
+
+/// One PostgreSQL database as a shard.
+pub struct PostgresEngine {
+    access: Access,
+    cluster: ClusterName,
+}
+
+impl PostgresEngine {
+    /// Reads the connection string (`postgres://user:password@host:port/database`); opens no connection yet.
+    pub fn new(shard: ShardId, cluster: ClusterName, dsn: &Secret) -> Result<Self, Failure> {
+        Ok(Self { access: Access::new(shard, dsn.expose())?, cluster })
+    }
+}
+
+#[async_trait]
+impl ShardEngine for PostgresEngine {
+    async fn hello(&self) -> ShardHello {
+        inspect::hello(&self.access, &self.cluster).await
+    }
+
+    async fn identify(&self, cluster_uuid: &str) -> EngineResult<()> {
+        let mut session = self.access.control("control").await?;
+        bookkeeping::identify(&mut session, cluster_uuid).await?;
+        session.close().await;
+        Ok(())
+    }
+
+    async fn inspect(&self, request: &FactsRequest) -> EngineResult<ShardFacts> {
+        inspect::inspect(&self.access, request).await
+    }
+
+    async fn precheck(&self, lease: &TaskLease, job: &Job) -> EngineResult<()> {
+        precheck::precheck(&self.access, lease, job).await
+    }
+
+    async fn apply(&self, lease: &TaskLease, job: &SchemaJob) -> EngineResult<bool> {
+        apply::apply(&self.access, lease, job).await
+    }
+
+    async fn split(&self, lease: &TaskLease, job: &DataJob, ranges: u32) -> EngineResult<Pass> {
+        split::split(&self.access, lease, job, ranges).await
+    }
+
+    async fn open_range(&self, lease: &TaskLease, job: Arc<DataJob>) -> EngineResult<Box<dyn RangeWriter>> {
+        claim::open_range(&self.access, lease, &job).await
+    }
+
+    async fn sweep(&self, lease: &TaskLease, job: &DataJob) -> EngineResult<Sweep> {
+        sweep::sweep(&self.access, lease, job).await
+    }
+
+    async fn verify(&self, lease: &TaskLease, job: &Job) -> EngineResult<VerifyReport> {
+        verify::verify(&self.access, lease, job).await
+    }
+}

@@ -1,0 +1,162 @@
+//! The writer of one range: on a connection of its own, one batch at a time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use shardlift_domain::failure::{ErrorCode, Failure};
+use shardlift_domain::range::RangeState;
+use sqlx::{AssertSqlSafe, PgConnection};
+
+use super::batch_rows::{Refusal, RowsBatch};
+use super::batch_sql::{Advanced, NOT_ADVANCED, STILL_PENDING, SqlBatch};
+use super::checkpoint::{Claim, state};
+use super::error::{sqlstate, trouble};
+use super::key::{Bound, shown};
+use super::session::{QUICK, Session, within};
+use super::window::{Edges, Window};
+use crate::engine::{BatchReport, EngineError, EngineResult, RangeWriter};
+use crate::lease::TaskLease;
+
+/// How the rows of a window are changed.
+pub(super) enum Change {
+    /// In the shard, by one statement.
+    Sql(SqlBatch),
+    /// In the worker.
+    Rows(Box<RowsBatch>),
+}
+
+/// What a claim has won.
+pub(super) struct Writer {
+    pub(super) session: Session,
+    pub(super) claim: Claim,
+    pub(super) lower: Bound,
+    pub(super) upper: Bound,
+    pub(super) state: RangeState,
+    pub(super) edges: Edges,
+    pub(super) change: Change,
+    /// The longest that the server lets one statement run.
+    pub(super) statement: Duration,
+    /// A batch was begun and its end was not seen: only another claim can tell what became of it.
+    pub(super) unsure: bool,
+}
+
+#[async_trait]
+impl RangeWriter for Writer {
+    fn state(&self) -> &RangeState {
+        &self.state
+    }
+
+    async fn run_batch(&mut self, lease: &TaskLease, rows: u32) -> EngineResult<BatchReport> {
+        lease.check()?;
+        if self.unsure {
+            return Err(self.session.broken("the outcome of its last batch is not known"));
+        }
+        if self.state.done {
+            return Ok(BatchReport { range: self.state.clone(), window: 0, changed: 0 });
+        }
+        self.unsure = true;
+        let outcome = self.batch(rows).await;
+        self.unsure = matches!(outcome, Err(EngineError::Connection(_)));
+        match outcome {
+            // An administrator or the new owner may have ended the statement: then the lease tells.
+            Err(EngineError::TooSlow(_)) if lease.check().is_err() => Err(EngineError::LeaseLost),
+            outcome => outcome,
+        }
+    }
+}
+
+impl Writer {
+    async fn batch(&mut self, rows: u32) -> EngineResult<BatchReport> {
+        let after = self.claim.last_key.clone().or_else(|| self.lower.clone());
+        // Longer than the server's own limit: when this ends it, the server does not answer at all.
+        let limit = self.statement + QUICK;
+        let window = self.edges.next(&mut self.session.conn, &after, &self.upper, rows);
+        let window = within(limit, window).await.map_err(|error| trouble(&self.session.shard, error))?;
+        let advanced = match &mut self.change {
+            _ if window.edge.is_none() => {
+                within(limit, finish(&mut self.session.conn, &self.claim)).await.map_err(Refusal::Database)
+            }
+            Change::Sql(batch) => {
+                fail::fail_point!("pg-before-commit");
+                let run = batch.run(&mut self.session.conn, &self.claim, &after, &window);
+                within(limit, run).await.map_err(Refusal::Database)
+            }
+            Change::Rows(batch) => {
+                batch.run(&mut self.session.conn, &self.claim, &after, &window, limit).await
+            }
+        };
+        fail::fail_point!("pg-after-commit");
+        match advanced {
+            Ok(Some((state, changed))) => Ok(self.advance(window, state, changed)),
+            Ok(None) => Err(EngineError::LeaseLost),
+            Err(refusal) => Err(self.refused(refusal, &window)),
+        }
+    }
+
+    fn advance(&mut self, window: Window, state: RangeState, changed: u64) -> BatchReport {
+        if window.edge.is_some() {
+            self.claim.last_key = window.edge;
+        }
+        self.state = state;
+        let changed = u32::try_from(changed).unwrap_or(u32::MAX);
+        BatchReport { range: self.state.clone(), window: window.rows, changed }
+    }
+
+    fn refused(&self, refusal: Refusal, window: &Window) -> EngineError {
+        let error = match refusal {
+            Refusal::Database(error) => match marked(&error) {
+                Some(Mark::StillPending) => EngineError::Row(still_pending()),
+                Some(Mark::NotAdvanced) => EngineError::LeaseLost,
+                None => trouble(&self.session.shard, error),
+            },
+            Refusal::Engine(error) => error,
+        };
+        match error {
+            EngineError::Row(failure) => {
+                let failure = failure.on_shard(&self.session.shard);
+                let only = window.edge.as_ref().filter(|_| window.rows == 1 && failure.place.key.is_none());
+                EngineError::Row(match only {
+                    Some(key) => failure.at_key(shown(key)),
+                    None => failure,
+                })
+            }
+            error => error,
+        }
+    }
+}
+
+/// The range ends here: nothing is left between its last key and its upper key.
+async fn finish(conn: &mut PgConnection, claim: &Claim) -> Result<Advanced, sqlx::Error> {
+    let sql = format!(
+        "UPDATE shardlift.checkpoint c SET done = true, at = now() WHERE {} \
+         RETURNING c.range_index, c.rows_changed, c.rows_seen, c.batches, c.done",
+        Claim::HOLDS
+    );
+    let row = claim.bind(sqlx::query(AssertSqlSafe(Arc::<str>::from(sql)))).fetch_optional(conn).await?;
+    row.map(|row| Ok((state(&row, 0)?, 0))).transpose()
+}
+
+/// A row is still pending after the transform.
+pub(super) fn still_pending() -> Failure {
+    Failure::new(
+        ErrorCode::RowStillPending,
+        "a row still matches `where` after it was changed, so it would be changed again and again",
+        "make the transform turn `where` false for every row, then apply the corrected spec",
+    )
+}
+
+enum Mark {
+    StillPending,
+    NotAdvanced,
+}
+
+/// Our own refusals come as casts that fail with a text of ours.
+fn marked(error: &sqlx::Error) -> Option<Mark> {
+    let message = error.as_database_error().filter(|_| sqlstate(error) == Some("22P02"))?.message();
+    match message {
+        text if text.contains(STILL_PENDING) => Some(Mark::StillPending),
+        text if text.contains(NOT_ADVANCED) => Some(Mark::NotAdvanced),
+        _ => None,
+    }
+}

@@ -1,0 +1,140 @@
+//! One task from lease to report. Knows steps, batches, pace and retries; knows no database.
+
+pub mod pacer;
+mod range;
+pub mod throttle;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use shardlift_domain::failure::{ErrorCode, Failure};
+use shardlift_domain::migration::Step;
+use shardlift_domain::progress::Receipt;
+use shardlift_domain::spec::{self, Ranges, Spec, SpecBody, SpecFile};
+use shardlift_domain::verdict::TaskOutcome;
+use tokio::sync::mpsc;
+
+use crate::engine::{DataJob, EngineError, EngineResult, Job, SchemaJob, ShardEngine};
+use crate::lease::TaskLease;
+use crate::transformer::factory;
+
+/// A task as it was handed out.
+#[derive(Debug, Clone)]
+pub struct Assignment {
+    /// The right to run it; names the task.
+    pub lease: TaskLease,
+    /// The spec file, as it was submitted.
+    pub file: SpecFile,
+    /// Slots of all workers that serve the shard: how many ranges could run at once.
+    pub shard_slots: u32,
+    /// Ranges of the shard that run at once: each takes its share of the shard's rows per second.
+    pub sharers: u32,
+}
+
+/// How a task ended.
+#[derive(Debug)]
+pub enum Ending {
+    /// It is done.
+    Finished(TaskOutcome),
+    /// It failed.
+    Broke(Failure),
+    /// Its lease ended; somebody else goes on.
+    Released,
+}
+
+/// Where receipts of running ranges go.
+pub type Receipts = mpsc::Sender<(TaskLease, Receipt)>;
+
+/// Runs a task to its end.
+pub async fn run(assignment: Assignment, engine: Arc<dyn ShardEngine>, receipts: Receipts) -> Ending {
+    let lease = assignment.lease.clone();
+    let result = match job(&assignment.file) {
+        Ok(job) => step(&assignment, job, engine.as_ref(), receipts).await,
+        Err(failure) => Err(EngineError::Failed(failure)),
+    };
+    match result {
+        Ok(outcome) => Ending::Finished(outcome),
+        Err(EngineError::LeaseLost) if lease.check().is_err() => Ending::Released,
+        Err(error) => {
+            let task = lease.task();
+            let failure =
+                error.into_failure().in_migration(&task.migration).on_shard(&task.shard).in_step(task.step);
+            Ending::Broke(failure)
+        }
+    }
+}
+
+/// The job of a spec: parsed by the same parser that admitted it, its transformer built.
+pub fn job(file: &SpecFile) -> Result<Job, Failure> {
+    let spec: Spec = spec::parse(file).map_err(|problems| {
+        problems.failures().into_iter().next().unwrap_or_else(|| {
+            Failure::new(ErrorCode::SpecInvalid, "the spec cannot be read", "submit it again")
+        })
+    })?;
+    Ok(match spec.body.clone() {
+        SpecBody::Schema(schema) => Job::Schema(SchemaJob { spec, schema }),
+        SpecBody::Data(data) => {
+            let transformer = factory::build(&data.transform)?;
+            Job::Data(DataJob { spec, data: *data, transformer })
+        }
+    })
+}
+
+async fn step(
+    assignment: &Assignment,
+    job: Job,
+    engine: &dyn ShardEngine,
+    receipts: Receipts,
+) -> EngineResult<TaskOutcome> {
+    let lease = &assignment.lease;
+    match (lease.task().step, job) {
+        (Step::Precheck, job) => {
+            unless_withdrawn(lease, engine.precheck(lease, &job)).await?;
+            Ok(TaskOutcome::Prechecked)
+        }
+        (Step::Apply, Job::Schema(job)) => {
+            Ok(TaskOutcome::Applied { already: engine.apply(lease, &job).await? })
+        }
+        (Step::Split, Job::Data(job)) => {
+            let ranges = wanted_ranges(&job, assignment.shard_slots);
+            Ok(TaskOutcome::Split(engine.split(lease, &job, ranges).await?))
+        }
+        (Step::Backfill, Job::Data(job)) => {
+            let state = range::run(assignment, engine, Arc::new(job), receipts).await?;
+            Ok(TaskOutcome::RangeDone(state))
+        }
+        (Step::Sweep, Job::Data(job)) => {
+            Ok(TaskOutcome::Swept(unless_withdrawn(lease, engine.sweep(lease, &job)).await?))
+        }
+        (Step::Verify, job) => {
+            Ok(TaskOutcome::Verified(unless_withdrawn(lease, engine.verify(lease, &job)).await?))
+        }
+        (step, _) => Err(EngineError::Failed(Failure::new(
+            ErrorCode::Internal,
+            format!("a step {step} was handed out for a spec of the other kind"),
+            "report this as a defect, with the worker's log",
+        ))),
+    }
+}
+
+/// Ranges to aim for: as the spec says, or a few for each slot, so that slow ones do not hold up the end.
+fn wanted_ranges(job: &DataJob, shard_slots: u32) -> u32 {
+    match job.data.parallel.ranges {
+        Ranges::Count(count) => count,
+        Ranges::Auto => (job.data.parallel.workers.min(shard_slots.max(1)) * 4).clamp(1, 64),
+    }
+}
+
+/// Stops waiting for a step that only reads, or is laid out in one transaction, when its lease is withdrawn.
+async fn unless_withdrawn<T>(
+    lease: &TaskLease,
+    work: impl Future<Output = EngineResult<T>>,
+) -> EngineResult<T> {
+    tokio::select! {
+        done = work => done,
+        () = lease.withdrawn() => Err(EngineError::LeaseLost),
+    }
+}
+
+/// How often a range tells how far it is.
+const RECEIPT_EVERY: Duration = Duration::from_millis(250);

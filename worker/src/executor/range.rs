@@ -1,0 +1,226 @@
+//! The batch loop of one range: claim, then window after window until the upper key.
+//!
+//! What happens after an error is decided here, by its type: narrow the window, pause, claim again, or give up.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use shardlift_domain::progress::Receipt;
+use shardlift_domain::range::RangeState;
+use shardlift_runtime::clock;
+use shardlift_runtime::retry::{Delays, Policy};
+use tokio::time::{Instant, sleep};
+
+use super::pacer::Pacer;
+use super::throttle::{Limiter, until_open};
+use super::{Assignment, RECEIPT_EVERY, Receipts};
+use crate::engine::{BatchReport, DataJob, EngineError, EngineResult, RangeWriter, ShardEngine};
+use crate::lease::TaskLease;
+
+/// Failures in a row, without one batch between them, after which the task is given back with the last of them.
+const PATIENCE: u32 = 12;
+/// The pauses between them.
+const PAUSES: Policy =
+    Policy { first: Duration::from_millis(20), longest: Duration::from_secs(2), total: None };
+
+/// Walks one range to its end.
+pub(super) async fn run(
+    assignment: &Assignment,
+    engine: &dyn ShardEngine,
+    job: Arc<DataJob>,
+    receipts: Receipts,
+) -> EngineResult<RangeState> {
+    let lease = &assignment.lease;
+    let mut walk = Walk::new(assignment, &job, receipts);
+    loop {
+        lease.check()?;
+        let ended = match engine.open_range(lease, Arc::clone(&job)).await {
+            Ok(mut writer) => walk.until_claim_is_lost(lease, writer.as_mut()).await?,
+            Err(error) => {
+                walk.forgive_opening(error)?;
+                None
+            }
+        };
+        if let Some(end) = ended {
+            return Ok(end);
+        }
+        walk.pause(lease).await?;
+    }
+}
+
+/// How to go on after an error.
+enum After {
+    TryAgain,
+    ClaimAgain,
+}
+
+/// The pace and the patience of one walk.
+struct Walk<'a> {
+    pacer: Pacer,
+    limiter: Option<Limiter>,
+    job: &'a DataJob,
+    receipts: Receipts,
+    told: Option<Instant>,
+    began: Instant,
+    rows_per_second: f64,
+    failures: u32,
+    delays: Delays,
+    /// Whether a pause is due: narrowing a window needs none.
+    owed: bool,
+}
+
+impl<'a> Walk<'a> {
+    fn new(assignment: &Assignment, job: &'a DataJob, receipts: Receipts) -> Self {
+        let limiter = job.data.throttle.share(assignment.sharers).map(Limiter::new);
+        let mut pacer = Pacer::new(&job.data.batch);
+        if let Some(limiter) = &limiter {
+            pacer.limit(limiter.max_size());
+        }
+        Self {
+            pacer,
+            limiter,
+            job,
+            receipts,
+            told: None,
+            began: Instant::now(),
+            rows_per_second: 0.0,
+            failures: 0,
+            delays: Delays::new(&PAUSES),
+            owed: false,
+        }
+    }
+
+    /// One batch, when pace and time of day allow. Answers the range's end when it was the last.
+    async fn batch(
+        &mut self,
+        lease: &TaskLease,
+        writer: &mut dyn RangeWriter,
+    ) -> EngineResult<Option<RangeState>> {
+        self.wait_for_window(lease).await?;
+        lease.check()?;
+        fail::fail_point!("worker-before-batch", |_| std::process::abort());
+        let asked = self.pacer.next_size();
+        let began = Instant::now();
+        let report = writer.run_batch(lease, asked).await?;
+        fail::fail_point!("worker-before-receipt", |_| std::process::abort());
+        let took = began.elapsed();
+        self.pacer.record(report.window, took);
+        self.failures = 0;
+        self.delays.reset();
+        self.tell(lease, &report, took);
+        if report.range.done {
+            return Ok(Some(report.range));
+        }
+        let rest = self.limiter.as_mut().map(|limiter| limiter.delay(self.began.elapsed(), report.window));
+        nap(lease, rest.unwrap_or_default()).await?;
+        Ok(None)
+    }
+
+    /// Waits until the spec's time of day has come.
+    async fn wait_for_window(&self, lease: &TaskLease) -> EngineResult<()> {
+        let Some(window) = self.job.data.throttle.window else { return Ok(()) };
+        loop {
+            let wait = until_open(window, clock::minute_of_day(), 0);
+            if wait.is_zero() {
+                return Ok(());
+            }
+            nap(lease, wait.min(Duration::from_secs(5))).await?;
+        }
+    }
+
+    /// A receipt, at most a few a second. When nobody takes them they are dropped: the next one says more.
+    fn tell(&mut self, lease: &TaskLease, report: &BatchReport, took: Duration) {
+        let speed = f64::from(report.window) / took.as_secs_f64().max(1e-6);
+        self.rows_per_second =
+            if self.rows_per_second == 0.0 { speed } else { 0.8 * self.rows_per_second + 0.2 * speed };
+        let due = self.told.is_none_or(|told| told.elapsed() >= RECEIPT_EVERY);
+        if due {
+            let receipt = Receipt {
+                range: report.range.clone(),
+                batch_size: report.window,
+                rows_per_second: self.rows_per_second,
+                batch_ms: took.as_secs_f64() * 1000.0,
+            };
+            if self.receipts.try_send((lease.clone(), receipt)).is_ok() {
+                self.told = Some(Instant::now());
+            }
+        }
+    }
+
+    /// Batch after batch under one claim. Answers the range's end, or nothing when it must be claimed again.
+    async fn until_claim_is_lost(
+        &mut self,
+        lease: &TaskLease,
+        writer: &mut dyn RangeWriter,
+    ) -> EngineResult<Option<RangeState>> {
+        if writer.state().done {
+            return Ok(Some(writer.state().clone()));
+        }
+        loop {
+            match self.batch(lease, writer).await {
+                Ok(None) => {}
+                Ok(end) => return Ok(end),
+                Err(error) => match self.forgive(error)? {
+                    After::TryAgain => self.pause(lease).await?,
+                    After::ClaimAgain => return Ok(None),
+                },
+            }
+        }
+    }
+
+    /// Claiming failed: a broken connection or contention is tried again, all else ends the task.
+    fn forgive_opening(&mut self, error: EngineError) -> EngineResult<()> {
+        match error {
+            EngineError::Connection(_) | EngineError::Contended(_) | EngineError::TooSlow(_) => {
+                self.forgive(error).map(|_| ())
+            }
+            other => Err(other),
+        }
+    }
+
+    /// Decides by the type of an error: go on in this way, or give the error back.
+    fn forgive(&mut self, error: EngineError) -> EngineResult<After> {
+        self.owed = true;
+        self.failures += 1;
+        let patient = self.failures <= PATIENCE;
+        match error {
+            EngineError::Row(_) if self.pacer.next_size() > 1 => {
+                // Halving until the window is the one row: it takes as many steps as it takes.
+                self.failures = 0;
+                self.owed = false;
+                self.pacer.narrow();
+                Ok(After::TryAgain)
+            }
+            EngineError::Contended(_) if patient => {
+                self.pacer.shrink();
+                Ok(After::TryAgain)
+            }
+            EngineError::TooSlow(_) if patient || self.pacer.next_size() > 1 => {
+                self.pacer.shrink();
+                Ok(After::TryAgain)
+            }
+            EngineError::Connection(_) if patient => Ok(After::ClaimAgain),
+            other => Err(other),
+        }
+    }
+
+    async fn pause(&mut self, lease: &TaskLease) -> EngineResult<()> {
+        if std::mem::take(&mut self.owed) {
+            let wait = self.delays.next().unwrap_or(PAUSES.longest);
+            nap(lease, wait).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Sleeps, but not longer than the lease lives.
+async fn nap(lease: &TaskLease, wait: Duration) -> EngineResult<()> {
+    if !wait.is_zero() {
+        tokio::select! {
+            () = sleep(wait) => {}
+            () = lease.withdrawn() => {}
+        }
+    }
+    lease.check()?;
+    Ok(())
+}

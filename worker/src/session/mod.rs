@@ -1,0 +1,197 @@
+//! The worker's one stream to the coordinator: hello, welcome, then tasks down and reports up.
+//!
+//! When the stream breaks, running batches finish, leases end, and the worker dials again, any coordinator of its
+//! list in turn. Nothing of a task outlives its session but what the shard's checkpoint says.
+
+mod shards;
+mod tasks;
+mod wire;
+
+use std::time::Duration;
+
+use shardlift_domain::failure::{ErrorCode, Failure};
+use shardlift_domain::fence::Fence;
+use shardlift_proto::status::failures_of;
+use shardlift_proto::v1::fleet_service_client::FleetServiceClient;
+use shardlift_proto::v1::{self, to_worker};
+use shardlift_runtime::retry::{Delays, Policy};
+use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::Streaming;
+use tonic::transport::{Channel, Endpoint};
+
+pub use shards::Shards;
+use tasks::Tasks;
+
+use crate::config::Config;
+use crate::lease::Pulse;
+
+/// Pauses between attempts to reach a coordinator.
+const PAUSES: Policy =
+    Policy { first: Duration::from_millis(100), longest: Duration::from_secs(3), total: None };
+/// How long connecting and the first answer may take.
+const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+/// Messages that may wait to be sent.
+const QUEUE: usize = 1024;
+/// How often the shards are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// Serves coordinators, one after another, until the token is cancelled.
+pub async fn run(config: &Config, shards: Shards, shutdown: CancellationToken) {
+    let mut delays = Delays::new(&PAUSES);
+    let mut turn = 0;
+    while !shutdown.is_cancelled() {
+        let address = &config.coordinators[turn % config.coordinators.len()];
+        turn += 1;
+        match open(config, address, &shards).await {
+            Ok(session) => {
+                delays.reset();
+                tracing::info!(coordinator = %address, epoch = %session.pulse.leader().epoch, "connected");
+                session.serve(&shutdown).await;
+                tracing::info!(coordinator = %address, "the session is over");
+            }
+            Err(failure) => {
+                tracing::warn!(coordinator = %address, code = %failure.code, "{} ({})", failure.message, failure.next)
+            }
+        }
+        let wait = delays.next().unwrap_or(PAUSES.longest);
+        tokio::select! {
+            () = sleep(wait) => {}
+            () = shutdown.cancelled() => {}
+        }
+    }
+}
+
+struct Session<'a> {
+    shards: &'a Shards,
+    pulse: std::sync::Arc<Pulse>,
+    orders: Streaming<v1::ToWorker>,
+    out: mpsc::Sender<v1::FromWorker>,
+    tasks: Tasks,
+    hello: Greeting,
+}
+
+/// Who the worker says it is.
+struct Greeting {
+    worker: String,
+    slots: u32,
+}
+
+impl Greeting {
+    fn message(&self, shards: Vec<v1::ShardHello>) -> v1::from_worker::Message {
+        v1::from_worker::Message::Hello(v1::Hello {
+            worker: self.worker.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            protocol: shardlift_proto::PROTOCOL,
+            slots: self.slots,
+            shards,
+        })
+    }
+}
+
+/// Connects, says hello and waits for the welcome.
+async fn open<'a>(config: &Config, address: &str, shards: &'a Shards) -> Result<Session<'a>, Failure> {
+    let hello = Greeting { worker: config.name.to_string(), slots: config.slots };
+    let channel = connect(address).await?;
+    let (out, queue) = mpsc::channel(QUEUE);
+    let greeting = wire::wrap(hello.message(shards.look().await));
+    out.try_send(greeting).map_err(|_| unreachable("its own queue is full".to_owned()))?;
+    let mut client = FleetServiceClient::new(channel).max_decoding_message_size(16 * 1024 * 1024);
+    let answer = timeout(CONNECT_WITHIN, async {
+        let mut orders = client.session(ReceiverStream::new(queue)).await?.into_inner();
+        let first = orders.message().await?;
+        Ok::<_, tonic::Status>((orders, first.and_then(|first| first.message)))
+    });
+    let (orders, first) = answer
+        .await
+        .map_err(|_| unreachable(format!("no answer within {} s", CONNECT_WITHIN.as_secs())))?
+        .map_err(|status| failures_of(&status).remove(0))?;
+    let Some(to_worker::Message::Welcome(v1::Welcome { fence: Some(fence), lease_ttl_ms, cluster_uuids })) =
+        first
+    else {
+        return Err(unreachable("it did not say welcome".to_owned()));
+    };
+    let pulse = Pulse::begin(Fence::from(fence), Duration::from_millis(lease_ttl_ms));
+    shards.begin_session(cluster_uuids.into_iter().collect());
+    let tasks = Tasks::new(std::sync::Arc::clone(&pulse), out.clone());
+    Ok(Session { shards, pulse, orders, out, tasks, hello })
+}
+
+async fn connect(address: &str) -> Result<Channel, Failure> {
+    let endpoint =
+        Endpoint::from_shared(address.to_owned()).map_err(|error| unreachable(error.to_string()))?;
+    endpoint
+        .connect_timeout(CONNECT_WITHIN)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(Duration::from_secs(5))
+        .keep_alive_timeout(Duration::from_secs(10))
+        .connect()
+        .await
+        .map_err(|error| unreachable(error.to_string()))
+}
+
+fn unreachable(why: String) -> Failure {
+    Failure::new(
+        ErrorCode::CoordinatorUnreachable,
+        format!("the coordinator cannot be reached: {why}"),
+        "check `coordinators` and that one of them runs; the worker tries again by itself",
+    )
+}
+
+impl Session<'_> {
+    /// Serves until the stream ends, the coordinator falls silent, or the worker is to stop.
+    async fn serve(mut self, shutdown: &CancellationToken) {
+        let mut beats = interval(self.pulse.ttl() / 5);
+        beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut looks = interval(LOOK_EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let goes_on = tokio::select! {
+                order = self.orders.message() => match order {
+                    Ok(Some(order)) => self.obey(order).await,
+                    Ok(None) => false,
+                    Err(status) => {
+                        tracing::debug!(code = ?status.code(), "the stream broke");
+                        false
+                    }
+                },
+                _ = beats.tick() => self.pulse.alive() && self.say(v1::from_worker::Message::Heartbeat(v1::Heartbeat {})).await,
+                _ = looks.tick() => self.look().await,
+                () = shutdown.cancelled() => false,
+            };
+            if !goes_on {
+                break;
+            }
+        }
+        self.pulse.close();
+        self.tasks.end(shutdown.is_cancelled()).await;
+    }
+
+    async fn obey(&mut self, order: v1::ToWorker) -> bool {
+        self.pulse.beat();
+        match order.message {
+            Some(to_worker::Message::Assign(assign)) => self.tasks.begin(assign, self.shards),
+            Some(to_worker::Message::Withdraw(withdraw)) => self.tasks.withdraw(withdraw),
+            Some(to_worker::Message::Facts(query)) => self.tasks.facts(query, self.shards),
+            Some(to_worker::Message::Heartbeat(_)) => {}
+            Some(to_worker::Message::Welcome(_)) | None => {
+                tracing::warn!("the coordinator said something that this release does not know");
+            }
+        }
+        true
+    }
+
+    /// Tells the coordinator when the state of a shard has changed.
+    async fn look(&mut self) -> bool {
+        match self.shards.news() {
+            Some(shards) => self.say(self.hello.message(shards)).await,
+            None => true,
+        }
+    }
+
+    async fn say(&self, message: v1::from_worker::Message) -> bool {
+        self.out.send(wire::wrap(message)).await.is_ok()
+    }
+}

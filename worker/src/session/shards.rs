@@ -1,0 +1,145 @@
+//! The shards of this worker: whether each can be used, and whether it is the shard it is said to be.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::future::join_all;
+use shardlift_domain::facts::ShardHello;
+use shardlift_domain::failure::{ErrorCode, Failure};
+use shardlift_domain::ids::ShardId;
+use shardlift_proto::convert::hello_to_wire;
+use shardlift_proto::v1;
+use tokio::time::timeout;
+
+use crate::engine::ShardEngine;
+
+/// How long a shard may take to answer a look.
+const LOOK_WITHIN: Duration = Duration::from_secs(3);
+
+/// The shards of this worker. Cheap to clone.
+#[derive(Clone)]
+pub struct Shards {
+    engines: Arc<BTreeMap<ShardId, Arc<dyn ShardEngine>>>,
+    seen: Arc<Mutex<Seen>>,
+}
+
+#[derive(Default)]
+struct Seen {
+    /// What the coordinator was told last.
+    told: Vec<ShardHello>,
+    /// What the newest look found, if it differs.
+    news: Option<Vec<ShardHello>>,
+    /// The uuid of each cluster, as the present coordinator has it.
+    uuids: BTreeMap<String, String>,
+    /// A look is under way.
+    looking: bool,
+}
+
+impl Shards {
+    /// Shards behind these engines.
+    pub fn new(engines: BTreeMap<ShardId, Arc<dyn ShardEngine>>) -> Self {
+        Self { engines: Arc::new(engines), seen: Arc::default() }
+    }
+
+    /// The engine of a shard.
+    pub(super) fn engine(&self, shard: &ShardId) -> Option<Arc<dyn ShardEngine>> {
+        self.engines.get(shard).cloned()
+    }
+
+    /// Looks at all shards at once, and takes the result as told.
+    pub(super) async fn look(&self) -> Vec<v1::ShardHello> {
+        let found = self.found().await;
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.told.clone_from(&found);
+        seen.news = None;
+        found.iter().map(hello_to_wire).collect()
+    }
+
+    /// A session begins: the identities of the shards are compared with what this coordinator has.
+    pub(super) fn begin_session(&self, uuids: BTreeMap<String, String>) {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).uuids = uuids;
+    }
+
+    /// What changed since the coordinator was told; starts the next look in the background.
+    pub(super) fn news(&self) -> Option<Vec<v1::ShardHello>> {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if !std::mem::replace(&mut seen.looking, true) {
+            tokio::spawn(self.clone().look_again());
+        }
+        let news = seen.news.take()?;
+        seen.told.clone_from(&news);
+        Some(news.iter().map(hello_to_wire).collect())
+    }
+
+    async fn look_again(self) {
+        let found = self.found().await;
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.looking = false;
+        seen.news = (found != seen.told).then_some(found);
+    }
+
+    async fn found(&self) -> Vec<ShardHello> {
+        let uuids = self.seen.lock().unwrap_or_else(PoisonError::into_inner).uuids.clone();
+        let looks = self.engines.iter().map(async |(shard, engine)| {
+            let mut hello = match timeout(LOOK_WITHIN, engine.hello()).await {
+                Ok(hello) => hello,
+                Err(_) => {
+                    let told = self.seen.lock().unwrap_or_else(PoisonError::into_inner).told.clone();
+                    return told
+                        .into_iter()
+                        .find(|hello| hello.shard == *shard)
+                        .map(|hello| ShardHello { problem: Some(silent(shard)), ..hello });
+                }
+            };
+            if let (None, Some(uuid)) = (&hello.problem, uuids.get(hello.cluster.as_str())) {
+                hello.problem =
+                    self.identify(engine.as_ref(), uuid).await.err().map(|failure| failure.on_shard(shard));
+            }
+            Some(hello)
+        });
+        join_all(looks).await.into_iter().flatten().collect()
+    }
+
+    async fn identify(&self, engine: &dyn ShardEngine, uuid: &str) -> Result<(), Failure> {
+        match timeout(LOOK_WITHIN, engine.identify(uuid)).await {
+            Ok(known) => known.map_err(crate::engine::EngineError::into_failure),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// The engine of a shard, after the shard has shown that it is the one.
+    pub(super) async fn admitted(&self, shard: &ShardId) -> Result<Arc<dyn ShardEngine>, Failure> {
+        let engine = self.engine(shard).ok_or_else(|| {
+            Failure::new(
+                ErrorCode::ShardNoWorker,
+                format!("this worker does not serve {shard}"),
+                "nothing to do: it is handed out again",
+            )
+        })?;
+        let (cluster, uuids) = {
+            let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            let cluster =
+                seen.told.iter().find(|hello| hello.shard == *shard).map(|hello| hello.cluster.clone());
+            (cluster, seen.uuids.clone())
+        };
+        let uuid = cluster.and_then(|cluster| uuids.get(cluster.as_str()).cloned()).ok_or_else(|| {
+            Failure::new(
+                ErrorCode::WorkerRefused,
+                format!("the coordinator knows no cluster of {shard}"),
+                "declare the cluster at the coordinator",
+            )
+        })?;
+        engine.identify(&uuid).await.map_err(crate::engine::EngineError::into_failure)?;
+        Ok(engine)
+    }
+}
+
+fn silent(shard: &ShardId) -> Failure {
+    Failure::new(
+        ErrorCode::ShardUnreachable,
+        format!("the server of {shard} did not answer within {} s", LOOK_WITHIN.as_secs()),
+        "look whether it runs and is not overloaded; work goes on by itself when it answers",
+    )
+    .on_shard(shard)
+}

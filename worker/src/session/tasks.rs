@@ -1,0 +1,142 @@
+//! The tasks of one session: begun, withdrawn, reported.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use shardlift_domain::facts::FactsRequest;
+use shardlift_domain::failure::{ErrorCode, Failure};
+use shardlift_domain::fence::Token;
+use shardlift_domain::ids::{ShardId, TaskId};
+use shardlift_proto::convert::{facts_to_wire, task_from_wire, token_from_wire};
+use shardlift_proto::v1;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::shards::Shards;
+use super::wire;
+use crate::executor::{self, Assignment, Ending};
+use crate::lease::{Pulse, TaskLease};
+
+/// Receipts that may wait; more are dropped, since the next one says more.
+const RECEIPTS: usize = 256;
+/// How long running batches may take to finish when the worker stops.
+const FINISH_WITHIN: Duration = Duration::from_secs(10);
+
+/// The tasks of one session.
+pub(super) struct Tasks {
+    pulse: Arc<Pulse>,
+    out: mpsc::Sender<v1::FromWorker>,
+    receipts: executor::Receipts,
+    running: JoinSet<()>,
+    leases: Arc<Mutex<HashMap<TaskId, TaskLease>>>,
+}
+
+impl Tasks {
+    pub(super) fn new(pulse: Arc<Pulse>, out: mpsc::Sender<v1::FromWorker>) -> Self {
+        let (receipts, mut queue) = mpsc::channel(RECEIPTS);
+        let sender = out.clone();
+        tokio::spawn(async move {
+            while let Some((lease, receipt)) = queue.recv().await {
+                if sender.send(wire::progress(&lease, &receipt)).await.is_err() {
+                    break;
+                }
+            }
+        });
+        Self { pulse, out, receipts, running: JoinSet::new(), leases: Arc::default() }
+    }
+
+    /// Begins a task. The same hand-out again is a repeated message: the running one goes on.
+    pub(super) fn begin(&mut self, assign: v1::Assign, shards: &Shards) {
+        while self.running.try_join_next().is_some() {}
+        let assignment = match wire::assignment(assign, &self.pulse) {
+            Ok(assignment) => assignment,
+            Err(error) => {
+                tracing::warn!(%error, "a task was not understood");
+                return;
+            }
+        };
+        let lease = assignment.lease.clone();
+        {
+            let mut leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
+            if leases.get(lease.task()).is_some_and(|held| held.token() >= lease.token()) {
+                return;
+            }
+            if let Some(former) = leases.insert(lease.task().clone(), lease.clone()) {
+                former.withdraw();
+            }
+        }
+        let (out, receipts, leases) = (self.out.clone(), self.receipts.clone(), Arc::clone(&self.leases));
+        let shards = shards.clone();
+        tracing::debug!(task = %lease.task(), token = %lease.token(), "begins");
+        self.running.spawn(async move {
+            let ending = run(assignment, &shards, receipts).await;
+            forget(&leases, &lease);
+            tracing::debug!(task = %lease.task(), ?ending, "ends");
+            // If the session is over the coordinator learns it from the shard.
+            let _ = out.send(wire::ending(&lease, ending)).await;
+        });
+    }
+
+    /// Asks a task to stop at its next batch boundary. One that has ended has said so already.
+    pub(super) fn withdraw(&mut self, withdraw: v1::Withdraw) {
+        let (Ok(task), Ok(token)) = (task_from_wire(withdraw.task), token_from_wire(withdraw.token)) else {
+            return;
+        };
+        let leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(lease) = leases.get(&task).filter(|lease| lease.token() == token) {
+            lease.withdraw();
+        }
+    }
+
+    /// Answers a question for facts.
+    pub(super) fn facts(&mut self, query: v1::FactsQuery, shards: &Shards) {
+        let (out, shards) = (self.out.clone(), shards.clone());
+        self.running.spawn(async move {
+            let answer = match inspect(&query.shard, query.relations, &shards).await {
+                Ok(facts) => v1::facts_answer::Answer::Facts(facts),
+                Err(failure) => v1::facts_answer::Answer::Failure(failure.into()),
+            };
+            let answer = v1::FactsAnswer { query: query.query, answer: Some(answer) };
+            // If the session is over nobody waits for it.
+            let _ = out.send(wire::wrap(v1::from_worker::Message::Facts(answer))).await;
+        });
+    }
+
+    /// The session is over: running batches finish, and their tasks stop. When the worker stops it waits for them.
+    pub(super) async fn end(mut self, stopping: bool) {
+        if stopping {
+            let all = async { while self.running.join_next().await.is_some() {} };
+            if timeout(FINISH_WITHIN, all).await.is_err() {
+                tracing::warn!("a batch did not finish in time; its shard rolls it back");
+            }
+        } else {
+            self.running.detach_all();
+        }
+    }
+}
+
+fn forget(leases: &Mutex<HashMap<TaskId, TaskLease>>, ended: &TaskLease) {
+    let mut leases = leases.lock().unwrap_or_else(PoisonError::into_inner);
+    let token: Token = ended.token();
+    if leases.get(ended.task()).is_some_and(|held| held.token() == token) {
+        leases.remove(ended.task());
+    }
+}
+
+async fn run(assignment: Assignment, shards: &Shards, receipts: executor::Receipts) -> Ending {
+    match shards.admitted(&assignment.lease.task().shard).await {
+        Ok(engine) => executor::run(assignment, engine, receipts).await,
+        Err(failure) => Ending::Broke(failure),
+    }
+}
+
+async fn inspect(shard: &str, relations: Vec<String>, shards: &Shards) -> Result<v1::ShardFacts, Failure> {
+    let shard = ShardId::new(shard).map_err(|error| {
+        Failure::new(ErrorCode::RequestInvalid, error.to_string(), "use an id as `shardlift shards` shows it")
+    })?;
+    let engine = shards.admitted(&shard).await?;
+    let facts = engine.inspect(&FactsRequest { relations }).await;
+    facts.map(facts_to_wire).map_err(|error| error.into_failure().on_shard(&shard))
+}

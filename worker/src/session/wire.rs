@@ -1,0 +1,55 @@
+//! Between the session's messages and the executor's words.
+
+use std::sync::Arc;
+
+use shardlift_domain::ids::TaskId;
+use shardlift_domain::progress::Receipt;
+use shardlift_proto::convert::{
+    WireError, outcome_to_wire, range_to_wire, task_from_wire, task_to_wire, token_from_wire, token_to_wire,
+};
+use shardlift_proto::v1::{self, from_worker};
+
+use crate::executor::{Assignment, Ending};
+use crate::lease::{Pulse, TaskLease};
+
+/// A message on its way.
+pub(super) fn wrap(message: from_worker::Message) -> v1::FromWorker {
+    v1::FromWorker { message: Some(message) }
+}
+
+/// A task as it was handed out, with its lease.
+pub(super) fn assignment(assign: v1::Assign, pulse: &Arc<Pulse>) -> Result<Assignment, WireError> {
+    let task: TaskId = task_from_wire(assign.task)?;
+    let lease = pulse.grant(task, token_from_wire(assign.token)?);
+    let file = assign.spec.ok_or(WireError::Missing("spec"))?.into();
+    Ok(Assignment { lease, file, shard_slots: assign.shard_slots, sharers: assign.sharers })
+}
+
+/// How a task ended.
+pub(super) fn ending(lease: &TaskLease, ending: Ending) -> v1::FromWorker {
+    let task = Some(task_to_wire(lease.task()));
+    let token = Some(token_to_wire(lease.token()));
+    wrap(match ending {
+        Ending::Finished(outcome) => from_worker::Message::Finished(v1::TaskFinished {
+            task,
+            token,
+            outcome: Some(outcome_to_wire(&outcome)),
+        }),
+        Ending::Broke(failure) => {
+            from_worker::Message::Broke(v1::TaskBroke { task, token, failure: Some(failure.into()) })
+        }
+        Ending::Released => from_worker::Message::Released(v1::TaskReleased { task, token }),
+    })
+}
+
+/// A receipt of a running range.
+pub(super) fn progress(lease: &TaskLease, receipt: &Receipt) -> v1::FromWorker {
+    wrap(from_worker::Message::Progress(v1::TaskProgress {
+        task: Some(task_to_wire(lease.task())),
+        token: Some(token_to_wire(lease.token())),
+        range: Some(range_to_wire(&receipt.range)),
+        batch_size: receipt.batch_size,
+        rows_per_second: receipt.rows_per_second,
+        batch_ms: receipt.batch_ms,
+    }))
+}
