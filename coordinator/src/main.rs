@@ -28,6 +28,8 @@ async fn main() -> ExitCode {
     let flags = Flags::parse();
     let _telemetry = telemetry::init("shardlift-coordinator");
     tls::install_provider();
+    #[cfg(feature = "failpoints")]
+    let _failpoints = fail::FailScenario::setup();
     match start(&flags).await.map_err(as_failure) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

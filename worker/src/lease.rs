@@ -39,9 +39,14 @@ impl Pulse {
         })
     }
 
-    /// The leader spoke.
+    /// The leader spoke. Silence that has lasted too long is not made good by it: to a process that was stopped and
+    /// goes on, everything that it reads is old, and its tasks were given to others.
     pub fn beat(&self) {
-        self.heard_ms.store(self.elapsed_ms(), Ordering::Release);
+        if self.alive() {
+            self.heard_ms.store(self.elapsed_ms(), Ordering::Release);
+        } else {
+            self.close();
+        }
     }
 
     /// The session is over; its leases with it.
@@ -144,6 +149,15 @@ mod tests {
         tokio::time::advance(Duration::from_secs(4)).await;
         assert_eq!(lease.check(), Ok(()));
         tokio::time::advance(Duration::from_secs(2)).await;
+        assert_eq!(lease.check(), Err(LeaseOver));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_heard_after_the_silence_was_too_long_revives_nothing() {
+        let pulse = pulse();
+        let lease = lease(&pulse);
+        tokio::time::advance(Duration::from_secs(60)).await;
+        pulse.beat();
         assert_eq!(lease.check(), Err(LeaseOver));
     }
 

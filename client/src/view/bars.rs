@@ -70,8 +70,8 @@ impl Bars {
                 run.shards.insert(part.shard.clone(), bar);
             }
             if let Some(bar) = run.shards.get(&part.shard) {
-                bar.set_position((part.fraction() * WHOLE as f64) as u64);
                 bar.set_message(figures_of(part));
+                bar.set_position((part.fraction() * WHOLE as f64) as u64);
             }
         }
         let hidden = view.shards.len() - run.shards.len();
@@ -129,6 +129,7 @@ fn shard_bar(part: &ShardView) -> ProgressBar {
     ProgressBar::new(WHOLE)
         .with_style(style("  {prefix:16} [{bar:24}] {msg}").progress_chars("=> "))
         .with_prefix(part.shard.to_string())
+        .with_message(figures_of(part))
 }
 
 fn headline(paint: Paint, view: &MigrationView, hidden: usize) -> String {

@@ -4,4 +4,3 @@ mod coordinator;
 mod library;
 mod pages;
 mod program;
-mod tryout;

@@ -12,11 +12,15 @@ use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
+use tower::limit::GlobalConcurrencyLimitLayer;
 
 use crate::service::Services;
 
 /// Largest message either way: a directory of specs fits, abuse does not.
 const MAX_MESSAGE: usize = 16 * 1024 * 1024;
+
+/// Calls that may be answered at once, over all connections; more wait. Open streams do not count.
+const MAX_CALLS: usize = 1024;
 
 /// Serves gRPC on this listener until the token is cancelled.
 pub async fn serve(
@@ -41,6 +45,7 @@ pub async fn serve(
         .tcp_nodelay(true)
         .http2_keepalive_interval(Some(std::time::Duration::from_secs(5)))
         .http2_keepalive_timeout(Some(std::time::Duration::from_secs(10)))
+        .layer(GlobalConcurrencyLimitLayer::new(MAX_CALLS))
         .add_service(health_service)
         .add_optional_service(reflection.transpose()?)
         .add_service(MigrationServiceServer::new(migration).max_decoding_message_size(MAX_MESSAGE))

@@ -78,6 +78,10 @@ impl Board {
                 receipt: None,
             });
             entry.wanted = true;
+            // Wanted though it ended: what it said did not lead on, so it is done once more and not waited for.
+            if matches!(entry.state, TaskState::Done | TaskState::Failed(_)) {
+                entry.state = TaskState::ready();
+            }
         }
         let mut unwanted = Vec::new();
         self.entries.retain(|task, entry| {
@@ -139,12 +143,15 @@ impl Board {
         made
     }
 
-    /// The failure that ended a task for good.
-    pub(super) fn failure(&self, task: &TaskId) -> Option<&Failure> {
-        match &self.entries.get(task)?.state {
-            TaskState::Failed(failure) => Some(failure),
-            _ => None,
-        }
+    /// Migrations of which some worker has a task, wanted or not.
+    pub(super) fn held(&self) -> BTreeSet<MigrationKey> {
+        let held = self.entries.iter().filter(|(_, entry)| entry.state.token().is_some());
+        held.map(|(task, _)| task.migration.clone()).collect()
+    }
+
+    /// Forgets the ranges of a migration that is finished.
+    pub(super) fn close(&mut self, migration: &MigrationKey) {
+        self.passes.retain(|(key, _), _| key != migration);
     }
 
     /// Gives back everything that a worker has; it is gone.

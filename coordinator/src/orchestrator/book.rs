@@ -51,7 +51,11 @@ pub(super) enum Refused {
 
 impl From<StoreError> for Refused {
     fn from(error: StoreError) -> Self {
-        Refused::Store(error)
+        match error {
+            // In the store but not in this book: left out when it was opened. Nothing speaks against leading on.
+            StoreError::AlreadyStored(_) => Refused::Person(error.into()),
+            other => Refused::Store(other),
+        }
     }
 }
 
@@ -127,17 +131,21 @@ impl Book {
     }
 
     /// What must still end before a pending migration may begin: what it waits for, and what holds the same tables.
-    pub(super) fn waiting_for(&self, migration: &Migration) -> Vec<MigrationId> {
-        if migration.status != Status::Pending {
-            return Vec::new();
-        }
+    /// `held`: migrations of which some worker still has a task, whatever their status: a cancelled one ends with its
+    /// open batches or statement, not before.
+    pub(super) fn waiting_for(
+        &self,
+        migration: &Migration,
+        held: &BTreeSet<MigrationKey>,
+    ) -> Vec<MigrationId> {
         let unmet = |id: &&MigrationId| {
             !self.find(id, None).is_ok_and(|page| page.migration().status == Status::Completed)
         };
         let mut waits: Vec<MigrationId> = migration.waits_for.iter().filter(unmet).cloned().collect();
         for page in self.pages() {
             let other = page.migration();
-            let active = matches!(other.status, Status::Running | Status::Paused | Status::Failed);
+            let active = matches!(other.status, Status::Running | Status::Paused | Status::Failed)
+                || held.contains(&other.key);
             if active && other.collides_with(migration) && !waits.contains(&other.key.id) {
                 waits.push(other.key.id.clone());
             }
@@ -146,13 +154,13 @@ impl Book {
     }
 
     /// The next pending migration that may begin.
-    pub(super) fn next_ready(&self) -> Option<MigrationKey> {
+    pub(super) fn next_ready(&self, held: &BTreeSet<MigrationKey>) -> Option<MigrationKey> {
         self.pages()
             .map(Page::migration)
             .find(|migration| {
                 migration.status == Status::Pending
                     && migration.released
-                    && self.waiting_for(migration).is_empty()
+                    && self.waiting_for(migration, held).is_empty()
             })
             .map(|migration| migration.key.clone())
     }
@@ -168,26 +176,34 @@ impl Book {
         Ok(())
     }
 
-    /// Stores new migrations. Those that are known with the same content are left as they are.
+    /// Stores new migrations, released if they are to start: in one commit, so that nothing is stored and forgotten.
+    /// Those that are known with the same content are left as they are, but for a start that nobody gave yet.
     pub(super) async fn submit(&mut self, submissions: Vec<Submission>, start: bool) -> Result<(), Refused> {
-        let ids: Vec<MigrationId> = submissions.iter().map(|submission| submission.spec.id.clone()).collect();
+        let mut change = Change::default();
         let mut pages = Vec::new();
         for submission in submissions {
-            if let Some(page) = self.admit(submission).map_err(Refused::Person)? {
+            let id = submission.spec.id.clone();
+            if let Some(mut page) = self.admit(submission).map_err(Refused::Person)? {
+                change.history.push(record(page.migration(), HistoryEvent::Submitted, "person"));
+                if let Some(released) = released(page.migration(), start) {
+                    change.history.push(record(&released, HistoryEvent::Started, "person"));
+                    page.stored.migration = released;
+                }
+                change.new.push(page.stored.clone());
                 pages.push(page);
+            } else if let Ok(known) = self.find(&id, None)
+                && let Some(released) = released(known.migration(), start)
+            {
+                change.history.push(record(&released, HistoryEvent::Started, "person"));
+                change.moved.push((released, known.stored.times));
             }
         }
-        let history =
-            pages.iter().map(|page| record(page.migration(), HistoryEvent::Submitted, "person")).collect();
-        let new = pages.iter().map(|page| page.stored.clone()).collect();
-        self.commit(Change { new, history, ..Change::default() }).await?;
+        let moved = change.moved.clone();
+        self.commit(change).await?;
         pages.into_iter().for_each(|page| self.insert(page));
-        for id in ids.iter().filter(|_| start) {
-            // One that was submitted before and never started is started now; others are left where they are.
-            let pending =
-                self.find(id, None).ok().map(Page::migration).filter(|known| known.status == Status::Pending);
-            if let Some(key) = pending.map(|known| known.key.clone()) {
-                self.on(&key, &Event::Asked(Verb::Start), "person").await?;
+        for (migration, _) in moved {
+            if let Some(page) = self.pages.get_mut(&migration.key) {
+                page.stored.migration = migration;
             }
         }
         Ok(())
@@ -313,6 +329,13 @@ fn fresh(planned: &PlannedMigration, spec: &Spec, file: spec::SpecFile) -> Store
         .collect();
     let times = Times { created_at: shardlift_runtime::clock::now(), started_at: None, completed_at: None };
     StoredMigration { migration, spec: file, progress, times }
+}
+
+/// The state after a start, if one is wanted and changes anything.
+fn released(migration: &Migration, start: bool) -> Option<Migration> {
+    let pending = start && migration.status == Status::Pending;
+    let made = pending.then(|| migration.on(&Event::Asked(Verb::Start)).ok()).flatten()?;
+    made.changed.then_some(made.migration)
 }
 
 fn times_after(times: &Times, before: Status, after: Status) -> Times {

@@ -74,7 +74,8 @@ impl Leader {
                 .pass(&task.migration, &task.shard)
                 .map_or(1, |pass| pass.ranges.iter().filter(|range| !range.done).count());
             let sharers = limit.min(u32::try_from(open).unwrap_or(limit)).max(1);
-            let shard_slots = self.fleet.serving(&task.shard).map(|(_, worker)| worker.slots).sum();
+            let slots = self.fleet.serving(&task.shard).map(|(_, worker)| worker.slots);
+            let shard_slots = slots.fold(0, u32::saturating_add);
             if let Some(token) = self.board.hand_out(&task, &worker) {
                 self.order(&worker, Order::Assign { task, token, spec, shard_slots, sharers });
             }

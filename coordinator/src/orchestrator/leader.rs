@@ -9,7 +9,7 @@ use shardlift_domain::facts::{FactsRequest, ShardFacts, ShardHello};
 use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::fence::Epoch;
 use shardlift_domain::ids::{MigrationId, MigrationKey, ShardId};
-use shardlift_domain::migration::{Event, Verb};
+use shardlift_domain::migration::{Event, Migration, Status, Verb};
 use shardlift_domain::task::Millis;
 use shardlift_runtime::clock::Monotonic;
 use tokio::sync::watch;
@@ -102,8 +102,9 @@ impl Leader {
                 answer(reply, Ok(self.book.newest().map(|page| self.migration_view(page)).collect()))
             }
             Wake::History(id, limit, reply) => {
-                let entries = self.book.history(&id, limit).await?;
-                answer(reply, Ok(entries));
+                // A history that cannot be read takes nobody's lead: if the store is gone, the next commit tells.
+                let entries = self.book.history(&id, limit).await;
+                answer(reply, entries.map_err(Failure::from));
             }
             Wake::Shards(reply) => answer(reply, Ok(self.shard_views())),
             Wake::Workers(reply) => answer(reply, Ok(self.worker_views())),
@@ -126,6 +127,7 @@ impl Leader {
         let mut gone = self.fleet.silent(now, ttl);
         gone.append(&mut self.broken);
         self.end_sessions(gone);
+        self.queries.retain(|_, (_, reply)| !reply.is_closed());
         self.begin_ready().await?;
         self.dispatch();
         if now.saturating_sub(self.flushed) >= FLUSH_EVERY {
@@ -148,6 +150,9 @@ impl Leader {
 
     async fn follow_up(&mut self, key: &MigrationKey) -> Result<(), StepDown> {
         self.reconcile(key);
+        if self.book.page(key).is_some_and(|page| page.migration().status == Status::Completed) {
+            self.board.close(key);
+        }
         self.begin_ready().await?;
         self.dispatch();
         self.changed();
@@ -156,7 +161,10 @@ impl Leader {
 
     /// Begins every migration that has nothing to wait for any more.
     pub(super) async fn begin_ready(&mut self) -> Result<(), StepDown> {
-        while let Some(key) = self.book.next_ready() {
+        if !self.book.pages().any(|page| page.migration().status == Status::Pending) {
+            return Ok(());
+        }
+        while let Some(key) = self.book.next_ready(&self.board.held()) {
             match self.book.on(&key, &Event::Ready, "coordinator").await {
                 Ok(_) => tracing::info!(migration = %key, "begins"),
                 Err(Refused::Store(error)) => return Err(error.into()),
@@ -229,8 +237,9 @@ impl Leader {
         let session = SessionId(self.seat.sessions.fetch_add(1, Ordering::Relaxed));
         let worker = joining.worker.clone();
         tracing::info!(%worker, version = joining.version, shards = joining.shards.len(), "has joined");
-        if self.fleet.join(joining, session, self.clock.millis()).is_some() {
+        if let Some(former) = self.fleet.join(joining, session, self.clock.millis()) {
             self.board.lose(&worker);
+            self.forget_queries(former);
         }
         let welcome = Welcome {
             session,
@@ -320,8 +329,15 @@ impl Leader {
         MigrationView {
             migration: migration.clone(),
             times: page.stored.times,
-            waiting_for: self.book.waiting_for(migration),
+            waiting_for: self.waiting_for(migration),
             shards,
+        }
+    }
+
+    fn waiting_for(&self, migration: &Migration) -> Vec<MigrationId> {
+        match migration.status {
+            Status::Pending => self.book.waiting_for(migration, &self.board.held()),
+            _ => Vec::new(),
         }
     }
 
@@ -390,9 +406,12 @@ pub(super) fn answer<T>(reply: Reply<T>, result: Result<T, Failure>) {
 }
 
 fn store_trouble(error: &StoreError) -> Failure {
-    let code = match error {
-        StoreError::Fenced { .. } => ErrorCode::StoreFenced,
-        _ => ErrorCode::StoreUnavailable,
+    let next = match error {
+        StoreError::Fenced { .. } => "nothing was changed; ask again, and who leads now will answer",
+        StoreError::Unavailable { .. } => {
+            "whether it was stored is not known; ask again in a moment: nothing is done twice"
+        }
+        _ => "nothing was changed; look into the coordinator's log",
     };
-    Failure::new(code, error.to_string(), "nothing was changed; try again in a moment")
+    Failure::new(error.code(), error.to_string(), next)
 }

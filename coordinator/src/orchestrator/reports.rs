@@ -60,15 +60,13 @@ impl Leader {
     async fn on_broke(&mut self, task: TaskId, token: Token, failure: Failure) -> Result<(), StepDown> {
         let now = self.clock.millis();
         tracing::warn!(%task, code = %failure.code, message = %failure.message, "a task failed");
-        if matches!(failure.code, ErrorCode::FenceStale | ErrorCode::FenceForked) {
-            // The next hello of the worker tells how high the shard's fence is.
-            self.board.on(&task, TaskEvent::Broke { token, failure, now });
-            return Ok(());
-        }
+        // A stale or forked fence is tried again, too: the worker's next hello tells how high the shard's fence is.
+        let lasting = (!failure.retryable()).then(|| failure.clone());
         if self.board.on(&task, TaskEvent::Broke { token, failure, now }) == TaskMove::Stale {
             return Ok(());
         }
-        if let Some(failure) = self.board.failure(&task).cloned() {
+        // Also when the task was not wanted any more: a person who resumes should know.
+        if let Some(failure) = lasting {
             let failure = failure.in_migration(&task.migration).on_shard(&task.shard).in_step(task.step);
             let event = Event::StepFailed { shard: task.shard.clone(), step: task.step, failure };
             self.apply(&task.migration, event).await?;
@@ -84,6 +82,12 @@ impl Leader {
         token: Token,
         outcome: TaskOutcome,
     ) -> Result<(), StepDown> {
+        if step_of(&outcome) != task.step {
+            let message =
+                format!("a worker answered a step {} with the outcome of {}", task.step, step_of(&outcome));
+            let next = "use workers of the coordinator's release; then retry";
+            return self.on_broke(task, token, Failure::new(ErrorCode::Internal, message, next)).await;
+        }
         if self.board.on(&task, TaskEvent::Finished(token)) == TaskMove::Stale {
             tracing::debug!(%task, %token, "finished under a right that is over");
             return Ok(());
@@ -111,8 +115,11 @@ impl Leader {
                 tracing::info!(%migration, %shard, pending, pass = pass.number, "rows became pending during the run");
                 self.book.progress(&migration, &shard, &pass);
                 self.board.learn(&migration, &shard, pass);
-                let event = Event::StepDone { shard, step: Step::Sweep, outcome: Outcome::PendingFound };
-                self.apply(&migration, event).await
+                let outcome = Outcome::PendingFound;
+                let event = Event::StepDone { shard: shard.clone(), step: Step::Sweep, outcome };
+                self.apply(&migration, event).await?;
+                // Nobody reports the end of a pass that has nothing to walk.
+                self.end_of_pass(&migration, shard).await
             }
             TaskOutcome::Verified(report) if report.passed() => {
                 self.step_done(&migration, shard, Step::Verify).await
@@ -143,6 +150,18 @@ impl Leader {
         step: Step,
     ) -> Result<(), StepDown> {
         self.apply(migration, Event::StepDone { shard, step, outcome: Outcome::Done }).await
+    }
+}
+
+/// The step that ends like this.
+fn step_of(outcome: &TaskOutcome) -> Step {
+    match outcome {
+        TaskOutcome::Prechecked => Step::Precheck,
+        TaskOutcome::Applied { .. } => Step::Apply,
+        TaskOutcome::Split(_) => Step::Split,
+        TaskOutcome::RangeDone(_) => Step::Backfill,
+        TaskOutcome::Swept(_) => Step::Sweep,
+        TaskOutcome::Verified(_) => Step::Verify,
     }
 }
 

@@ -60,6 +60,8 @@ struct Orchestrator {
 
 impl Orchestrator {
     async fn run(mut self, shutdown: CancellationToken) {
+        // Whatever ends this task ends the process: doors without a heart would say "not ready" for ever.
+        let _end = shutdown.clone().drop_guard();
         let mut above = None;
         while !shutdown.is_cancelled() {
             let role = tokio::select! {

@@ -1,5 +1,7 @@
 //! The heart over a store in memory, with workers that are played by the test.
 
+mod trouble;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -198,7 +200,8 @@ impl Player {
                             self.finish(task, token).await;
                         }
                         Some(Order::AskFacts { query, shard, request }) => self.say(facts(query, shard, &request.relations)).await,
-                        Some(Order::Heartbeat | Order::Withdraw { .. }) => {}
+                        Some(Order::Withdraw { task, token }) => self.say(Report::Released(task, token)).await,
+                        Some(Order::Heartbeat) => {}
                     },
                     () = sleep(Duration::from_millis(200)) => self.say(Report::Heartbeat).await,
                 }

@@ -1,7 +1,10 @@
 //! How much there is to do on each shard, and which shards cannot say.
 
+use std::collections::BTreeMap;
+
 use shardlift_domain::failure::{ErrorCode, Failure};
-use shardlift_domain::ids::ShardId;
+use shardlift_domain::ids::{ClusterName, MigrationId, ShardId};
+use shardlift_domain::migration::Status;
 use shardlift_domain::plan::{Disposition, PlannedMigration, ShardEstimate};
 use shardlift_domain::spec::{Kind, Spec};
 use shardlift_domain::verdict::{Finding, Severity};
@@ -47,29 +50,55 @@ pub(super) fn missing_relations(
     planned: &[PlannedMigration],
     findings: &mut Vec<Finding>,
 ) {
-    for migration in planned.iter().filter(|found| found.kind == Kind::Data) {
+    let relations: BTreeMap<&MigrationId, &str> =
+        specs.iter().filter_map(|spec| Some((&spec.id, spec.relation()?))).collect();
+    let here: BTreeMap<&MigrationId, &PlannedMigration> =
+        planned.iter().map(|migration| (&migration.id, migration)).collect();
+    for migration in planned {
+        let Some(relation) = relations.get(&migration.id) else { continue };
         if matches!(migration.disposition, Disposition::Known { .. }) {
             continue;
         }
-        let Some(relation) = specs.iter().find(|spec| spec.id == migration.id).and_then(Spec::relation)
-        else {
-            continue;
+        let lacks = |shard: &&ShardId| {
+            let told = facts.shards.get(*shard).and_then(|told| told.as_ref().ok());
+            told.is_some_and(|told| {
+                told.relations.iter().any(|found| found.name == *relation && !found.exists)
+            })
         };
-        let created_before =
-            specs.iter().any(|spec| spec.kind() == Kind::Schema && migration.waits_for.contains(&spec.id));
-        for shard in migration.shards() {
-            let Some(Ok(told)) = facts.shards.get(shard) else { continue };
-            if told.relations.iter().any(|found| found.name == relation && !found.exists) {
-                let severity = if created_before { Severity::Note } else { Severity::Error };
-                let next = if created_before {
-                    "a schema migration goes before; the precheck looks again"
-                } else {
-                    "correct `source` in the spec, or create the table first"
-                };
-                let message = format!("{}: {relation} does not exist", migration.id);
-                let failure = Failure::new(ErrorCode::PlanRefused, message, next).on_shard(shard);
-                findings.push(Finding { severity, failure });
-            }
+        let lacking: Vec<&ShardId> = migration.shards().filter(lacks).collect();
+        if lacking.is_empty() {
+            continue;
         }
+        let created_before = migration.waits_for.iter().any(|id| may_create(id, migration, &here, facts));
+        let (severity, next) = if created_before {
+            (Severity::Note, "a schema migration goes before; the precheck looks again")
+        } else {
+            (Severity::Error, "correct `source` in the spec, or create the table first")
+        };
+        findings.extend(lacking.into_iter().map(|shard| {
+            let message = format!("{}: {relation} does not exist", migration.id);
+            let failure = Failure::new(ErrorCode::PlanRefused, message, next).on_shard(shard);
+            Finding { severity, failure }
+        }));
+    }
+}
+
+/// Whether this id is a schema migration of the same cluster that is still to be done.
+fn may_create(
+    id: &MigrationId,
+    migration: &PlannedMigration,
+    here: &BTreeMap<&MigrationId, &PlannedMigration>,
+    facts: &Facts<'_>,
+) -> bool {
+    let open = |kind, cluster: &ClusterName, status| {
+        kind == Kind::Schema && *cluster == migration.cluster && !Status::is_final(status)
+    };
+    match (here.get(id), facts.known.get(id)) {
+        (Some(other), _) => match other.disposition {
+            Disposition::Known { status } => open(other.kind, &other.cluster, status),
+            Disposition::New | Disposition::NextVersion => open(other.kind, &other.cluster, Status::Pending),
+        },
+        (None, Some(known)) => open(known.kind, &known.cluster, known.status),
+        (None, None) => false,
     }
 }

@@ -135,11 +135,12 @@ impl Items {
 
     /// The application on this shard, writing the old form. Without `where` it leaves keys alone.
     pub(crate) fn writer(&self, form: Form) -> ItemsWriter {
-        let options = ItemsOptions {
-            rate_per_second: 60,
-            new_form: false,
-            key_updates: form == Form::WithWhere,
-        };
+        let key_updates = form == Form::WithWhere;
+        self.writer_with(ItemsOptions { rate_per_second: 60, new_form: false, key_updates })
+    }
+
+    /// The application on this shard, behaving so.
+    pub(crate) fn writer_with(&self, options: ItemsOptions) -> ItemsWriter {
         match self.keys {
             Keys::Postgres(kind) => ItemsWriter::start_postgres(self.dsn.clone(), 7, kind, options),
             Keys::Mongodb(kind) => ItemsWriter::start_mongodb(self.dsn.clone(), 7, kind, options),

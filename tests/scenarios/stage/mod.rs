@@ -5,15 +5,37 @@ mod items;
 mod play;
 mod shard;
 mod spec;
+mod witness;
 
 pub(crate) use invariants::{assert_agreed, assert_exactly_once, assert_nothing_left};
-pub(crate) use items::{Items, Keys};
+pub(crate) use items::Items;
 pub(crate) use play::{DEADLINE, Play, refused};
-pub(crate) use shard::{checkpoints, scalar};
-pub(crate) use spec::{ItemsSpec, MONGODB, POSTGRES, Specs};
+pub(crate) use shard::{checkpoints, collection, execute, scalar};
+pub(crate) use spec::{ItemsSpec, MONGODB, POSTGRES, Specs, VRL};
+pub(crate) use witness::Witness;
 
 pub(crate) use shardlift_harness::dataset::items::Form;
 pub(crate) use shardlift_harness::installation::Engine;
+use shardlift_harness::writer::ItemsWriter;
 
-/// Both promises: a `where` that turns false hides repeats, so each scenario of a fault plays without it as well.
+/// Both promises: a `where` that turns false hides repeats, so what may repeat is played without it as well.
 pub(crate) const BOTH_FORMS: [Form; 2] = [Form::WithWhere, Form::WithoutWhere];
+
+/// The application is told to write the new form, where the promise needs it: without `where` a row that is inserted as
+/// if it had been changed would be changed again.
+pub(crate) fn learns(writer: &ItemsWriter, form: Form) {
+    if form == Form::WithWhere {
+        writer.deploy_new_form();
+    }
+}
+
+/// The end of a scenario with items on one shard: stops the application and checks every invariant.
+pub(crate) async fn curtain(play: &Play, id: &str, items: &Items, form: Form, writer: Option<ItemsWriter>) {
+    let report = match writer {
+        Some(writer) => Some(writer.stop().await.unwrap()),
+        None => None,
+    };
+    assert_exactly_once(items, form, report.as_ref()).await;
+    assert_agreed(play, id, &[items]).await;
+    assert_nothing_left(items).await;
+}

@@ -61,11 +61,6 @@ impl Play {
         self.installation.status(id).await.unwrap()
     }
 
-    /// Rows changed so far on all shards, as the coordinator knows them.
-    pub(crate) async fn rows_done(&self, id: &str) -> u64 {
-        rows_done(&self.status(id).await)
-    }
-
     /// Waits until at least so many rows were changed; tells how many.
     pub(crate) async fn until_rows(&self, id: &str, rows: u64) -> u64 {
         self.until(&format!("{id} to have changed {rows} rows"), async || {

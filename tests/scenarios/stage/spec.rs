@@ -18,7 +18,6 @@ pub(crate) struct ItemsSpec {
     engine: Engine,
     form: Form,
     transform: Option<String>,
-    pending: Option<String>,
     batch: String,
     parallel: String,
     rows_per_second: Option<u32>,
@@ -39,7 +38,6 @@ impl ItemsSpec {
             engine,
             form,
             transform: None,
-            pending: None,
             batch: "{ target: 50ms, min: 10, max: 200 }".to_owned(),
             parallel: "{ ranges: 4, workers: 2 }".to_owned(),
             rows_per_second: None,
@@ -51,12 +49,6 @@ impl ItemsSpec {
     /// The text under `transform:`, instead of the counting one.
     pub(crate) fn transform(mut self, yaml: &str) -> Self {
         self.transform = Some(yaml.to_owned());
-        self
-    }
-
-    /// The value of `source.where`, instead of the one of the form.
-    pub(crate) fn pending(mut self, yaml: &str) -> Self {
-        self.pending = Some(yaml.to_owned());
         self
     }
 
@@ -96,12 +88,11 @@ impl ItemsSpec {
             Engine::Postgres => (POSTGRES, "table: public.items"),
             Engine::Mongodb => (MONGODB, "collection: items"),
         };
-        let scope = match (&self.pending, self.engine, self.form) {
-            (Some(pending), ..) => format!("where: {pending}"),
-            (None, Engine::Postgres, Form::WithWhere) => "where: migrated = false".to_owned(),
-            (None, Engine::Mongodb, Form::WithWhere) => "where: { migrated: false }".to_owned(),
-            (None, Engine::Postgres, Form::WithoutWhere) => "immutable_key: true".to_owned(),
-            (None, Engine::Mongodb, Form::WithoutWhere) => String::new(),
+        let scope = match (self.engine, self.form) {
+            (Engine::Postgres, Form::WithWhere) => "where: migrated = false",
+            (Engine::Mongodb, Form::WithWhere) => "where: { migrated: false }",
+            (Engine::Postgres, Form::WithoutWhere) => "immutable_key: true",
+            (Engine::Mongodb, Form::WithoutWhere) => "",
         };
         let transform = self.transform.as_deref().unwrap_or(match self.engine {
             Engine::Postgres => "sql: { applied: applied + 1, migrated: \"true\" }",
@@ -153,3 +144,6 @@ impl Specs {
         self.directory.path().to_str().unwrap()
     }
 }
+
+/// The counting transform as a program that runs in the worker.
+pub(crate) const VRL: &str = "vrl: |\n    .applied = int!(.applied) + 1\n    .migrated = true";

@@ -5,6 +5,8 @@
 mod error;
 pub mod mongodb;
 pub mod postgres;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::sync::Arc;
 
@@ -41,6 +43,7 @@ pub struct SchemaJob {
 }
 
 /// Either job.
+#[allow(clippy::large_enum_variant, reason = "one for each task, never kept in numbers")]
 pub enum Job {
     /// Changes the shape.
     Schema(SchemaJob),

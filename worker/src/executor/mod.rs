@@ -2,6 +2,8 @@
 
 pub mod pacer;
 mod range;
+#[cfg(test)]
+mod tests;
 pub mod throttle;
 
 use std::sync::Arc;

@@ -16,6 +16,7 @@ use shardlift_proto::v1::fleet_service_client::FleetServiceClient;
 use shardlift_proto::v1::{self, to_worker};
 use shardlift_runtime::retry::{Delays, Policy};
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -150,15 +151,15 @@ impl Session<'_> {
         loop {
             let goes_on = tokio::select! {
                 order = self.orders.message() => match order {
-                    Ok(Some(order)) => self.obey(order).await,
+                    Ok(Some(order)) => self.obey(order),
                     Ok(None) => false,
                     Err(status) => {
                         tracing::debug!(code = ?status.code(), "the stream broke");
                         false
                     }
                 },
-                _ = beats.tick() => self.pulse.alive() && self.say(v1::from_worker::Message::Heartbeat(v1::Heartbeat {})).await,
-                _ = looks.tick() => self.look().await,
+                _ = beats.tick() => self.pulse.alive() && self.beat(),
+                _ = looks.tick() => self.look(),
                 () = shutdown.cancelled() => false,
             };
             if !goes_on {
@@ -169,10 +170,10 @@ impl Session<'_> {
         self.tasks.end(shutdown.is_cancelled()).await;
     }
 
-    async fn obey(&mut self, order: v1::ToWorker) -> bool {
+    fn obey(&mut self, order: v1::ToWorker) -> bool {
         self.pulse.beat();
         match order.message {
-            Some(to_worker::Message::Assign(assign)) => self.tasks.begin(assign, self.shards),
+            Some(to_worker::Message::Assign(assign)) => return self.tasks.begin(assign, self.shards),
             Some(to_worker::Message::Withdraw(withdraw)) => self.tasks.withdraw(withdraw),
             Some(to_worker::Message::Facts(query)) => self.tasks.facts(query, self.shards),
             Some(to_worker::Message::Heartbeat(_)) => {}
@@ -183,15 +184,27 @@ impl Session<'_> {
         true
     }
 
-    /// Tells the coordinator when the state of a shard has changed.
-    async fn look(&mut self) -> bool {
-        match self.shards.news() {
-            Some(shards) => self.say(self.hello.message(shards)).await,
-            None => true,
-        }
+    /// Says that the worker lives. Never waits: a coordinator that does not read is not heard either, and the pulse
+    /// tells when that has lasted too long.
+    fn beat(&self) -> bool {
+        let beat = wire::wrap(v1::from_worker::Message::Heartbeat(v1::Heartbeat {}));
+        !matches!(self.out.try_send(beat), Err(TrySendError::Closed(_)))
     }
 
-    async fn say(&self, message: v1::from_worker::Message) -> bool {
-        self.out.send(wire::wrap(message)).await.is_ok()
+    /// Tells the coordinator when the state of a shard has changed, as soon as it reads.
+    fn look(&self) -> bool {
+        match self.out.try_reserve() {
+            Ok(place) => {
+                if let Some(shards) = self.shards.news() {
+                    place.send(wire::wrap(self.hello.message(shards)));
+                }
+                true
+            }
+            Err(TrySendError::Full(())) => true,
+            Err(TrySendError::Closed(())) => false,
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

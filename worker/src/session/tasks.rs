@@ -1,9 +1,11 @@
 //! The tasks of one session: begun, withdrawn, reported.
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures::FutureExt;
 use shardlift_domain::facts::FactsRequest;
 use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::fence::Token;
@@ -47,21 +49,23 @@ impl Tasks {
         Self { pulse, out, receipts, running: JoinSet::new(), leases: Arc::default() }
     }
 
-    /// Begins a task. The same hand-out again is a repeated message: the running one goes on.
-    pub(super) fn begin(&mut self, assign: v1::Assign, shards: &Shards) {
-        while self.running.try_join_next().is_some() {}
+    /// Begins a task. The same hand-out again is a repeated message: the running one goes on. `false`: it was not
+    /// understood; only the end of the session tells the coordinator that nobody works on it.
+    #[must_use]
+    pub(super) fn begin(&mut self, assign: v1::Assign, shards: &Shards) -> bool {
+        self.clear();
         let assignment = match wire::assignment(assign, &self.pulse) {
             Ok(assignment) => assignment,
             Err(error) => {
                 tracing::warn!(%error, "a task was not understood");
-                return;
+                return false;
             }
         };
         let lease = assignment.lease.clone();
         {
             let mut leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
             if leases.get(lease.task()).is_some_and(|held| held.token() >= lease.token()) {
-                return;
+                return true;
             }
             if let Some(former) = leases.insert(lease.task().clone(), lease.clone()) {
                 former.withdraw();
@@ -71,12 +75,18 @@ impl Tasks {
         let shards = shards.clone();
         tracing::debug!(task = %lease.task(), token = %lease.token(), "begins");
         self.running.spawn(async move {
-            let ending = run(assignment, &shards, receipts).await;
+            let ending = AssertUnwindSafe(run(assignment, &shards, receipts)).catch_unwind().await;
+            let ending = ending.unwrap_or_else(|_| Ending::Broke(defect(&lease)));
             forget(&leases, &lease);
             tracing::debug!(task = %lease.task(), ?ending, "ends");
             // If the session is over the coordinator learns it from the shard.
             let _ = out.send(wire::ending(&lease, ending)).await;
         });
+        true
+    }
+
+    fn clear(&mut self) {
+        while self.running.try_join_next().is_some() {}
     }
 
     /// Asks a task to stop at its next batch boundary. One that has ended has said so already.
@@ -92,6 +102,7 @@ impl Tasks {
 
     /// Answers a question for facts.
     pub(super) fn facts(&mut self, query: v1::FactsQuery, shards: &Shards) {
+        self.clear();
         let (out, shards) = (self.out.clone(), shards.clone());
         self.running.spawn(async move {
             let answer = match inspect(&query.shard, query.relations, &shards).await {
@@ -104,8 +115,10 @@ impl Tasks {
         });
     }
 
-    /// The session is over: running batches finish, and their tasks stop. When the worker stops it waits for them.
+    /// The session is over: running batches finish, and their tasks stop; scans end at once, since the next leader
+    /// has them made again. When the worker stops it waits for them.
     pub(super) async fn end(mut self, stopping: bool) {
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner).values().for_each(TaskLease::withdraw);
         if stopping {
             let all = async { while self.running.join_next().await.is_some() {} };
             if timeout(FINISH_WITHIN, all).await.is_err() {
@@ -123,6 +136,19 @@ fn forget(leases: &Mutex<HashMap<TaskId, TaskLease>>, ended: &TaskLease) {
     if leases.get(ended.task()).is_some_and(|held| held.token() == token) {
         leases.remove(ended.task());
     }
+}
+
+/// A task that panicked must be heard of, or it would be waited for for ever. What it said may hold values of rows.
+fn defect(lease: &TaskLease) -> Failure {
+    let task = lease.task();
+    Failure::new(
+        ErrorCode::Internal,
+        format!("{task} ended with a defect of the worker"),
+        "report this, with the worker's log around this time; `retry` goes on from the checkpoint",
+    )
+    .in_migration(&task.migration)
+    .on_shard(&task.shard)
+    .in_step(task.step)
 }
 
 async fn run(assignment: Assignment, shards: &Shards, receipts: executor::Receipts) -> Ending {

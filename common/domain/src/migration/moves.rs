@@ -95,7 +95,9 @@ pub struct Illegal {
 
 impl From<Illegal> for Failure {
     fn from(illegal: Illegal) -> Self {
-        Failure::new(ErrorCode::RequestIllegal, illegal.to_string(), illegal.why)
+        let Illegal { verb, status, why } = illegal;
+        let message = format!("cannot {} a migration that is {status}", verb.as_str());
+        Failure::new(ErrorCode::RequestIllegal, message, why)
     }
 }
 

@@ -77,9 +77,9 @@ impl Store for SqliteStore {
         let mut transaction = fence::begin(&self.writer).await?;
         fence::check(&mut transaction, permit).await?;
         write::apply(&mut transaction, &change).await?;
-        fail::fail_point!("store-before-commit");
+        fail::fail_point!("store-before-commit", |_| std::process::abort());
         fence::end(transaction).await?;
-        fail::fail_point!("store-after-commit");
+        fail::fail_point!("store-after-commit", |_| std::process::abort());
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use futures::TryStreamExt;
 use mongodb::Collection;
 use mongodb::options::ReadConcern;
 
-use super::bracket::{Lower, window};
+use super::bracket::{Bracket, Lower, window};
 use super::error;
 use super::transaction::by_id;
 use crate::engine::EngineResult;
@@ -55,6 +55,9 @@ impl Lookahead {
         exactly: bool,
     ) -> EngineResult<Self> {
         let doing = "looking up the end of a window";
+        if Bracket::of(upper) == Bracket::Single {
+            return Ok(Self { skipped: 0, kept: Vec::new(), exhausted: true, upper: upper.clone() });
+        }
         let (first, last) = if exactly { (rows, rows) } else { band(rows) };
         let count = last - first + 1;
         let found = collection

@@ -164,7 +164,15 @@ async fn first_key(documents: &Collection<Document>, after: Option<&Bson>) -> En
         find.await.map_err(error::asking(doing))?.try_collect().await.map_err(error::asking(doing))?;
     let mut keys = found.into_iter().filter_map(|mut document| document.remove("_id"));
     // As text, since NaN does not equal itself.
-    Ok(keys.find(|key| after.is_none_or(|after| bracket::text(after) != bracket::text(key))))
+    let next = keys.find(|key| after.is_none_or(|after| bracket::text(after) != bracket::text(key)));
+    match after {
+        // A search from `min` on stops before MaxKey.
+        Some(after) if next.is_none() && *after != Bson::MaxKey => {
+            let last = documents.find_one(doc! { "_id": { "$eq": Bson::MaxKey } }).hint(by_id()).await;
+            Ok(last.map_err(error::asking(doing))?.map(|_| Bson::MaxKey))
+        }
+        _ => Ok(next),
+    }
 }
 
 async fn last_of_bracket(documents: &Collection<Document>, first: Bson) -> EngineResult<Bson> {

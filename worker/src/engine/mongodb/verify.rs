@@ -7,7 +7,9 @@ use mongodb::options::ReadConcern;
 use shardlift_domain::spec::{SchemaChange, VerifyCheck, Where};
 use shardlift_domain::verdict::{CheckResult, VerifyReport};
 
+use super::codes;
 use super::connection::Connection;
+use super::error::Cause;
 use super::{error, extjson, fence, ledger};
 use crate::engine::{DataJob, EngineResult, Job, SchemaJob};
 use crate::lease::TaskLease;
@@ -158,8 +160,11 @@ fn presence(name: &str, found: Option<&Document>) -> String {
 async fn indexes(connection: &Connection, name: &str, command: &Document) -> EngineResult<CheckResult> {
     let documents = connection.collection(name).await?;
     let doing = "listing indexes";
-    let there = documents.list_indexes().await.map_err(error::asking(doing))?;
-    let there: Vec<_> = there.try_collect().await.map_err(error::asking(doing))?;
+    let there: Vec<_> = match documents.list_indexes().await {
+        Ok(cursor) => cursor.try_collect().await.map_err(error::asking(doing))?,
+        Err(error) if Cause::from(&error).code == codes::NO_NAMESPACE => Vec::new(),
+        Err(error) => return Err(error::asking(doing)(error)),
+    };
     let wanted = command.get_array("indexes").map(Vec::as_slice).unwrap_or_default();
     let missing: Vec<&str> = wanted
         .iter()

@@ -71,7 +71,7 @@ impl RowsBatch {
         let mut tx = within(limit, conn.begin()).await?;
         let done = self.steps(&mut tx, claim, after, window, limit).await;
         if matches!(done, Ok(Some(_))) {
-            fail::fail_point!("pg-before-commit");
+            fail::fail_point!("pg-before-commit", |_| std::process::abort());
             within(limit, tx.commit()).await?;
         } else {
             // Its locks must not outlast the refusal; when even this fails the connection is broken anyway.

@@ -78,7 +78,7 @@ impl Writer {
                 within(limit, finish(&mut self.session.conn, &self.claim)).await.map_err(Refusal::Database)
             }
             Change::Sql(batch) => {
-                fail::fail_point!("pg-before-commit");
+                fail::fail_point!("pg-before-commit", |_| std::process::abort());
                 let run = batch.run(&mut self.session.conn, &self.claim, &after, &window);
                 within(limit, run).await.map_err(Refusal::Database)
             }
@@ -86,7 +86,7 @@ impl Writer {
                 batch.run(&mut self.session.conn, &self.claim, &after, &window, limit).await
             }
         };
-        fail::fail_point!("pg-after-commit");
+        fail::fail_point!("pg-after-commit", |_| std::process::abort());
         match advanced {
             Ok(Some((state, changed))) => Ok(self.advance(window, state, changed)),
             Ok(None) => Err(EngineError::LeaseLost),

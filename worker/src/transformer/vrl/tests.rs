@@ -59,7 +59,10 @@ fn compile_errors_tell_line_and_column() {
     let table = [
         ("", "it is empty"),
         (" \n", "it is empty"),
-        (".a = 1\n.b = upcas(\"x\")", "line 2, column 6: call to undefined function"),
+        (
+            ".a = 1\n.b = upcas(\"x\")",
+            "line 2, column 6: call to undefined function in `upcas` (did you mean",
+        ),
         (".a = \"ß\"\n.u = \"ü\"; .b = parse_int(.c)", "line 2, column 16: unhandled fallible assignment"),
         (".a = ", "line 1, column"),
         (".a = \"open", "line 1, column"),

@@ -65,6 +65,9 @@ const OWN_WORDS: &[&str] = &[
     "-",
 ];
 
+/// Characters of the program that are shown in a message.
+const MAX_SNIPPET: usize = 40;
+
 /// A message with its place: `line 2, column 8: …`. `at`: byte offset in the program.
 pub(super) fn at(source: &str, at: usize, message: &str) -> String {
     format!("{}: {message}", place(source, at))
@@ -74,13 +77,25 @@ pub(super) fn at(source: &str, at: usize, message: &str) -> String {
 pub(super) fn diagnostic(source: &str, found: &Diagnostic) -> String {
     let primary = found.labels.iter().find(|label| label.primary).or(found.labels.first());
     let Some(label) = primary else { return found.message.clone() };
-    // The label is often the message said twice.
-    let detail = if label.message == found.message || label.message.is_empty() {
-        String::new()
-    } else {
-        format!(" ({})", label.message)
-    };
-    at(source, label.span.start(), &format!("{}{detail}", found.message))
+    // Labels often say the message again; a second one may hold the advice ("did you mean …").
+    let mut details: Vec<&str> = Vec::new();
+    for detail in found.labels.iter().map(|label| label.message.as_str()) {
+        if !detail.is_empty() && !found.message.contains(detail) && !details.contains(&detail) {
+            details.push(detail);
+        }
+    }
+    let details = if details.is_empty() { String::new() } else { format!(" ({})", details.join("; ")) };
+    at(source, label.span.start(), &format!("{}{}{details}", found.message, snippet(source, label)))
+}
+
+/// The beginning of what a label points at, if it points at something.
+fn snippet(source: &str, label: &Label) -> String {
+    let line = source.get(label.span.range()).and_then(|part| part.lines().next()).unwrap_or_default();
+    match line.char_indices().nth(MAX_SNIPPET) {
+        Some((end, _)) => format!(" in `{}…`", &line[..end]),
+        None if line.is_empty() => String::new(),
+        None => format!(" in `{line}`"),
+    }
 }
 
 /// What went wrong in a run, for the reader of a failure.

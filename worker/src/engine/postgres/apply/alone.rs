@@ -43,9 +43,9 @@ pub(super) async fn run(
         Left::Run => execute(apply, session, statement, kind, position).await,
     };
     if outcome.is_ok() {
-        fail::fail_point!("pg-before-commit");
+        fail::fail_point!("pg-before-commit", |_| std::process::abort());
         prove(apply, session, position, last).await?;
-        fail::fail_point!("pg-after-commit");
+        fail::fail_point!("pg-after-commit", |_| std::process::abort());
     }
     // A lost connection has released it already.
     let release = sqlx::query("SELECT pg_advisory_unlock_all()").execute(&mut session.conn);

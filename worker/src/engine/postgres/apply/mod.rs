@@ -83,7 +83,7 @@ impl Apply<'_> {
                     alone::run(self, session, statement, kind, group.position(), is_last).await?;
                 }
             }
-            fail::fail_point!("pg-schema-between");
+            fail::fail_point!("pg-schema-between", |_| std::process::abort());
         }
         // Nothing to do at all is applied as well; and a crash may have come between the last proof and the ledger.
         if !ledger::applied(session, self.migration(), &self.job.spec.checksum).await? {

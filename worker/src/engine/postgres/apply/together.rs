@@ -100,7 +100,7 @@ async fn attempt(
         within(QUICK, tx.rollback()).await.or_trouble(shard)?;
         return Err(miss);
     }
-    fail::fail_point!("pg-before-commit");
+    fail::fail_point!("pg-before-commit", |_| std::process::abort());
     let limit = apply.spec().hold_timeout + QUICK;
     match within(limit, tx.commit()).await {
         Ok(()) => {}
@@ -111,7 +111,7 @@ async fn attempt(
         }
         Err(error) => return Err(trouble(shard, error).into()),
     }
-    fail::fail_point!("pg-after-commit");
+    fail::fail_point!("pg-after-commit", |_| std::process::abort());
     Ok(())
 }
 

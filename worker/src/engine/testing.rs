@@ -1,0 +1,319 @@
+//! A shard in memory for tests of what stands above the engines: it counts how often each row was changed, and fails
+//! as it is told.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use shardlift_domain::facts::{FactsRequest, ShardFacts, ShardHello};
+use shardlift_domain::failure::{ErrorCode, Failure};
+use shardlift_domain::fence::{Attempt, Epoch, Fence, Nonce, Token};
+use shardlift_domain::ids::{MigrationId, MigrationKey, ShardId, TaskId, Version};
+use shardlift_domain::migration::Step;
+use shardlift_domain::range::{Pass, RangeState, RangeTotals};
+use shardlift_domain::spec::{Engine, SpecFile};
+use shardlift_domain::verdict::{CheckResult, Sweep, VerifyReport};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep};
+
+use super::{BatchReport, DataJob, EngineError, EngineResult, Job, RangeWriter, SchemaJob, ShardEngine};
+use crate::lease::{Pulse, TaskLease};
+
+/// The one shard of these tests.
+pub(crate) const SHARD: &str = "s1";
+
+/// A call that the shard is about to serve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Call {
+    /// The range is claimed; the number of the claim, from 1.
+    Claim(u32),
+    /// A batch: its number from 1, and how many rows it asks for.
+    Batch { number: u32, rows: u32 },
+}
+
+/// What goes wrong with a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// The connection breaks; the batch may have been committed before.
+    Connection { committed: bool },
+    /// Rolled back: contention.
+    Contended,
+    /// Rolled back: too slow.
+    TooSlow,
+    /// Somebody else has the range.
+    LeaseLost,
+    /// The engine has a defect.
+    Panic,
+}
+
+type Script = Box<dyn FnMut(Call) -> Option<Fault> + Send>;
+
+/// One batch as it was asked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asked {
+    /// When.
+    pub(crate) at: Instant,
+    /// How many rows.
+    pub(crate) rows: u32,
+    /// Whether it was committed and heard of.
+    pub(crate) done: bool,
+}
+
+/// What the shard holds.
+#[derive(Default)]
+pub(crate) struct Table {
+    /// How often each row was changed.
+    pub(crate) changed: Vec<u32>,
+    /// Rows that cannot be changed.
+    pub(crate) bad: BTreeSet<usize>,
+    /// All batches.
+    pub(crate) asked: Vec<Asked>,
+    /// How often the range was claimed.
+    pub(crate) claims: u32,
+    /// How often each step was begun.
+    pub(crate) begun: BTreeMap<&'static str, u32>,
+    next: usize,
+    batches: u64,
+    token: Option<Token>,
+}
+
+impl Table {
+    fn state(&self) -> RangeState {
+        RangeState {
+            index: 0,
+            rows: self.next as u64,
+            seen: self.next as u64,
+            batches: self.batches,
+            done: self.next == self.changed.len(),
+        }
+    }
+}
+
+/// A shard in memory. Clones are handles to the same one.
+#[derive(Clone)]
+pub(crate) struct Memory {
+    table: Arc<Mutex<Table>>,
+    script: Arc<Mutex<Script>>,
+    /// Taken by each step but backfill, and by each batch: none left, and they wait.
+    pub(crate) gate: Arc<Semaphore>,
+    per_row: Duration,
+}
+
+impl Memory {
+    /// A table of so many pending rows; a batch takes `per_row` for each.
+    pub(crate) fn new(rows: usize, per_row: Duration) -> Self {
+        let table = Table { changed: vec![0; rows], ..Table::default() };
+        Self {
+            table: Arc::new(Mutex::new(table)),
+            script: Arc::new(Mutex::new(Box::new(|_| None))),
+            gate: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS / 2)),
+            per_row,
+        }
+    }
+
+    /// Asked before each call: what goes wrong with it?
+    pub(crate) fn fails(self, script: impl FnMut(Call) -> Option<Fault> + Send + 'static) -> Self {
+        *self.script.lock().unwrap_or_else(PoisonError::into_inner) = Box::new(script);
+        self
+    }
+
+    /// This row cannot be changed.
+    pub(crate) fn with_bad_row(self, row: usize) -> Self {
+        self.table().bad.insert(row);
+        self
+    }
+
+    /// Nothing goes on until permits are added to the gate.
+    pub(crate) fn closed(self) -> Self {
+        self.gate.forget_permits(usize::MAX);
+        self
+    }
+
+    pub(crate) fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Fails unless every row was changed exactly once.
+    pub(crate) fn assert_exactly_once(&self) {
+        let table = self.table();
+        let wrong: Vec<_> =
+            table.changed.iter().enumerate().filter(|(_, times)| **times != 1).take(5).collect();
+        assert!(wrong.is_empty(), "rows not changed exactly once: {wrong:?}");
+    }
+
+    fn fault(&self, call: Call) -> Option<Fault> {
+        self.script.lock().unwrap_or_else(PoisonError::into_inner)(call)
+    }
+
+    async fn pass_gate(&self, step: &'static str) {
+        *self.table().begun.entry(step).or_default() += 1;
+        self.gate.acquire().await.expect("the gate is never closed for good").forget();
+    }
+}
+
+fn failure(code: ErrorCode) -> Failure {
+    Failure::new(code, "as the test wanted", "nothing")
+}
+
+fn error(fault: Fault) -> EngineError {
+    match fault {
+        Fault::Connection { .. } => EngineError::Connection(failure(ErrorCode::ShardUnreachable)),
+        Fault::Contended => EngineError::Contended(failure(ErrorCode::RowContended)),
+        Fault::TooSlow => EngineError::TooSlow(failure(ErrorCode::ShardOutOfResources)),
+        Fault::LeaseLost => EngineError::LeaseLost,
+        Fault::Panic => panic!("as the test wanted"),
+    }
+}
+
+#[async_trait]
+impl ShardEngine for Memory {
+    async fn hello(&self) -> ShardHello {
+        ShardHello {
+            shard: ShardId::new(SHARD).expect("a name"),
+            cluster: "c".parse().expect("a name"),
+            engine: Engine::Postgres,
+            fence: None,
+            server_version: Some("15".into()),
+            problem: None,
+        }
+    }
+
+    async fn identify(&self, _cluster_uuid: &str) -> EngineResult<()> {
+        Ok(())
+    }
+
+    async fn inspect(&self, _request: &FactsRequest) -> EngineResult<ShardFacts> {
+        Ok(ShardFacts {
+            shard: ShardId::new(SHARD).expect("a name"),
+            engine: Engine::Postgres,
+            server_version: "15".into(),
+            relations: Vec::new(),
+            applied: Vec::new(),
+        })
+    }
+
+    async fn precheck(&self, _lease: &TaskLease, _job: &Job) -> EngineResult<()> {
+        self.pass_gate("precheck").await;
+        Ok(())
+    }
+
+    async fn apply(&self, _lease: &TaskLease, _job: &SchemaJob) -> EngineResult<bool> {
+        self.pass_gate("apply").await;
+        Ok(false)
+    }
+
+    async fn split(&self, _lease: &TaskLease, _job: &DataJob, _ranges: u32) -> EngineResult<Pass> {
+        self.pass_gate("split").await;
+        Ok(Pass { number: 1, ranges: vec![self.table().state()], before: RangeTotals::default() })
+    }
+
+    async fn open_range(&self, lease: &TaskLease, _job: Arc<DataJob>) -> EngineResult<Box<dyn RangeWriter>> {
+        let claims = {
+            let mut table = self.table();
+            table.claims += 1;
+            table.claims
+        };
+        if let Some(fault) = self.fault(Call::Claim(claims)) {
+            return Err(error(fault));
+        }
+        let mut table = self.table();
+        if table.token.is_some_and(|held| held > lease.token()) {
+            return Err(EngineError::LeaseLost);
+        }
+        table.token = Some(lease.token());
+        Ok(Box::new(Writer { memory: self.clone(), claim: claims, state: table.state(), broken: false }))
+    }
+
+    async fn sweep(&self, _lease: &TaskLease, _job: &DataJob) -> EngineResult<Sweep> {
+        self.pass_gate("sweep").await;
+        Ok(Sweep::Clean)
+    }
+
+    async fn verify(&self, _lease: &TaskLease, _job: &Job) -> EngineResult<VerifyReport> {
+        self.pass_gate("verify").await;
+        Ok(VerifyReport {
+            checks: vec![CheckResult { check: "remaining".into(), passed: true, detail: "0".into() }],
+        })
+    }
+}
+
+struct Writer {
+    memory: Memory,
+    claim: u32,
+    state: RangeState,
+    broken: bool,
+}
+
+#[async_trait]
+impl RangeWriter for Writer {
+    fn state(&self) -> &RangeState {
+        &self.state
+    }
+
+    async fn run_batch(&mut self, _lease: &TaskLease, rows: u32) -> EngineResult<BatchReport> {
+        assert!(!self.broken, "a batch on a connection that is broken: the range must be claimed again");
+        assert!(rows > 0, "a batch of nothing");
+        let number = {
+            let mut table = self.memory.table();
+            table.asked.push(Asked { at: Instant::now(), rows, done: false });
+            table.asked.len()
+        };
+        self.memory.pass_gate("batch").await;
+        sleep(self.memory.per_row * rows).await;
+        let call = Call::Batch { number: u32::try_from(number).expect("few batches"), rows };
+        let fault = self.memory.fault(call);
+        self.broken = matches!(fault, Some(Fault::Connection { .. }));
+        if let Some(fault) = fault.filter(|fault| *fault != Fault::Connection { committed: true }) {
+            return Err(error(fault));
+        }
+        let mut table = self.memory.table();
+        if table.claims != self.claim {
+            return Err(EngineError::LeaseLost);
+        }
+        let window = table.next..(table.next + rows as usize).min(table.changed.len());
+        if let Some(bad) = table.bad.range(window.clone()).next() {
+            let named = failure(ErrorCode::RowRejected);
+            return Err(EngineError::Row(if rows == 1 { named.at_key(bad.to_string()) } else { named }));
+        }
+        table.changed[window.clone()].iter_mut().for_each(|times| *times += 1);
+        table.next = window.end;
+        table.batches += 1;
+        if let Some(fault) = fault {
+            return Err(error(fault));
+        }
+        table.asked[number - 1].done = true;
+        self.state = table.state();
+        let window = u32::try_from(window.len()).expect("a batch");
+        Ok(BatchReport { range: self.state.clone(), window, changed: window })
+    }
+}
+
+/// A data spec with these further lines.
+pub(crate) fn file(more: &str) -> SpecFile {
+    let text = format!(
+        "id: m\nkind: data\nengine: postgres\ncluster: c\nsource: {{ table: t, where: not done }}\n\
+         transform: {{ sql: {{ done: \"true\" }} }}\n{more}"
+    );
+    SpecFile { name: "m.yaml".into(), text }
+}
+
+/// The name of a task of the shard.
+pub(crate) fn task(step: Step) -> TaskId {
+    TaskId {
+        migration: MigrationKey { id: MigrationId::new("m").expect("a name"), version: Version::FIRST },
+        shard: ShardId::new(SHARD).expect("a name"),
+        step,
+        range: (step == Step::Backfill).then_some(0),
+    }
+}
+
+/// A token of the first epoch.
+pub(crate) fn token(attempt: u32) -> Token {
+    Token { epoch: Epoch(1), attempt: Attempt(attempt) }
+}
+
+/// A session with a leader of the first epoch.
+pub(crate) fn pulse(ttl: Duration) -> Arc<Pulse> {
+    Pulse::begin(Fence { epoch: Epoch(1), nonce: Nonce("n".into()) }, ttl)
+}

@@ -1,0 +1,54 @@
+//! The conformance suite of [`ShardEngine`](shardlift_worker::engine::ShardEngine).
+//!
+//! [`bench`] is what an engine brings, [`cases`] what must hold for all of them, [`drive`] walks ranges as an executor
+//! would; one module per engine names its bench and adds what only this engine can get wrong.
+
+mod bench;
+mod cases;
+mod drive;
+mod postgres;
+mod postgres_keys;
+mod postgres_schema;
+mod postgres_types;
+
+/// Makes one test per case for a bench: `$start` is an async expression that gives one.
+macro_rules! conformance {
+    ($start:path; $($case:ident),* $(,)?) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() -> anyhow::Result<()> {
+                super::cases::$case(&$start().await?).await
+            }
+        )*
+    };
+}
+pub(crate) use conformance;
+
+/// All cases, for an engine that keeps them all.
+macro_rules! all_cases {
+    ($start:path) => {
+        $crate::conformance::conformance! { $start;
+            a_walk_changes_each_row_exactly_once,
+            a_walk_without_where_changes_each_row_exactly_once,
+            a_walk_in_the_worker_changes_each_row_exactly_once,
+            a_writer_that_is_dropped_loses_nothing,
+            a_batch_that_is_cut_off_is_settled_by_the_next_claim,
+            a_former_owner_can_write_no_more,
+            a_claim_with_the_same_token_ends_the_claim_before,
+            a_smaller_token_is_refused,
+            an_older_leader_is_refused,
+            another_leader_of_the_same_epoch_is_refused,
+            ranges_are_laid_out_once,
+            two_workers_lay_out_the_same_ranges,
+            an_empty_table_is_done_at_once,
+            a_row_that_cannot_be_changed_is_named,
+            a_row_that_stays_pending_is_an_error,
+            a_sweep_finds_what_came_behind_the_cursor,
+            a_sweep_that_was_not_heard_is_repeated,
+            verification_notices_what_is_left,
+            another_identity_is_refused,
+            hello_tells_the_newest_leader,
+        }
+    };
+}
+pub(crate) use all_cases;
