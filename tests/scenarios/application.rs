@@ -2,18 +2,47 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::Duration;
 
+use bson::{Document, doc};
 use serde_json::Value;
 use shardlift_harness::dataset::items::KeyKind;
 use shardlift_harness::writer::ItemsOptions;
-use sqlx::{Connection, PgConnection};
+use sqlx::{Connection, Executor, PgConnection};
 use tokio::task::JoinHandle;
+use tokio::time::sleep;
 
-use crate::stage::{Engine, Form, Items, ItemsSpec, Play, VRL, assert_nothing_left, curtain, collection, scalar};
+use crate::stage::{
+    Engine, Form, Items, ItemsSpec, Play, VRL, assert_agreed, assert_nothing_left, collection, curtain,
+    execute, scalar,
+};
 
 const ID: &str = "0001_items";
 
-/// An application that does one statement again and again, as fast as a connection can.
+/// What an application insists on.
+enum Habit {
+    /// A statement that is told the number of its round.
+    Sql(Box<PgConnection>, &'static str),
+    /// One more document in the old form.
+    Insert(mongodb::Collection<Document>),
+}
+
+impl Habit {
+    async fn once(&mut self, round: i64) {
+        match self {
+            Self::Sql(session, sql) => {
+                sqlx::query(*sql).bind(round).execute(session.as_mut()).await.unwrap();
+            }
+            Self::Insert(documents) => {
+                let old =
+                    doc! { "payload": "grown", "migrated": false, "applied": 0, "origin": "application" };
+                documents.insert_one(old).await.unwrap();
+            }
+        }
+    }
+}
+
+/// An application that does one thing again and again, as fast as a connection can.
 struct Insistent {
     stop: Arc<AtomicBool>,
     rounds: Arc<AtomicI64>,
@@ -21,16 +50,27 @@ struct Insistent {
 }
 
 impl Insistent {
-    /// `sql` is told the number of its round.
-    fn start(dsn: &str, sql: &'static str) -> Self {
+    async fn sql(items: &Items, sql: &'static str) -> Self {
+        Self::start(Habit::Sql(Box::new(PgConnection::connect(&items.dsn).await.unwrap()), sql))
+    }
+
+    /// Rows in the old form, beyond the end.
+    async fn old_form(items: &Items) -> Self {
+        match items.engine() {
+            Engine::Postgres => {
+                Self::sql(items, "INSERT INTO items (id, payload) VALUES (1000000 + $1, 'grown')").await
+            }
+            Engine::Mongodb => Self::start(Habit::Insert(collection(&items.dsn).await)),
+        }
+    }
+
+    fn start(mut habit: Habit) -> Self {
         let (stop, rounds) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicI64::new(0)));
-        let (dsn, told, count) = (dsn.to_owned(), Arc::clone(&stop), Arc::clone(&rounds));
+        let (told, count) = (Arc::clone(&stop), Arc::clone(&rounds));
         let task = tokio::spawn(async move {
-            let mut session = PgConnection::connect(&dsn).await.unwrap();
             while !told.load(Ordering::Relaxed) {
-                let round = count.fetch_add(1, Ordering::Relaxed);
-                sqlx::query(sql).bind(round).execute(&mut session).await.unwrap();
-                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+                habit.once(count.fetch_add(1, Ordering::Relaxed)).await;
+                sleep(Duration::from_millis(2)).await;
             }
         });
         Self { stop, rounds, task }
@@ -43,11 +83,18 @@ impl Insistent {
     }
 }
 
+/// The application wrote rows that no model knows; everything else must hold.
+async fn assert_only_grown(items: &Items, form: Form) {
+    let told = items.violations(form, None).await;
+    assert!(told.iter().all(|line| line.starts_with("items: a row that nobody wrote")), "{told:#?}");
+    assert_nothing_left(items).await;
+}
+
 /// Rows appear behind the end faster than batches are allowed to change them.
 async fn outgrown(form: Form, insert: &'static str) {
     let items = Items::of(Engine::Postgres, 1_000).await;
     let play = Play::start(&[&items]).await;
-    let application = Insistent::start(&items.dsn, insert);
+    let application = Insistent::sql(&items, insert).await;
     let spec = ItemsSpec::new(ID, Engine::Postgres, form).rows_per_second(500).verify(match form {
         Form::WithWhere => "[remaining]",
         Form::WithoutWhere => "[{ count: { tolerance: 1 } }]",
@@ -56,9 +103,7 @@ async fn outgrown(form: Form, insert: &'static str) {
     play.completed(ID).await;
     let rounds = application.stop().await;
     assert!(rounds * 20 > 1_500, "the table grew by {rounds} times 20 rows only");
-    let told = items.violations(form, None).await;
-    assert!(told.iter().all(|line| line.starts_with("items: a row that nobody wrote")), "{told:#?}");
-    assert_nothing_left(&items).await;
+    assert_only_grown(&items, form).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -79,17 +124,13 @@ async fn a_table_that_grows_faster_than_batches_is_done_without_where() {
 async fn rows_deleted_and_inserted_again_under_the_same_key_are_changed_once() {
     let items = Items::of(Engine::Postgres, 2_000).await;
     let play = Play::start(&[&items]).await;
-    // Before and behind the cursor; as one statement the row is there for everybody else all the time.
-    let again = "WITH gone AS (DELETE FROM items WHERE id % 97 = ($1 * 2) % 97 AND id <= 4000 RETURNING id, payload, origin)
-                 INSERT INTO items (id, payload, origin) SELECT id + 1, payload, origin FROM gone ON CONFLICT DO NOTHING";
-    let back = "WITH gone AS (DELETE FROM items WHERE id % 2 = 1 RETURNING id, payload, origin)
-                INSERT INTO items (id, payload, origin) SELECT id - 1, payload, origin FROM gone";
-    let application = Insistent::start(&items.dsn, again);
+    // Before and behind the cursor. The new row is in the old form again.
+    let again = "WITH gone AS (DELETE FROM items WHERE id % 97 = ($1 * 2) % 97 RETURNING id, payload, origin)
+                 INSERT INTO items (id, payload, origin) SELECT id, payload, origin FROM gone";
+    let application = Insistent::sql(&items, again).await;
     play.apply(&[ItemsSpec::new(ID, Engine::Postgres, Form::WithWhere).rows_per_second(1_500).text()]).await;
     play.until_rows(ID, 700).await;
-    application.stop().await;
-    let mut session = PgConnection::connect(&items.dsn).await.unwrap();
-    sqlx::query(back).execute(&mut session).await.unwrap();
+    assert!(application.stop().await > 10);
     play.completed(ID).await;
     curtain(&play, ID, &items, Form::WithWhere, None).await;
 }
@@ -122,30 +163,54 @@ async fn hot_documents_keep_every_write_of_the_application_beside_a_program() {
     curtain(&play, ID, &items, Form::WithWhere, Some(writer)).await;
 }
 
-/// The application never learns the new form: the migration halts with the reason. Once it has learned it, and somebody
-/// resumes, what is left is done.
+/// The application never learns the new form: the migration halts with the reason. Once it has stopped to write the old
+/// one, and somebody resumes, what is left is done.
 async fn never_learns(engine: Engine) {
     let items = Items::of(engine, 500).await;
     let play = Play::start(&[&items]).await;
-    let writer = items.writer_with(ItemsOptions { rate_per_second: 200, new_form: false, key_updates: true });
-    play.apply(&[ItemsSpec::new(ID, engine, Form::WithWhere).text()]).await;
+    let application = Insistent::old_form(&items).await;
+    let spec = ItemsSpec::new(ID, engine, Form::WithWhere).verify("[remaining]");
+    play.apply(&[spec.text()]).await;
     let status = play.reached(ID, "paused").await;
     assert_eq!(status["halted"]["code"], "sweep.not-converging", "{status:#}");
     let next = status["halted"]["next"].as_str().unwrap();
     assert!(next.contains("resume"), "the verb that goes on is resume: {next}");
     let illegal = play.refused(&["retry", ID], 7).await;
     assert!(illegal.contains("resume"), "{illegal}");
-    writer.deploy_new_form();
-    let more = writer.acknowledged() + 50;
-    play.until("the application to write the new form", async || {
-        anyhow::ensure!(writer.acknowledged() > more, "{}", writer.acknowledged());
-        Ok(())
-    })
-    .await;
+    application.stop().await;
     let resumed = play.installation.cli(&["resume", ID]).await.unwrap();
     assert_eq!(resumed.code, Some(0), "{resumed:#?}");
     play.completed(ID).await;
-    curtain(&play, ID, &items, Form::WithWhere, Some(writer)).await;
+    assert_only_grown(&items, Form::WithWhere).await;
+    assert_agreed(&play, ID, &[&items]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_vanish_during_the_run_halt_it_at_verification_until_somebody_decides() {
+    let items = Items::of(Engine::Postgres, 2_000).await;
+    let play = Play::start(&[&items]).await;
+    let spec = ItemsSpec::new(ID, Engine::Postgres, Form::WithWhere).rows_per_second(1_500);
+    play.apply(&[spec.verify("[remaining, { count: { tolerance: 0.1 } }]").text()]).await;
+    play.until_rows(ID, 600).await;
+    execute(&items.dsn, "DELETE FROM items WHERE migrated").await;
+    let halted = |status: &Value| status["status"] == "paused";
+    let status = play.until_status(ID, "to be halted", halted).await;
+    assert_eq!(status["halted"]["code"], "verify.mismatch", "{status:#}");
+    let message = status["halted"]["message"].as_str().unwrap();
+    assert!(
+        message.contains("count") && !message.contains("remaining"),
+        "only the failed check is told: {message}"
+    );
+    let resumed = play.installation.cli(&["resume", ID]).await.unwrap();
+    assert_eq!(resumed.code, Some(0), "{resumed:#?}");
+    let status = play.until_status(ID, "to be halted again", halted).await;
+    assert_eq!(
+        (&status["phase"], &status["shards"][0]["verified"]),
+        (&"verify".into(), &false.into()),
+        "{status:#}"
+    );
+    let cancelled = play.installation.cli(&["cancel", ID]).await.unwrap();
+    assert_eq!(cancelled.code, Some(0), "{cancelled:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -164,15 +229,18 @@ async fn a_transaction_of_the_application_that_commits_late_is_not_missed() {
     let play = Play::start(&[&items]).await;
     let mut late = PgConnection::connect(&items.dsn).await.unwrap();
     let begin = "BEGIN; INSERT INTO items (id, payload) VALUES (-5, 'late')";
-    sqlx::Executor::execute(&mut late, sqlx::raw_sql(begin)).await.unwrap();
+    late.execute(sqlx::raw_sql(begin)).await.unwrap();
     play.apply(&[ItemsSpec::new(ID, Engine::Postgres, Form::WithWhere).text()]).await;
     let sweeping = |status: &Value| status["shards"][0]["step"] == "sweep";
     play.until_status(ID, "its final search to begin", sweeping).await;
-    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    sleep(Duration::from_millis(500)).await;
     assert_eq!(play.status(ID).await["status"], "running", "it waits for the open transaction");
-    sqlx::Executor::execute(&mut late, sqlx::raw_sql("COMMIT")).await.unwrap();
+    late.execute("COMMIT").await.unwrap();
     play.completed(ID).await;
-    assert_eq!(scalar(&items.dsn, "SELECT applied || ' ' || migrated FROM items WHERE id = -5").await, "1 true");
+    assert_eq!(
+        scalar(&items.dsn, "SELECT applied || ' ' || migrated FROM items WHERE id = -5").await,
+        "1 true"
+    );
     let told = items.violations(Form::WithWhere, None).await;
     assert_eq!(told, ["items: a row that nobody wrote: 1, such as (-5)"]);
 }
@@ -183,12 +251,13 @@ async fn a_shard_that_holds_no_row_is_completed_at_once() {
         let items = Items::of(engine, 0).await;
         if engine == Engine::Mongodb {
             // A collection that is not there is refused; one that is empty is not.
-            collection(&items.dsn).await.insert_one(bson::doc! { "_id": 1 }).await.unwrap();
-            collection(&items.dsn).await.delete_one(bson::doc! { "_id": 1 }).await.unwrap();
+            collection(&items.dsn).await.insert_one(doc! { "_id": 1 }).await.unwrap();
+            collection(&items.dsn).await.delete_one(doc! { "_id": 1 }).await.unwrap();
         }
         let play = Play::start(&[&items]).await;
         for (id, form) in [("0001_empty", Form::WithWhere), ("0002_empty", Form::WithoutWhere)] {
-            play.apply(&[ItemsSpec::new(id, engine, form).verify("[{ count: { tolerance: 0 } }]").text()]).await;
+            play.apply(&[ItemsSpec::new(id, engine, form).verify("[{ count: { tolerance: 0 } }]").text()])
+                .await;
             play.completed(id).await;
         }
         assert_nothing_left(&items).await;

@@ -8,7 +8,8 @@ use sqlx::{ConnectOptions, Row};
 
 use crate::stage::{
     Engine, Form, Items, ItemsSpec, POSTGRES, Play, Witness, assert_agreed, assert_nothing_left, checkpoints,
-    curtain, scalar, learns};
+    curtain, learns, scalar,
+};
 
 const ID: &str = "0001_items";
 const COLUMN: &str = "0002_column";
@@ -56,7 +57,12 @@ fn column() -> String {
 
 /// Runs the migrations through as many lives of the coordinator as it takes; each life ends in the same way. Answers the
 /// phases at which it died, with how often.
-async fn through_many_lives(play: &Play, specs: &[String], failpoint: &str, last: &str) -> BTreeMap<String, u32> {
+async fn through_many_lives(
+    play: &Play,
+    specs: &[String],
+    failpoint: &str,
+    last: &str,
+) -> BTreeMap<String, u32> {
     let coordinator = play.installation.coordinator();
     coordinator.set_failpoints(failpoint);
     let mut deaths = BTreeMap::new();
@@ -93,13 +99,15 @@ async fn store(play: &Play) -> SqliteConnection {
 /// Where the newest migration stood, past the coordinator.
 async fn stored_phase(play: &Play) -> String {
     let newest = "SELECT status || ' ' || phase FROM migrations ORDER BY status = 'completed', id LIMIT 1";
-    let found: Option<String> = sqlx::query_scalar(newest).fetch_optional(&mut store(play).await).await.unwrap();
+    let found: Option<String> =
+        sqlx::query_scalar(newest).fetch_optional(&mut store(play).await).await.unwrap();
     found.unwrap_or_else(|| "nothing".to_owned())
 }
 
 /// How often each step of each shard was recorded as done.
 async fn steps_done(play: &Play, id: &str) -> BTreeMap<String, u32> {
-    let entries = "SELECT event_type, details FROM migration_history h JOIN migrations m ON m.id = h.migration_id
+    let entries =
+        "SELECT event_type, details FROM migration_history h JOIN migrations m ON m.id = h.migration_id
                    WHERE m.name = $1 ORDER BY h.id";
     let rows = sqlx::query(entries).bind(id).fetch_all(&mut store(play).await).await.unwrap();
     let mut counts = BTreeMap::new();
@@ -197,6 +205,30 @@ async fn a_coordinator_killed_between_the_schema_of_one_shard_and_the_next_keeps
         assert_eq!(items.violations(Form::WithWhere, None).await, NONE);
     }
     assert_agreed(&play, ID, &[&one, &two]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_coordinator_whose_heart_stops_ends_so_that_it_can_be_started_again() {
+    let items = Items::of(Engine::Postgres, 1_000).await;
+    let play = Play::start(&[&items]).await;
+    let coordinator = play.installation.coordinator();
+    coordinator.set_failpoints("store-before-commit=2*off->panic");
+    coordinator.restart().await.unwrap();
+    let spec = ItemsSpec::new(ID, Engine::Postgres, Form::WithoutWhere).text();
+    play.until("the spec to be submitted", async || {
+        let output = play.applied(&[&spec]).await;
+        anyhow::ensure!(output.code == Some(0) || !coordinator.process().is_running(), "{output:#?}");
+        Ok(())
+    })
+    .await;
+    let status = coordinator.process().wait_exit(crate::stage::DEADLINE).await.unwrap();
+    assert_eq!(status.code(), Some(1), "{}", coordinator.process().log_tail(10));
+    coordinator.set_failpoints("");
+    coordinator.restart().await.unwrap();
+    play.installation.wait_connected().await.unwrap();
+    play.apply(&[spec]).await;
+    play.completed(ID).await;
+    curtain(&play, ID, &items, Form::WithoutWhere, None).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -46,7 +46,11 @@ async fn a_migration_is_applied_with_the_configuration_files_of_deploy_local() {
     let (listen, metrics) = (Port::reserve().unwrap(), Port::reserve().unwrap());
     let (address, metrics) = (listen.address().to_string(), metrics.address().to_string());
     let store = format!("path = {:?}", sandbox.path().join("coordinator.db").display().to_string());
-    let addresses = [("127.0.0.1:7400", &*address), ("127.0.0.1:7401", &*metrics), ("path = \"coordinator.db\"", &*store)];
+    let addresses = [
+        ("127.0.0.1:7400", &*address),
+        ("127.0.0.1:7401", &*metrics),
+        ("path = \"coordinator.db\"", &*store),
+    ];
     let coordinator = copy(&sandbox, "coordinator.toml", &addresses);
     let files: Vec<(String, String)> = shards
         .iter()
@@ -79,7 +83,10 @@ async fn a_migration_is_applied_with_the_configuration_files_of_deploy_local() {
     reachable.await.unwrap_or_else(|error| panic!("{error:#}\n{}", logs()));
     let spec = |engine, id: &str, cluster: &str| {
         let text = ItemsSpec::new(id, engine, Form::WithWhere).text();
-        text.replace(&format!("cluster: {}\n", if engine == Engine::Postgres { POSTGRES } else { MONGODB }), cluster)
+        text.replace(
+            &format!("cluster: {}\n", if engine == Engine::Postgres { POSTGRES } else { MONGODB }),
+            cluster,
+        )
     };
     let specs = Specs::of(&[
         spec(Engine::Postgres, "0001_items", "cluster: chat\n"),

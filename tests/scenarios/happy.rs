@@ -10,19 +10,22 @@ use shardlift_harness::writer::Writer;
 
 use crate::stage::{
     Engine, Form, Items, ItemsSpec, Play, Specs, VRL, Witness, assert_agreed, assert_exactly_once,
-    assert_nothing_left, learns};
+    assert_nothing_left, learns,
+};
 
 const ID: &str = "0001_items";
 const NONE: Vec<String> = Vec::new();
 
 async fn two_shards(engine: Engine, rows: u64) -> [Items; 2] {
     match engine {
-        Engine::Postgres => {
-            [Items::postgres("pg-01", rows, KeyKind::Bigint).await, Items::postgres("pg-02", rows / 2, KeyKind::Bigint).await]
-        }
-        Engine::Mongodb => {
-            [Items::mongodb("mg-01", rows, IdKind::ObjectId).await, Items::mongodb("mg-02", rows / 2, IdKind::ObjectId).await]
-        }
+        Engine::Postgres => [
+            Items::postgres("pg-01", rows, KeyKind::Bigint).await,
+            Items::postgres("pg-02", rows / 2, KeyKind::Bigint).await,
+        ],
+        Engine::Mongodb => [
+            Items::mongodb("mg-01", rows, IdKind::ObjectId).await,
+            Items::mongodb("mg-02", rows / 2, IdKind::ObjectId).await,
+        ],
     }
 }
 

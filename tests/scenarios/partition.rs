@@ -63,9 +63,9 @@ async fn a_link_to_postgres_that_is_slow_and_breaks_again_and_again_repeats_no_b
     let witness = Witness::of(&items).await;
     let spec = ItemsSpec::new(ID, Engine::Postgres, Form::WithoutWhere).rows_per_second(1_500);
     play.apply(&[spec.text()]).await;
-    proxy.latency(Duration::from_millis(30));
+    proxy.latency(Duration::from_millis(15));
     let mut rows = 0;
-    for _ in 0..6 {
+    for _ in 0..4 {
         rows = play.until_rows(ID, rows + 50).await;
         proxy.reset_all();
     }

@@ -8,7 +8,8 @@ use shardlift_harness::installation::WorkerSpec;
 
 use crate::stage::{
     DEADLINE, Engine, Form, Items, ItemsSpec, Play, Specs, VRL, Witness, assert_agreed, assert_exactly_once,
-    assert_nothing_left, checkpoints, collection, curtain, execute, scalar, learns};
+    assert_nothing_left, checkpoints, collection, curtain, execute, learns, scalar,
+};
 
 const ID: &str = "0001_items";
 const NONE: Vec<String> = Vec::new();
@@ -44,12 +45,22 @@ async fn told_and_retried(play: &Play, spec: ItemsSpec, code: &str, key: &str, m
 async fn bad_row(prepare: &str, set: &str, code: &str) {
     let items = Items::of(Engine::Postgres, 1_000).await;
     let columns = "ALTER TABLE items ADD COLUMN word text, ADD COLUMN value integer; UPDATE items SET word = id::text, value = -id;";
-    execute(&items.dsn, &format!("{columns} UPDATE items SET word = 'bad' WHERE id = {BAD}; {prepare}")).await;
+    execute(&items.dsn, &format!("{columns} UPDATE items SET word = 'bad' WHERE id = {BAD}; {prepare}"))
+        .await;
     let play = Play::start(&[&items]).await;
-    let count = async |of: &str| scalar(&items.dsn, &format!("SELECT count(*)::text FROM items WHERE {of}")).await;
+    let count =
+        async |of: &str| scalar(&items.dsn, &format!("SELECT count(*)::text FROM items WHERE {of}")).await;
     told_and_retried(&play, strict(Engine::Postgres, set), code, &BAD.to_string(), async || {
-        assert_eq!(count(&format!("migrated AND applied = 1 AND id < {BAD}")).await, "616", "what was before it is done");
-        assert_eq!(count(&format!("(migrated OR applied <> 0) AND id >= {BAD}")).await, "0", "nothing after it");
+        assert_eq!(
+            count(&format!("migrated AND applied = 1 AND id < {BAD}")).await,
+            "616",
+            "what was before it is done"
+        );
+        assert_eq!(
+            count(&format!("(migrated OR applied <> 0) AND id >= {BAD}")).await,
+            "0",
+            "nothing after it"
+        );
         execute(&items.dsn, &format!("UPDATE items SET word = id::text WHERE id = {BAD}")).await;
     })
     .await;
@@ -64,7 +75,8 @@ async fn a_row_whose_value_cannot_be_cast_is_told_by_its_key_and_retried() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_row_that_would_become_null_is_told_by_its_key_and_retried() {
-    let set = "sql: { value: \"CASE WHEN word <> 'bad' THEN 1 END\", applied: applied + 1, migrated: \"true\" }";
+    let set =
+        "sql: { value: \"CASE WHEN word <> 'bad' THEN 1 END\", applied: applied + 1, migrated: \"true\" }";
     bad_row("ALTER TABLE items ALTER COLUMN value SET NOT NULL", set, "row.rejected").await;
 }
 
@@ -89,7 +101,8 @@ async fn a_row_that_a_program_refuses_is_told_by_its_key_and_retried() {
 async fn bad_document(prepare: impl AsyncFnOnce(&mongodb::Collection<Document>), set: &str, code: &str) {
     let items = Items::mongodb("mg-01", 1_000, IdKind::Int).await;
     let documents = collection(&items.dsn).await;
-    let all = doc! { "$set": { "word": { "$toString": "$_id" }, "value": { "$subtract": [-50_000, "$_id"] } } };
+    let all =
+        doc! { "$set": { "word": { "$toString": "$_id" }, "value": { "$subtract": [-50_000, "$_id"] } } };
     documents.update_many(doc! {}, vec![all]).await.unwrap();
     let bad = doc! { "_id": BAD_ID };
     documents.update_one(bad.clone(), doc! { "$set": { "word": "bad" } }).await.unwrap();
@@ -100,7 +113,11 @@ async fn bad_document(prepare: impl AsyncFnOnce(&mongodb::Collection<Document>),
     told_and_retried(&play, strict(Engine::Mongodb, set), code, &key, async || {
         let before = doc! { "_id": { "$lt": BAD_ID }, "migrated": true, "applied": 1 };
         assert_eq!(count(before).await, 617, "what was before it is done");
-        assert_eq!(count(doc! { "_id": { "$gte": BAD_ID }, "applied": { "$ne": 0 } }).await, 0, "nothing after it");
+        assert_eq!(
+            count(doc! { "_id": { "$gte": BAD_ID }, "applied": { "$ne": 0 } }).await,
+            0,
+            "nothing after it"
+        );
         documents.update_one(bad, doc! { "$set": { "word": BAD_ID.to_string() } }).await.unwrap();
     })
     .await;
@@ -140,7 +157,11 @@ async fn still_pending(items: Items, transform: &str, first: &str) {
     assert_eq!(status["error"]["code"], "row.still-pending", "{status:#}");
     assert_eq!(status["error"]["key"], first, "{status:#}");
     let there = checkpoints(&items, ID).await;
-    assert_eq!(there.iter().map(|range| range.rows).sum::<u64>(), 0, "nothing of it was committed: {there:#?}");
+    assert_eq!(
+        there.iter().map(|range| range.rows).sum::<u64>(),
+        0,
+        "nothing of it was committed: {there:#?}"
+    );
     assert_nothing_left(&items).await;
     let changed = match items.engine() {
         Engine::Postgres => scalar(&items.dsn, "SELECT sum(applied)::text FROM items").await,
@@ -184,7 +205,8 @@ UPDATE items SET
   i = (ARRAY['1 mon -3 days 00:00:00.000001', '-178000000 years', '0', '1000000 hours', '1 day'])[id / 2 % 5 + 1]::interval,
   u = md5(id::text)::uuid, net = '2001:db8::1/64', r = CASE WHEN id % 3 = 0 THEN 'empty' ELSE '[1,)' END::int4range,
   bits = B'1011', ch = 'a  ', t = '24:00:00';"#;
-const FINGERPRINT: &str = "SELECT md5(string_agg(md5((id, payload, n, f8, f4, d, ts, tz, jb, js::text, b, a, ta, i, u, net, r,
+const FINGERPRINT: &str =
+    "SELECT md5(string_agg(md5((id, payload, n, f8, f4, d, ts, tz, jb, js::text, b, a, ta, i, u, net, r,
   bits, ch, t)::text), '' ORDER BY id)) FROM items";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -208,7 +230,7 @@ async fn all_kinds(shards: Vec<Items>, spec: ItemsSpec, form: Form) {
         witnesses.push(Witness::of(items).await);
     }
     let writers: Vec<_> = shards.iter().map(|items| items.writer(form)).collect();
-    play.apply(&[spec.batch("{ target: 50ms, min: 1, max: 50 }").rows_per_second(800).text()]).await;
+    play.apply(&[spec.batch("{ target: 100ms, min: 20, max: 50 }").rows_per_second(800).text()]).await;
     play.until_rows(ID, 300).await;
     writers.iter().for_each(|writer| learns(writer, form));
     play.completed(ID).await;
@@ -264,7 +286,10 @@ async fn every_document_is_visited_once_whatever_its_id_is_by_a_program_without_
 
 /// A document of `levels` documents within one another.
 fn deep(levels: u32) -> Document {
-    (0..levels).fold(doc! { "end": "here" }, |inner, level| doc! { "level": level, "in": [Bson::Null, Bson::Document(inner)] })
+    (0..levels).fold(
+        doc! { "end": "here" },
+        |inner, level| doc! { "level": level, "in": [Bson::Null, Bson::Document(inner)] },
+    )
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -293,7 +318,10 @@ async fn deep_and_large_documents_survive_a_program_that_does_not_touch_them() {
 
 /// `$set` takes neither an empty name nor a name with a dollar in front.
 fn odd_without_empty(odd: &Document) -> Document {
-    odd.iter().filter(|(name, _)| !name.is_empty()).map(|(name, value)| (name.clone(), value.clone())).collect()
+    odd.iter()
+        .filter(|(name, _)| !name.is_empty())
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

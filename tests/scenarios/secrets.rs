@@ -5,7 +5,7 @@ use std::path::Path;
 use shardlift_harness::dataset::items::KeyKind;
 use shardlift_harness::servers::exclusive_mongod;
 
-use crate::stage::{DEADLINE, Engine, Form, Items, ItemsSpec, MONGODB, Play, POSTGRES, Specs, execute};
+use crate::stage::{DEADLINE, Engine, Form, Items, ItemsSpec, MONGODB, POSTGRES, Play, Specs, execute};
 
 /// As it stands in a connection string, and as it is said to the server.
 const CANARY: [&str; 2] = ["kanarienvogel%2F4711", "kanarienvogel/4711"];
@@ -63,13 +63,16 @@ async fn a_password_in_a_connection_string_appears_nowhere() {
         .until("each shard to be reached or to tell its trouble", async || {
             let shards = play.installation.cli_json(&["shards"]).await?;
             let list = shards["shards"].as_array().cloned().unwrap_or_default();
-            let told = list.iter().filter(|shard| shard["reachable"] == true || shard["problem"]["code"] != "shard.no-worker");
+            let told = list
+                .iter()
+                .filter(|shard| shard["reachable"] == true || shard["problem"]["code"] != "shard.no-worker");
             anyhow::ensure!(told.count() == 4, "{shards:#}");
             Ok(shards)
         })
         .await;
     let mut answers = vec![shards.to_string()];
-    execute(&items.dsn, "ALTER TABLE items ADD COLUMN word text; UPDATE items SET word = 'x' WHERE id = 300").await;
+    execute(&items.dsn, "ALTER TABLE items ADD COLUMN word text; UPDATE items SET word = 'x' WHERE id = 300")
+        .await;
     let spec = ItemsSpec::new(ID, Engine::Postgres, Form::WithWhere)
         .transform("sql: { word: \"(word::integer)::text\", applied: applied + 1, migrated: \"true\" }");
     let specs = Specs::of(&[spec.text()]);

@@ -9,7 +9,8 @@ use sqlx::{Connection, Executor, PgConnection};
 
 use crate::stage::{
     DEADLINE, Engine, Form, Items, ItemsSpec, POSTGRES, Play, VRL, Witness, assert_nothing_left, checkpoints,
-    curtain, execute, scalar, learns};
+    curtain, execute, learns, scalar,
+};
 
 const ID: &str = "0001_items";
 const NONE: Vec<String> = Vec::new();
@@ -61,10 +62,14 @@ async fn dies_at_each_point(engine: Engine, form: Form, transform: Option<&str>)
     let witness = Witness::of(&items).await;
     let worker = play.installation.worker(0);
     let points = match engine {
-        Engine::Postgres => ["worker-before-batch", "pg-before-commit", "pg-after-commit", "worker-before-receipt"],
-        Engine::Mongodb => ["worker-before-batch", "mg-before-commit", "mg-after-commit", "worker-before-receipt"],
+        Engine::Postgres => {
+            ["worker-before-batch", "pg-before-commit", "pg-after-commit", "worker-before-receipt"]
+        }
+        Engine::Mongodb => {
+            ["worker-before-batch", "mg-before-commit", "mg-after-commit", "worker-before-receipt"]
+        }
     };
-    let mut spec = ItemsSpec::new(ID, engine, form).batch("{ target: 20ms, min: 10, max: 60 }");
+    let mut spec = ItemsSpec::new(ID, engine, form).batch("{ target: 50ms, min: 40, max: 60 }");
     if let Some(transform) = transform {
         spec = spec.transform(transform);
     }
@@ -147,7 +152,7 @@ async fn stands_still(engine: Engine, form: Form, transform: Option<&str>, trans
     let zombie = items.worker("zombie").failpoints(&format!("{point}=6*off->1*sleep(4000)->off"));
     let play = Play::of(Play::builder(&[&items]).worker(zombie)).await;
     let witness = Witness::of(&items).await;
-    let spec = ItemsSpec::new(ID, engine, form).batch("{ target: 20ms, min: 10, max: 50 }");
+    let spec = ItemsSpec::new(ID, engine, form).batch("{ target: 50ms, min: 40, max: 60 }");
     let mut spec = spec.parallel("{ ranges: 1, workers: 1 }");
     if let Some(transform) = transform {
         spec = spec.transform(transform);
@@ -194,6 +199,20 @@ async fn a_worker_that_stands_with_locks_in_postgres_loses_them_and_its_commit()
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_stands_with_an_open_transaction_in_mongodb_loses_it() {
     stands_still(Engine::Mongodb, Form::WithoutWhere, None, true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_panics_is_told_as_a_defect_and_can_be_retried() {
+    let items = Items::of(Engine::Postgres, 2_000).await;
+    let worker = items.worker("worker").failpoints("worker-before-batch=3*off->1*panic->off");
+    let play = Play::of(Play::builder(&[&items]).worker(worker)).await;
+    play.apply(&[ItemsSpec::new(ID, Engine::Postgres, Form::WithoutWhere).text()]).await;
+    let status = play.reached(ID, "failed").await;
+    assert_eq!(status["error"]["code"], "internal.defect", "{status:#}");
+    let retried = play.installation.cli(&["retry", ID]).await.unwrap();
+    assert_eq!(retried.code, Some(0), "{retried:#?}");
+    play.completed(ID).await;
+    curtain(&play, ID, &items, Form::WithoutWhere, None).await;
 }
 
 fn schema(up: &[&str]) -> String {
@@ -261,7 +280,7 @@ async fn an_index_whose_concurrent_build_was_killed_is_built_again() {
     let mut application = PgConnection::connect(&items.dsn).await.unwrap();
     let begin = "BEGIN; UPDATE items SET payload = payload WHERE id = 2";
     application.execute(sqlx::raw_sql(begin)).await.unwrap();
-    play.apply(&[schema(&UP[..3])]).await;
+    play.apply(&[schema(&UP[1..3])]).await;
     let building = "SELECT count(*)::text FROM pg_stat_activity WHERE datname = current_database()
                     AND query LIKE 'CREATE INDEX CONCURRENTLY%' AND wait_event_type = 'Lock'";
     play.until("the build to wait for the application", async || {

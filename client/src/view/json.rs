@@ -126,6 +126,7 @@ fn part(part: &ShardView) -> Value {
         "ranges_done": progress.ranges_done,
         "verified": part.verified,
         "error": part.error.as_ref().map(failure),
+        "trouble": part.trouble.as_ref().map(failure),
     })
 }
 
@@ -222,6 +223,7 @@ mod tests {
             "ranges_done",
             "verified",
             "error",
+            "trouble",
         ];
         assert_eq!(keys(&value["shards"][0]), expected);
         assert_eq!(keys(&value["shards"][0]["error"]), FAILURE);

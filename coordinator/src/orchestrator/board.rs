@@ -183,13 +183,13 @@ impl Board {
             if task.migration != *migration || task.shard != *shard {
                 continue;
             }
+            activity.open |= entry.wanted;
             match &entry.state {
                 TaskState::Leased { worker, .. } => {
                     activity.workers.insert(worker.clone());
                 }
                 TaskState::Waiting { last: Some(failure), .. } => activity.trouble = Some(failure.clone()),
-                TaskState::Waiting { .. } => activity.waiting |= entry.wanted,
-                TaskState::Done | TaskState::Failed(_) => {}
+                TaskState::Waiting { .. } | TaskState::Done | TaskState::Failed(_) => {}
             }
             if let Some(receipt) = &entry.receipt {
                 activity.rows_per_second += receipt.rows_per_second;
@@ -205,7 +205,8 @@ impl Board {
 pub(super) struct Activity {
     pub(super) workers: BTreeSet<WorkerId>,
     pub(super) trouble: Option<Failure>,
-    pub(super) waiting: bool,
+    /// Whether there is anything to do.
+    pub(super) open: bool,
     pub(super) rows_per_second: f64,
     pub(super) batch_size: u32,
 }

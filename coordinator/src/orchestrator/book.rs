@@ -198,6 +198,9 @@ impl Book {
                 change.moved.push((released, known.stored.times));
             }
         }
+        if change.new.is_empty() && change.moved.is_empty() {
+            return Ok(());
+        }
         let moved = change.moved.clone();
         self.commit(change).await?;
         pages.into_iter().for_each(|page| self.insert(page));

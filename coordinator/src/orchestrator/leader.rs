@@ -346,7 +346,7 @@ impl Leader {
         let mut progress = page.stored.progress.get(shard).cloned().unwrap_or_default();
         progress.rows_per_second = activity.rows_per_second;
         progress.batch_size = activity.batch_size;
-        let stuck = activity.waiting && !self.fleet.iter().any(|(_, worker)| worker.usable().contains(shard));
+        let stuck = activity.open && !self.fleet.iter().any(|(_, worker)| worker.usable().contains(shard));
         let trouble = activity.trouble.or_else(|| stuck.then(|| self.shard_problem(shard)));
         ShardStatus { progress, trouble, workers: activity.workers.into_iter().collect() }
     }

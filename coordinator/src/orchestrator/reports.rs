@@ -30,6 +30,16 @@ impl Leader {
                 self.board.on(&task, TaskEvent::Released(token));
                 self.dispatch();
             }
+            // The worker's trouble, not the migration's: another worker may reach the right database.
+            Report::Broke(task, token, failure) if failure.code == ErrorCode::ShardWrongIdentity => {
+                tracing::warn!(%worker, shard = %task.shard, message = %failure.message, "a wrong database");
+                if let Some(hello) = state.shards.get_mut(&task.shard) {
+                    hello.problem = Some(failure.on_shard(&task.shard));
+                }
+                self.board.on(&task, TaskEvent::Released(token));
+                self.changed();
+                self.dispatch();
+            }
             Report::Broke(task, token, failure) => self.on_broke(task, token, failure).await?,
             Report::Finished(task, token, outcome) => self.on_finished(task, token, outcome).await?,
         }

@@ -74,7 +74,11 @@ pub(crate) async fn assert_agreed(play: &Play, id: &str, shards: &[&Items]) {
             // In MongoDB each type of key begins anew.
             assert_eq!(first[0].lower, None, "{there:#?}");
             for pair in first.windows(2) {
-                assert_eq!(pair[0].upper, pair[1].lower, "{}: a gap or an overlap in {there:#?}", items.shard);
+                assert_eq!(
+                    pair[0].upper, pair[1].lower,
+                    "{}: a gap or an overlap in {there:#?}",
+                    items.shard
+                );
             }
         }
         let figures = |key: &str| told[key].as_u64().unwrap_or_default();

@@ -19,6 +19,7 @@ pub(crate) enum Keys {
 
 /// Where its database is.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "one for each scenario")]
 enum Home {
     /// On the server of all scenarios, which nobody may kill.
     Shared,
@@ -51,7 +52,14 @@ impl Items {
             Engine::Postgres => {
                 let server = Postgres::start().await.unwrap();
                 let dsn = server.create_database("items").await.unwrap();
-                Self::load("pg-01", dsn, rows, Keys::Postgres(KeyKind::Bigint), Home::Postgres(Box::new(server))).await
+                Self::load(
+                    "pg-01",
+                    dsn,
+                    rows,
+                    Keys::Postgres(KeyKind::Bigint),
+                    Home::Postgres(Box::new(server)),
+                )
+                .await
             }
             Engine::Mongodb => Self::of(engine, rows).await,
         }

@@ -38,7 +38,7 @@ impl ItemsSpec {
             engine,
             form,
             transform: None,
-            batch: "{ target: 50ms, min: 10, max: 200 }".to_owned(),
+            batch: "{ target: 100ms, min: 50, max: 200 }".to_owned(),
             parallel: "{ ranges: 4, workers: 2 }".to_owned(),
             rows_per_second: None,
             depends_on: Vec::new(),

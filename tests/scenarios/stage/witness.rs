@@ -8,9 +8,10 @@ use std::collections::BTreeMap;
 use bson::{Document, Timestamp, doc};
 use futures::TryStreamExt;
 use mongodb::Client;
+use shardlift_harness::wait::wait_for;
 use sqlx::{Connection, PgConnection, Row};
 
-use super::{Engine, Items, execute};
+use super::{DEADLINE, Engine, Items, execute, scalar};
 
 const TESTIFY: &str = "
 CREATE TABLE public.testimony (place bigserial PRIMARY KEY, what text, epoch bigint, attempt bigint, batches bigint,
@@ -43,10 +44,17 @@ pub(crate) struct Witness<'a> {
 }
 
 impl<'a> Witness<'a> {
-    /// Begins to watch. The worker must have made Shardlift's tables: an installation that was started has.
+    /// Begins to watch, as soon as the worker has made Shardlift's tables.
     pub(crate) async fn of(items: &'a Items) -> Self {
         let since = match items.engine() {
             Engine::Postgres => {
+                let there =
+                    "SELECT count(*)::text FROM pg_namespace n JOIN pg_class c ON c.relnamespace = n.oid
+                             WHERE n.nspname = 'shardlift' AND c.relname = 'checkpoint'";
+                let made = wait_for("Shardlift's tables", DEADLINE, async || {
+                    (scalar(&items.dsn, there).await == "1").then_some(())
+                });
+                made.await.unwrap();
                 execute(&items.dsn, TESTIFY).await;
                 None
             }
@@ -72,7 +80,8 @@ impl<'a> Witness<'a> {
         for (what, state) in &seen {
             let before = states.insert(what, *state).unwrap_or_default();
             if state.token < before.token || state.batches < before.batches || (before.done && !state.done) {
-                complaints.push(format!("{}: {what} went back from {before:?} to {state:?}", self.items.shard));
+                complaints
+                    .push(format!("{}: {what} went back from {before:?} to {state:?}", self.items.shard));
             }
         }
         complaints

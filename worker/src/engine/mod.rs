@@ -105,14 +105,15 @@ pub trait ShardEngine: Send + Sync + 'static {
 
     /// Called when every range of the pass is done, for specs with `where`: waits until every transaction older than
     /// the pass's end has finished, searches the whole scope, and lays out another pass (in one transaction) if
-    /// something is pending. Halts with `sweep.not-converging` after [`MAX_PASSES`].
+    /// something is pending. Halts with `sweep.not-converging` after every [`MAX_PASSES`] passes; the next one is laid
+    /// out then, too, so that a person who resumes goes on with it.
     async fn sweep(&self, lease: &TaskLease, job: &DataJob) -> EngineResult<Sweep>;
 
     /// Checks the result by a scan and comparison of its own.
     async fn verify(&self, lease: &TaskLease, job: &Job) -> EngineResult<VerifyReport>;
 }
 
-/// Passes after which a sweep that still finds rows gives up.
+/// Passes after which a sweep that still finds rows halts.
 pub const MAX_PASSES: u32 = 10;
 
 /// The writer of one range.

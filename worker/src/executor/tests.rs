@@ -102,7 +102,8 @@ async fn after_a_broken_connection_the_range_is_claimed_again_whether_or_not_the
         });
         done(Stage::backfill(&memory, "").run().await);
         memory.assert_exactly_once();
-        let (claims, batches) = (memory.table().claims as usize, memory.table().asked.len());
+        let table = memory.table();
+        let (claims, batches) = (table.claims as usize, table.asked.len());
         assert_eq!(
             claims,
             batches.div_ceil(2) + 2,
@@ -205,7 +206,8 @@ async fn a_range_that_somebody_else_has_is_let_go_at_once() {
         // The lease is alive as far as the worker knows, so it says what it found.
         let failure = broke(Stage::backfill(&memory, "").run().await);
         assert_eq!(failure.code, ErrorCode::LeaseLost);
-        assert!(memory.table().asked.len() <= 2 && memory.table().claims == 1);
+        let table = memory.table();
+        assert!(table.asked.len() <= 2 && table.claims == 1);
     }
 }
 

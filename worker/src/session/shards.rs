@@ -16,6 +16,9 @@ use crate::engine::ShardEngine;
 
 /// How long a shard may take to answer a look.
 const LOOK_WITHIN: Duration = Duration::from_secs(3);
+/// The same before it has ever answered: longer than the drivers search for a server, since only the engine can say
+/// what a shard is that nobody has seen yet. A shard left out of the hello would pass for one without a worker.
+const FIRST_LOOK_WITHIN: Duration = Duration::from_secs(12);
 
 /// The shards of this worker. Cheap to clone.
 #[derive(Clone)]
@@ -82,15 +85,11 @@ impl Shards {
     async fn found(&self) -> Vec<ShardHello> {
         let uuids = self.seen.lock().unwrap_or_else(PoisonError::into_inner).uuids.clone();
         let looks = self.engines.iter().map(async |(shard, engine)| {
-            let mut hello = match timeout(LOOK_WITHIN, engine.hello()).await {
+            let known = self.told(shard);
+            let patience = if known.is_some() { LOOK_WITHIN } else { FIRST_LOOK_WITHIN };
+            let mut hello = match timeout(patience, engine.hello()).await {
                 Ok(hello) => hello,
-                Err(_) => {
-                    let told = self.seen.lock().unwrap_or_else(PoisonError::into_inner).told.clone();
-                    return told
-                        .into_iter()
-                        .find(|hello| hello.shard == *shard)
-                        .map(|hello| ShardHello { problem: Some(silent(shard)), ..hello });
-                }
+                Err(_) => return known.map(|hello| ShardHello { problem: Some(silent(shard)), ..hello }),
             };
             if let (None, Some(uuid)) = (&hello.problem, uuids.get(hello.cluster.as_str())) {
                 hello.problem =
@@ -99,6 +98,12 @@ impl Shards {
             Some(hello)
         });
         join_all(looks).await.into_iter().flatten().collect()
+    }
+
+    /// What the coordinator was told last of a shard.
+    fn told(&self, shard: &ShardId) -> Option<ShardHello> {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.told.iter().find(|hello| hello.shard == *shard).cloned()
     }
 
     async fn identify(&self, engine: &dyn ShardEngine, uuid: &str) -> Result<(), Failure> {

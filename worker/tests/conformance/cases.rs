@@ -197,7 +197,10 @@ pub(crate) async fn a_row_that_cannot_be_changed_is_named(bench: &dyn Bench) -> 
     ensure!(failure.code == ErrorCode::RowRejected, "{failure:?}");
     ensure!(failure.place.key == Some(bench.shown(77)), "{failure:?}");
     let items = bench.items().await?;
-    ensure!(items.iter().all(|item| item.applied == i64::from(item.id < 77)), "a part of a refused batch stayed");
+    ensure!(
+        items.iter().all(|item| item.applied == i64::from(item.id < 77)),
+        "a part of a refused batch stayed"
+    );
     Ok(())
 }
 
@@ -222,10 +225,15 @@ pub(crate) async fn a_sweep_finds_what_came_behind_the_cursor(bench: &dyn Bench)
         walk(&*engine, &leader, &job, &pass, 50).await?;
         bench.add(late).await?;
         let found = engine.sweep(&lease(&leader, Step::Sweep, 1), &job).await?;
-        let Sweep::Found { pending: 20, pass: next } = found else { anyhow::bail!("the sweep found {found:?}") };
+        let Sweep::Found { pending: 20, pass: next } = found else {
+            anyhow::bail!("the sweep found {found:?}")
+        };
         ensure!(next.number == pass.number + 1 && next.before == split_totals(&next), "{next:?}");
         let (old, new) = (&pass.ranges, &next.ranges);
-        ensure!(new.iter().all(|range| old.iter().all(|other| other.index < range.index)), "numbers were used again");
+        ensure!(
+            new.iter().all(|range| old.iter().all(|other| other.index < range.index)),
+            "numbers were used again"
+        );
         pass = next;
     }
     ensure!(walk(&*engine, &leader, &job, &pass, 50).await? == 20);
@@ -271,7 +279,10 @@ pub(crate) async fn another_identity_is_refused(bench: &dyn Bench) -> Result<()>
     bench.engine().identify(CLUSTER_UUID).await?;
     let other = "6f1f3a52-0000-4000-8000-000000000002";
     let refused = failure(bench.engine().identify(other).await);
-    ensure!(refused.code == ErrorCode::ShardWrongIdentity && refused.message.contains(CLUSTER_UUID), "{refused:?}");
+    ensure!(
+        refused.code == ErrorCode::ShardWrongIdentity && refused.message.contains(CLUSTER_UUID),
+        "{refused:?}"
+    );
     let refused = failure(bench.engine_named("chat-77").identify(CLUSTER_UUID).await);
     ensure!(refused.code == ErrorCode::ShardWrongIdentity, "{refused:?}");
     ensure!(refused.message.contains("chat-77") && refused.message.contains(SHARD), "{refused:?}");

@@ -11,7 +11,12 @@ use shardlift_worker::lease::{Pulse, TaskLease};
 use super::bench::{Bench, Item, lease, range_lease};
 
 /// Lays out ranges.
-pub(crate) async fn split(engine: &dyn ShardEngine, leader: &Arc<Pulse>, job: &DataJob, ranges: u32) -> Result<Pass> {
+pub(crate) async fn split(
+    engine: &dyn ShardEngine,
+    leader: &Arc<Pulse>,
+    job: &DataJob,
+    ranges: u32,
+) -> Result<Pass> {
     Ok(engine.split(&lease(leader, Step::Split, 1), job, ranges).await?)
 }
 
@@ -59,7 +64,10 @@ pub(crate) async fn walk(
 }
 
 /// Narrows the window until the error names a row, as the executor does.
-pub(crate) async fn bisect(writer: &mut dyn RangeWriter, lease: &TaskLease) -> Result<shardlift_domain::Failure> {
+pub(crate) async fn bisect(
+    writer: &mut dyn RangeWriter,
+    lease: &TaskLease,
+) -> Result<shardlift_domain::Failure> {
     let mut rows = 64;
     for _ in 0..1_000 {
         match writer.run_batch(lease, rows).await {
@@ -76,6 +84,11 @@ pub(crate) async fn bisect(writer: &mut dyn RangeWriter, lease: &TaskLease) -> R
 pub(crate) async fn exactly_once(bench: &dyn Bench) -> Result<()> {
     let wrong: Vec<Item> =
         bench.items().await?.into_iter().filter(|item| !item.migrated || item.applied != 1).collect();
-    ensure!(wrong.is_empty(), "{} items were not changed exactly once: {:?}", wrong.len(), &wrong[..wrong.len().min(5)]);
+    ensure!(
+        wrong.is_empty(),
+        "{} items were not changed exactly once: {:?}",
+        wrong.len(),
+        &wrong[..wrong.len().min(5)]
+    );
     Ok(())
 }

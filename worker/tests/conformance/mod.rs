@@ -6,7 +6,9 @@
 mod bench;
 mod cases;
 mod drive;
+mod mongodb;
 mod postgres;
+mod postgres_faults;
 mod postgres_keys;
 mod postgres_schema;
 mod postgres_types;

@@ -17,7 +17,7 @@ use shardlift_harness::servers::shared_postgres;
 use shardlift_harness::wait::wait_for;
 use shardlift_runtime::config::Secret;
 use shardlift_worker::engine::postgres::PostgresEngine;
-use shardlift_worker::engine::{DataJob, EngineError, Job, ShardEngine};
+use shardlift_worker::engine::{DataJob, EngineError, Job, MAX_PASSES, ShardEngine};
 use shardlift_worker::transformer::{Document, TransformError, Transformer};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 use vrl::value::Value;
@@ -40,9 +40,14 @@ impl PostgresBench {
     /// Identified, with an empty table `items`.
     pub(crate) async fn start() -> Result<Self> {
         let bench = Self { dsn: shared_postgres().await? };
-        bench.execute(TABLES).await?;
-        bench.engine().identify(CLUSTER_UUID).await?;
+        bench.create().await?;
         Ok(bench)
+    }
+
+    /// Makes an empty database such a bench.
+    pub(crate) async fn create(&self) -> Result<()> {
+        self.execute(TABLES).await?;
+        Ok(self.engine().identify(CLUSTER_UUID).await?)
     }
 
     pub(crate) async fn connect(&self) -> Result<PgConnection> {
@@ -54,6 +59,16 @@ impl PostgresBench {
         let mut connection = self.connect().await?;
         sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await?;
         Ok(connection.close().await?)
+    }
+
+    /// Until a session of this database waits for a lock.
+    pub(crate) async fn wait_for_lock(&self) -> Result<()> {
+        let waiting = "SELECT count(*)::text FROM pg_stat_activity \
+                       WHERE wait_event_type = 'Lock' AND datname = current_database()";
+        wait_for("a session to wait for a lock", Duration::from_secs(10), async || {
+            (self.value(waiting).await.ok()? == "1").then_some(())
+        })
+        .await
     }
 
     /// One value, as text.
@@ -142,7 +157,8 @@ impl Bench for PostgresBench {
     }
 
     fn engine_named(&self, shard: &str) -> Arc<dyn ShardEngine> {
-        let (shard, cluster) = (ShardId::new(shard).expect("a name"), ClusterName::new("chat").expect("a name"));
+        let (shard, cluster) =
+            (ShardId::new(shard).expect("a name"), ClusterName::new("chat").expect("a name"));
         Arc::new(PostgresEngine::new(shard, cluster, &Secret::new(self.dsn.as_str())).expect("a good dsn"))
     }
 
@@ -157,7 +173,12 @@ impl Bench for PostgresBench {
     }
 
     async fn add(&self, ids: RangeInclusive<i64>) -> Result<()> {
-        self.execute(&format!("INSERT INTO items (id) SELECT generate_series({}, {})", ids.start(), ids.end())).await
+        self.execute(&format!(
+            "INSERT INTO items (id) SELECT generate_series({}, {})",
+            ids.start(),
+            ids.end()
+        ))
+        .await
     }
 
     async fn spoil(&self, id: i64) -> Result<()> {
@@ -170,11 +191,13 @@ impl Bench for PostgresBench {
 
     async fn items(&self) -> Result<Vec<Item>> {
         let mut connection = self.connect().await?;
-        let rows = sqlx::query("SELECT id, migrated, applied::int8 FROM items ORDER BY id").fetch_all(&mut connection);
-        let items = rows.await?.iter().map(|row| {
+        let rows = sqlx::query("SELECT id, migrated, applied::int8 FROM items ORDER BY id")
+            .fetch_all(&mut connection);
+        let rows = rows.await?;
+        let item = |row: &sqlx::postgres::PgRow| {
             Ok(Item { id: row.try_get(0)?, migrated: row.try_get(1)?, applied: row.try_get(2)? })
-        });
-        items.collect()
+        };
+        rows.iter().map(item).collect()
     }
 }
 
@@ -185,7 +208,8 @@ async fn a_former_owner_inside_a_batch_is_ended_and_its_locks_with_it() -> Resul
     let (engine, leader) = (bench.engine(), leader(1, "a"));
     // Row 50 takes its time: the former owner holds the checkpoint row and 49 rows meanwhile.
     let slow = "CASE WHEN id = 50 AND applied = 0 THEN (SELECT 1 FROM pg_sleep(20)) ELSE applied + 1 END";
-    let stuck = Arc::new(data_job(("items", &[], None), set(&[("migrated", "true"), ("applied", slow)]), None));
+    let stuck =
+        Arc::new(data_job(("items", &[], None), set(&[("migrated", "true"), ("applied", slow)]), None));
     split(&*engine, &leader, &stuck, 1).await?;
     let former = range_lease(&leader, 0, 1);
     let mut zombie = open(&*engine, &former, &stuck).await?;
@@ -216,13 +240,11 @@ async fn a_batch_that_waits_for_the_checkpoint_row_notices_the_claim() -> Result
     let mut zombie = open(&*engine, &lease, &job).await?;
     let mut other = bench.connect().await?;
     let mut claim = other.begin().await?;
-    sqlx::query("UPDATE shardlift.checkpoint SET attempt = 2, claim = gen_random_uuid()").execute(&mut *claim).await?;
+    sqlx::query("UPDATE shardlift.checkpoint SET attempt = 2, claim = gen_random_uuid()")
+        .execute(&mut *claim)
+        .await?;
     let waiting = tokio::spawn(async move { zombie.run_batch(&lease, 50).await });
-    wait_for("the batch to wait for the row", Duration::from_secs(10), async || {
-        let blocked = "SELECT count(*)::text FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
-        (bench.value(blocked).await.ok()? == "1").then_some(())
-    })
-    .await?;
+    bench.wait_for_lock().await?;
     claim.commit().await?;
     let outcome = waiting.await?;
     ensure!(matches!(outcome, Err(EngineError::LeaseLost)), "{outcome:?}");
@@ -244,11 +266,7 @@ async fn a_batch_that_had_to_wait_for_its_row_advances_it() -> Result<()> {
     // A new version of the row with the same claim: the batch must follow it.
     sqlx::query("UPDATE shardlift.checkpoint SET at = now()").execute(&mut *touch).await?;
     let waiting = tokio::spawn(async move { (writer.run_batch(&lease, 50).await, writer, lease) });
-    wait_for("the batch to wait for the row", Duration::from_secs(10), async || {
-        let blocked = "SELECT count(*)::text FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
-        (bench.value(blocked).await.ok()? == "1").then_some(())
-    })
-    .await?;
+    bench.wait_for_lock().await?;
     touch.commit().await?;
     let (outcome, mut writer, lease) = waiting.await?;
     let report = outcome?;
@@ -278,6 +296,32 @@ async fn a_sweep_waits_for_transactions_that_began_before_it() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_application_that_keeps_writing_the_old_form_halts_the_sweep() -> Result<()> {
+    let bench = PostgresBench::start().await?;
+    bench.add(1..=20).await?;
+    let (engine, job, leader) = (bench.engine(), bench.job(Form::Pending), leader(1, "a"));
+    let mut pass = split(&*engine, &leader, &job, 1).await?;
+    for _ in 1..MAX_PASSES {
+        walk(&*engine, &leader, &job, &pass, 50).await?;
+        bench.revert(7).await?;
+        let found = engine.sweep(&lease(&leader, Step::Sweep, 1), &job).await?;
+        let Sweep::Found { pass: next, .. } = found else { anyhow::bail!("the sweep found {found:?}") };
+        pass = next;
+    }
+    walk(&*engine, &leader, &job, &pass, 50).await?;
+    bench.revert(7).await?;
+    let halted = failure(engine.sweep(&lease(&leader, Step::Sweep, 1), &job).await);
+    ensure!(halted.code == ErrorCode::SweepNotConverging && halted.message.contains("1 rows"), "{halted:?}");
+    // A person made the application right and resumes.
+    let resumed = engine.sweep(&lease(&leader, Step::Sweep, 2), &job).await?;
+    let Sweep::Found { pass, .. } = resumed else { anyhow::bail!("nothing to go on with: {resumed:?}") };
+    ensure!(pass.number == MAX_PASSES + 1);
+    walk(&*engine, &leader, &job, &pass, 50).await?;
+    ensure!(engine.sweep(&lease(&leader, Step::Sweep, 3), &job).await? == Sweep::Clean);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rows_of_the_application_are_not_waited_for_long() -> Result<()> {
     let bench = PostgresBench::start().await?;
     bench.add(1..=20).await?;
@@ -298,17 +342,28 @@ async fn rows_of_the_application_are_not_waited_for_long() -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_precheck_tells_everything_that_is_wrong() -> Result<()> {
     let bench = PostgresBench::start().await?;
-    bench.execute("CREATE TABLE bare (a int, b int GENERATED ALWAYS AS (a) STORED, id int PRIMARY KEY)").await?;
+    bench
+        .execute("CREATE TABLE bare (a int, b int GENERATED ALWAYS AS (a) STORED, id int PRIMARY KEY)")
+        .await?;
     let (engine, leader) = (bench.engine(), leader(1, "a"));
-    let refused = async |job: DataJob| failure(engine.precheck(&lease(&leader, Step::Precheck, 1), &Job::Data(job)).await);
+    let refused = async |job: DataJob| {
+        failure(engine.precheck(&lease(&leader, Step::Precheck, 1), &Job::Data(job)).await)
+    };
     let missing = refused(data_job(("nowhere", &[], None), set(ADD_ONE), None)).await;
     ensure!(missing.code == ErrorCode::PrecheckRefused && missing.message.contains("nowhere"), "{missing:?}");
     let key = refused(data_job(("bare", &["a"], None), set(&[("a", "1")]), None)).await;
     ensure!(key.code == ErrorCode::PrecheckRefused && key.message.contains("source.key [a]"), "{key:?}");
-    let columns = refused(data_job(("bare", &[], None), set(&[("b", "1"), ("id", "2"), ("c", "3")]), None)).await;
-    ensure!(["column b", "column id", "column c"].iter().all(|part| columns.message.contains(part)), "{columns:?}");
+    let columns =
+        refused(data_job(("bare", &[], None), set(&[("b", "1"), ("id", "2"), ("c", "3")]), None)).await;
+    ensure!(
+        ["column b", "column id", "column c"].iter().all(|part| columns.message.contains(part)),
+        "{columns:?}"
+    );
     let expression = refused(data_job(("bare", &[], Some("a < nothing")), set(&[("a", "1")]), None)).await;
-    ensure!(expression.code == ErrorCode::TransformInvalid && expression.message.contains("nothing"), "{expression:?}");
+    ensure!(
+        expression.code == ErrorCode::TransformInvalid && expression.message.contains("nothing"),
+        "{expression:?}"
+    );
     let types = refused(data_job(("bare", &[], Some("a + 1")), set(&[("a", "1")]), None)).await;
     ensure!(types.code == ErrorCode::TransformInvalid, "{types:?}");
     Ok(())
@@ -323,4 +378,30 @@ async fn a_shard_that_cannot_be_reached_says_why_without_its_dsn() -> Result<()>
     ensure!(problem.code == ErrorCode::ShardUnreachable, "{problem:?}");
     ensure!(!format!("{problem:?}").contains("CANARY"), "{problem:?}");
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shard_that_takes_no_writes_says_so_and_heals() -> Result<()> {
+    let bench = PostgresBench::start().await?;
+    bench.add(1..=20).await?;
+    let (engine, job, leader) = (bench.engine(), bench.job(Form::Pending), leader(1, "a"));
+    split(&*engine, &leader, &job, 1).await?;
+    let database = bench.value("SELECT current_database()").await?;
+    bench.execute(&format!("ALTER DATABASE {database} SET default_transaction_read_only = on")).await?;
+    let problem = engine.hello().await.problem.expect("it takes no writes");
+    ensure!(problem.code == ErrorCode::ShardReadOnly, "{problem:?}");
+    let refused = failure(open(&*engine, &range_lease(&leader, 0, 1), &job).await);
+    ensure!(refused.code == ErrorCode::ShardReadOnly && refused.retryable(), "{refused:?}");
+    let same = DataJob { spec: job.spec.clone(), data: job.data.clone(), transformer: None };
+    let precheck = engine.precheck(&lease(&leader, Step::Precheck, 1), &Job::Data(same)).await;
+    ensure!(failure(precheck).code == ErrorCode::ShardReadOnly);
+    let mut connection = bench.connect().await?;
+    sqlx::query("SET default_transaction_read_only = off").execute(&mut connection).await?;
+    let reset = format!("ALTER DATABASE {database} RESET default_transaction_read_only");
+    sqlx::raw_sql(AssertSqlSafe(reset)).execute(&mut connection).await?;
+    ensure!(engine.hello().await.problem.is_none());
+    let lease = range_lease(&leader, 0, 1);
+    let mut writer = open(&*engine, &lease, &job).await?;
+    finish(writer.as_mut(), &lease, 20).await?;
+    exactly_once(&bench).await
 }

@@ -11,7 +11,12 @@ use super::postgres::{PostgresBench, data_job, set};
 /// Walks a table of this key in small windows over several ranges; `rows` fills it.
 async fn every_row_once(columns: &str, key: &[&str], rows: &str) -> Result<()> {
     let bench = PostgresBench::start().await?;
-    bench.execute(&format!("CREATE TABLE keyed ({columns}, applied int NOT NULL DEFAULT 0, PRIMARY KEY ({}))", key.join(", "))).await?;
+    bench
+        .execute(&format!(
+            "CREATE TABLE keyed ({columns}, applied int NOT NULL DEFAULT 0, PRIMARY KEY ({}))",
+            key.join(", ")
+        ))
+        .await?;
     bench.execute(&format!("INSERT INTO keyed ({}) {rows}", key.join(", "))).await?;
     let expected: u64 = bench.value("SELECT count(*)::text FROM keyed").await?.parse()?;
     let (engine, leader) = (bench.engine(), leader(1, "a"));
@@ -84,7 +89,9 @@ async fn a_partitioned_table_and_a_unique_index_in_descending_order() -> Result<
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_large_table_is_cut_into_parts_of_about_the_same_size() -> Result<()> {
     let bench = PostgresBench::start().await?;
-    bench.execute("INSERT INTO items (id) SELECT n * 3 FROM generate_series(1, 200000) n; ANALYZE items").await?;
+    bench
+        .execute("INSERT INTO items (id) SELECT n * 3 FROM generate_series(1, 200000) n; ANALYZE items")
+        .await?;
     let (engine, leader) = (bench.engine(), leader(1, "a"));
     let job = Arc::new(data_job(("items", &[], None), set(&[("applied", "applied + 1")]), None));
     let pass = split(&*engine, &leader, &job, 8).await?;

@@ -58,7 +58,10 @@ async fn a_change_is_applied_once() -> Result<()> {
     ensure!(!apply(&bench, &job, 1).await?);
     ensure!(apply(&bench, &job, 2).await?, "the ledger was not asked");
     ensure!(columns(&bench).await? == "one,two,three");
-    let report = bench.engine().verify(&lease(&leader(1, "a"), Step::Verify, 1), &Job::Schema(self::job(&MIXED))).await?;
+    let report = bench
+        .engine()
+        .verify(&lease(&leader(1, "a"), Step::Verify, 1), &Job::Schema(self::job(&MIXED)))
+        .await?;
     ensure!(report.passed() && report.checks.len() == 2, "{report:?}");
     let other = failure(apply(&bench, &self::job(&["SELECT 1"]), 1).await);
     ensure!(other.code == ErrorCode::LedgerConflict, "{other:?}");
@@ -70,7 +73,10 @@ async fn a_statement_that_fails_takes_its_whole_transaction_with_it() -> Result<
     let bench = PostgresBench::start().await?;
     let job = job(&["ALTER TABLE items ADD COLUMN one int", "ALTER TABLE items ADD COLUMN id int"]);
     let refused = failure(apply(&bench, &job, 1).await);
-    ensure!(refused.code == ErrorCode::SchemaFailed && refused.message.contains("statement 2"), "{refused:?}");
+    ensure!(
+        refused.code == ErrorCode::SchemaFailed && refused.message.contains("statement 2"),
+        "{refused:?}"
+    );
     ensure!(columns(&bench).await? == "NULL");
     Ok(())
 }
@@ -126,7 +132,10 @@ async fn who_holds_the_lock_is_named_and_nobody_waits_behind_us() -> Result<()> 
     let job = job(&["ALTER TABLE items ADD COLUMN one int"]);
     let refused = failure(apply(&bench, &job, 1).await);
     ensure!(refused.code == ErrorCode::SchemaLocked && refused.retryable(), "{refused:?}");
-    ensure!(refused.message.contains("the report") && refused.message.contains("idle in transaction"), "{refused:?}");
+    ensure!(
+        refused.message.contains("the report") && refused.message.contains("idle in transaction"),
+        "{refused:?}"
+    );
     held.commit().await?;
     ensure!(!apply(&bench, &job, 2).await?);
     Ok(())

@@ -29,7 +29,7 @@ const EVERYTHING: &str = "
       ARRAY[1.50, NULL], '2024-02-29 23:59:59.123456+02', '0044-03-15 01:02:03 BC', 'infinity', '24:00',
       '12:00+05:30', '1 mon -2 days 03:04:05.678', '10.1.2.3/8', '10.0.0.0/8', '08:00:2b:01:02:03', '\\x00ff',
       '[2024-01-01, infinity)', '{[1,3), [5,9)}', B'1010', 'ab', '(1.5,-2)', 'a fat cat', '<a>b</a>', 'xyz',
-      ROW(1, 'q\"'), md5(n::text)::uuid, 42, '16/B374D848' FROM generate_series(1, 40) n";
+      ROW(1, 'q\"')::pair, md5(n::text)::uuid, 42, '16/B374D848' FROM generate_series(1, 40) n";
 const FINGERPRINT: &str = "SELECT md5(string_agg(to_jsonb(z)::text || z.ratio::text || z.raw::text || z.price::text, ',' ORDER BY id)) \
     FROM (SELECT id, raw, kind, size, price, cost, ratio, score, views, tags, grid, at, local, day, clock, zone, length, source, \
     network, card, digest, span, pages, flags, fixed, place::text, words, paper::text, short, both_, owner, ref_, wal, twice FROM zoo) z";
@@ -43,7 +43,9 @@ fn touch(document: &mut Document) -> Result<(), TransformError> {
     document.insert("done".into(), Value::Boolean(true));
     // Every third row touches one column more, and one loses its label.
     match document.get("id") {
-        Some(Value::Integer(id)) if id % 3 == 0 => document.insert("nothing".into(), Value::from("it's \\ \"quoted\"")),
+        Some(Value::Integer(id)) if id % 3 == 0 => {
+            document.insert("nothing".into(), Value::from("it's \\ \"quoted\""))
+        }
         Some(Value::Integer(7)) => document.remove("label"),
         _ => None,
     };
@@ -68,7 +70,10 @@ async fn what_a_transform_does_not_touch_survives() -> Result<()> {
 }
 
 /// One row of 20 is not what the change can be done to; answers the failure that names it.
-async fn refusal(setup: &str, change: fn(&mut Document) -> Result<(), TransformError>) -> Result<shardlift_domain::Failure> {
+async fn refusal(
+    setup: &str,
+    change: fn(&mut Document) -> Result<(), TransformError>,
+) -> Result<shardlift_domain::Failure> {
     let bench = PostgresBench::start().await?;
     bench.execute(EVERYTHING).await?;
     bench.execute(setup).await?;
@@ -100,13 +105,17 @@ async fn a_value_that_does_not_fit_is_refused_and_never_cut() -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_transform_that_fails_names_the_row() -> Result<()> {
     let failure = refusal("UPDATE zoo SET doc = '[1]' WHERE id = 13", touch).await?;
-    ensure!(failure.code == ErrorCode::RowTransform && failure.message.contains("doc is no object"), "{failure:?}");
+    ensure!(
+        failure.code == ErrorCode::RowTransform && failure.message.contains("doc is no object"),
+        "{failure:?}"
+    );
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn json_whose_numbers_would_lose_digits_is_refused() -> Result<()> {
-    let failure = refusal("UPDATE zoo SET doc = '{\"n\": 12345678901234567890.5}' WHERE id = 13", touch).await?;
+    let failure =
+        refusal("UPDATE zoo SET doc = '{\"n\": 12345678901234567890.5}' WHERE id = 13", touch).await?;
     ensure!(failure.code == ErrorCode::RowTransform && failure.message.contains("doc"), "{failure:?}");
     Ok(())
 }

@@ -162,8 +162,14 @@ impl Migration {
     fn go_on(&mut self) {
         self.stop = None;
         self.status = Status::Running;
+        let searches = self.steps().contains(&Step::Sweep);
         for shard in self.shards.values_mut() {
-            shard.failure = None;
+            let mismatch =
+                shard.failure.take().is_some_and(|failure| failure.code == ErrorCode::VerifyMismatch);
+            if mismatch && searches {
+                // What is pending now became so after the last search: verifying alone would find it again for ever.
+                shard.todo = Some(Step::Sweep);
+            }
         }
         self.advance();
     }

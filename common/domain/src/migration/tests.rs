@@ -126,6 +126,20 @@ fn a_data_migration_passes_its_phases_shard_by_shard() {
 }
 
 #[test]
+fn a_difference_that_verification_found_is_searched_for_again_after_a_resume() {
+    let mut migration = with_status(Status::Running);
+    for part in migration.shards.values_mut() {
+        part.todo = Some(Step::Verify);
+    }
+    migration.phase = Phase::Verify;
+    let halted = go(&migration, &failed(0, Step::Verify, ErrorCode::VerifyMismatch));
+    assert_eq!((halted.status, halted.shards[&shard(0)].todo), (Status::Paused, Some(Step::Verify)));
+    let resumed = go(&halted, &Event::Asked(Verb::Resume));
+    assert_eq!((resumed.phase, resumed.shards[&shard(0)].todo), (Phase::Data, Some(Step::Sweep)));
+    assert_eq!(resumed.shards[&shard(1)].todo, Some(Step::Verify), "the others wait");
+}
+
+#[test]
 fn a_sweep_that_finds_rows_sends_the_shard_back() {
     let mut migration = with_status(Status::Running);
     for part in migration.shards.values_mut() {

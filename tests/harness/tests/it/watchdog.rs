@@ -46,7 +46,7 @@ fn first_words(output: impl std::io::Read) -> (PathBuf, u32) {
 /// Not a test: the process that the test above starts and kills.
 #[test]
 #[ignore = "run by nothing_survives_a_test_process_that_was_killed"]
-#[expect(clippy::print_stdout, reason = "its output is read by the test above")]
+#[allow(clippy::print_stdout, reason = "its output is read by the test above")]
 fn the_victim() {
     if std::env::var_os(VICTIM).is_none() {
         return;

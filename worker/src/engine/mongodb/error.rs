@@ -175,7 +175,7 @@ fn without_values(message: &str) -> String {
         match quote {
             Some(open) if letter == open => {
                 quote = None;
-                kept.push_str("…");
+                kept.push('…');
                 kept.push(letter);
             }
             Some(_) => {}

@@ -25,10 +25,10 @@ pub(super) async fn identify(connection: &Connection, cluster_uuid: &str) -> Eng
     let uuid = identity.get_str("cluster_uuid").unwrap_or_default();
     let shard = identity.get_str("shard").unwrap_or_default();
     if shard != connection.shard.to_string() {
-        return Err(wrong(connection, &format!("says that it is shard {shard}")));
+        return Err(wrong(connection, &format!("says that it is shard {shard} (installation {uuid})")));
     }
     if uuid != cluster_uuid {
-        return Err(wrong(connection, "belongs to another installation"));
+        return Err(wrong(connection, &format!("belongs to another installation ({uuid})")));
     }
     Ok(())
 }

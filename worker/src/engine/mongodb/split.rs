@@ -155,6 +155,9 @@ async fn last_keys(documents: &Collection<Document>) -> EngineResult<Vec<Bson>> 
 /// The first key of the index, or the first after `after`, whatever its type: `min` knows no brackets.
 async fn first_key(documents: &Collection<Document>, after: Option<&Bson>) -> EngineResult<Option<Bson>> {
     let doing = "reading the first keys";
+    if after == Some(&Bson::MaxKey) {
+        return Ok(None);
+    }
     let find = documents.find(doc! {}).projection(doc! { "_id": 1 }).sort(doc! { "_id": 1 }).hint(by_id());
     let find = match after {
         Some(after) => find.min(doc! { "_id": after }).limit(2),
@@ -167,7 +170,7 @@ async fn first_key(documents: &Collection<Document>, after: Option<&Bson>) -> En
     let next = keys.find(|key| after.is_none_or(|after| bracket::text(after) != bracket::text(key)));
     match after {
         // A search from `min` on stops before MaxKey.
-        Some(after) if next.is_none() && *after != Bson::MaxKey => {
+        Some(_) if next.is_none() => {
             let last = documents.find_one(doc! { "_id": { "$eq": Bson::MaxKey } }).hint(by_id()).await;
             Ok(last.map_err(error::asking(doing))?.map(|_| Bson::MaxKey))
         }

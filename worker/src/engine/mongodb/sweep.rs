@@ -32,25 +32,27 @@ pub(super) async fn sweep(connection: &Connection, lease: &TaskLease, job: &Data
     let Some(pending) = pending(job)? else { return Ok(Sweep::Clean) };
     let there = checkpoint::all(&books, &lease.task().migration, None).await?;
     let pass = newest_pass(&there).ok_or_else(|| defect("a sweep was asked for before the first pass"))?;
+    let documents = connection.collection(&job.data.source.relation).await?;
     if !pass.done() {
         // An earlier sweep laid it out, and its answer was lost.
-        return Ok(Sweep::Found { pending: 0, pass });
+        let (pending, _) = search(&documents, &pending).await?;
+        return Ok(Sweep::Found { pending, pass });
     }
     wait_for_older_transactions(connection, lease).await?;
-    let documents = connection.collection(&job.data.source.relation).await?;
     let (found, layouts) = search(&documents, &pending).await?;
     if found == 0 {
         return Ok(Sweep::Clean);
     }
-    if pass.number >= MAX_PASSES {
+    // The next pass is laid out also when it halts: it is what a person resumes.
+    let next = lay_out(connection, &books, lease, job, pass.number + 1, &layouts).await?;
+    if pass.number.is_multiple_of(MAX_PASSES) {
         return Err(EngineError::Failed(Failure::new(
             ErrorCode::SweepNotConverging,
             format!("after {} passes there are still {found} pending documents", pass.number),
             "let the application write the new form only, then resume the migration",
         )));
     }
-    let pass = lay_out(connection, &books, lease, job, pass.number + 1, &layouts).await?;
-    Ok(Sweep::Found { pending: found, pass })
+    Ok(Sweep::Found { pending: found, pass: next })
 }
 
 /// Counts what is pending, and finds the first and last such key of each bracket, in one scan that a majority holds.

@@ -171,7 +171,7 @@ impl Writer {
 
     /// Commits, and meanwhile looks where the window after this one may end.
     async fn finish(&mut self, done: &Done, rows: u32) -> EngineResult<()> {
-        fail::fail_point!("mg-before-commit");
+        fail::fail_point!("mg-before-commit", |_| std::process::abort());
         if done.edge.last {
             self.ahead = None;
             commit(&mut self.session).await?;
@@ -182,7 +182,7 @@ impl Writer {
             self.ahead = ahead.ok();
             committed?;
         }
-        fail::fail_point!("mg-after-commit");
+        fail::fail_point!("mg-after-commit", |_| std::process::abort());
         Ok(())
     }
 

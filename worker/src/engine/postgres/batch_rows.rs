@@ -148,16 +148,19 @@ impl RowsBatch {
 
     fn transform(&self, row: &PgRow, changes: &mut Changes) -> Result<(), Refusal> {
         let key: Vec<String> = row.try_get(0)?;
+        let refuse = |why: String| Refusal::Engine(refused(why, &key));
         let columns = &self.walk.table.columns;
         let mut before = Vec::with_capacity(columns.len());
         let mut document = Document::new();
         for (n, column) in columns.iter().enumerate() {
-            let text: Option<&str> = row.try_get(n + 1)?;
+            // A database in SQL_ASCII may hold anything.
+            let text: Option<&str> = row
+                .try_get(n + 1)
+                .map_err(|_| refuse(format!("column {} holds bytes that are not UTF-8", column.name)))?;
             let value = document::value(column.shape, text);
             document.insert(column.name.as_str().into(), value.clone());
             before.push((text, value));
         }
-        let refuse = |why: String| Refusal::Engine(refused(why, &key));
         self.transformer.transform(&mut document).map_err(|error| refuse(error.message))?;
         let mut touched = false;
         for (n, (column, (text, old))) in columns.iter().zip(before).enumerate() {

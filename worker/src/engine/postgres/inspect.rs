@@ -1,6 +1,7 @@
 //! Reads what planning wants to know; changes nothing and needs none of Shardlift's tables.
 
 use shardlift_domain::facts::{AppliedEntry, FactsRequest, RelationFacts, ShardFacts, ShardHello};
+use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::fence::Fence;
 use shardlift_domain::ids::{Checksum, ClusterName, MigrationId, MigrationKey, Version};
 use shardlift_domain::spec::Engine;
@@ -24,21 +25,42 @@ pub(super) async fn hello(access: &Access, cluster: &ClusterName) -> ShardHello 
         problem: None,
     };
     match greet(access).await {
-        Ok((fence, version)) => {
-            hello.fence = fence;
-            hello.server_version = Some(version);
+        Ok(answer) => {
+            hello.fence = answer.fence;
+            hello.server_version = Some(answer.version);
+            hello.problem = answer.read_only.then(|| read_only(access));
         }
         Err(error) => hello.problem = Some(error.into_failure()),
     }
     hello
 }
 
-async fn greet(access: &Access) -> EngineResult<(Option<Fence>, String)> {
+struct Answer {
+    fence: Option<Fence>,
+    version: String,
+    read_only: bool,
+}
+
+async fn greet(access: &Access) -> EngineResult<Answer> {
     let mut session = access.control("control").await?;
     let fence = within(QUICK, seen(&mut session.conn)).await.or_trouble(&access.shard)?;
     let version = version(&mut session).await?;
+    let read_only = sqlx::query_scalar(
+        "SELECT pg_is_in_recovery() OR current_setting('default_transaction_read_only') = 'on'",
+    )
+    .fetch_one(&mut session.conn);
+    let read_only = within(QUICK, read_only).await.or_trouble(&access.shard)?;
     session.close().await;
-    Ok((fence, version))
+    Ok(Answer { fence, version, read_only })
+}
+
+fn read_only(access: &Access) -> Failure {
+    Failure::new(
+        ErrorCode::ShardReadOnly,
+        format!("shard {} accepts no writes: its server is a standby or was made read-only", access.shard),
+        "make the server writable, or point the worker's dsn to the primary; work goes on by itself",
+    )
+    .on_shard(&access.shard)
 }
 
 async fn seen(conn: &mut PgConnection) -> Result<Option<Fence>, sqlx::Error> {

@@ -19,7 +19,7 @@ use crate::engine::{EngineError, EngineResult};
 const CONNECT: Duration = Duration::from_secs(8);
 /// How long one small statement may take, as seen from the worker.
 pub(super) const QUICK: Duration = Duration::from_secs(15);
-/// Control sessions at once; writers of ranges are bounded by the worker's slots.
+/// Control sessions at once; the sessions of tasks are bounded by the worker's slots.
 const CONTROL_SESSIONS: usize = 8;
 /// Server releases before this lack what we rely on.
 pub(super) const OLDEST_SERVER: u32 = 120_000;
@@ -61,22 +61,18 @@ impl Access {
 
     /// A session for control calls; waits while too many are open.
     pub(super) async fn control(&self, name: &str) -> EngineResult<Session> {
-        self.bounded(name, Purpose::Control).await
-    }
-
-    /// A session without time limits for one task; waits while too many are open.
-    pub(super) async fn unbounded(&self, task: &TaskId) -> EngineResult<Session> {
-        self.bounded(&task_name(task), Purpose::Unbounded).await
-    }
-
-    async fn bounded(&self, name: &str, purpose: Purpose) -> EngineResult<Session> {
         let permit = Arc::clone(&self.permits).acquire_owned().await.ok();
-        let mut session = self.open(name, purpose).await?;
+        let mut session = self.open(name, Purpose::Control).await?;
         session.permit = permit;
         Ok(session)
     }
 
-    /// A session of its own for a writer.
+    /// A session without time limits for one task.
+    pub(super) async fn unbounded(&self, task: &TaskId) -> EngineResult<Session> {
+        self.open(&task_name(task), Purpose::Unbounded).await
+    }
+
+    /// A session that lives as long as its owner.
     pub(super) async fn open(&self, name: &str, purpose: Purpose) -> EngineResult<Session> {
         let options = self.options.clone().application_name(&format!("shardlift/{name}"));
         let connected = within(CONNECT, options.connect()).await.or_trouble(&self.shard)?;

@@ -16,9 +16,9 @@ use crate::engine::{DataJob, EngineError, EngineResult};
 use crate::lease::TaskLease;
 
 /// Up to so many estimated rows every key is looked at.
-const SMALL: f64 = 50_000.0;
-/// Keys looked at per range of a large table.
-const SAMPLE_PER_RANGE: f64 = 1_000.0;
+const SMALL: f64 = 100_000.0;
+/// Keys looked at per range of a large table. They come in whole pages, so a few would say little.
+const SAMPLE_PER_RANGE: f64 = 10_000.0;
 
 /// Lays out the first pass, or reads the newest that is there.
 pub(super) async fn split(
@@ -162,7 +162,7 @@ pub(super) async fn cuts(
     .await?;
     #[allow(clippy::cast_precision_loss, reason = "an estimate")]
     let rows = rows as f64;
-    let share = 100.0 * (SAMPLE_PER_RANGE * f64::from(ranges)).max(SMALL / 2.0) / rows.max(1.0);
+    let share = 100.0 * (SAMPLE_PER_RANGE * f64::from(ranges)) / rows.max(1.0);
     let sample = if rows <= SMALL || share >= 100.0 {
         String::new()
     } else {

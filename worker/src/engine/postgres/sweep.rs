@@ -58,10 +58,14 @@ pub(super) async fn sweep(access: &Access, lease: &TaskLease, job: &DataJob) -> 
         session.close().await;
         return Ok(Sweep::Clean);
     };
-    if laid.pass.number >= MAX_PASSES {
-        return Err(not_converging(&shard, &walk, laid.pass.number, found.pending));
+    let (number, pending) = (laid.pass.number, found.pending);
+    // The next pass is laid out also when it halts: it is what a person resumes.
+    let sweep = lay_out(&mut session, lease, &walk, job, laid, found).await?;
+    session.close().await;
+    if number.is_multiple_of(MAX_PASSES) {
+        return Err(not_converging(&shard, &walk, number, pending));
     }
-    lay_out(&mut session, lease, &walk, job, laid, found).await
+    Ok(sweep)
 }
 
 /// Waits until every transaction that is older than this moment has finished: only then does a snapshot show all that
@@ -175,7 +179,7 @@ fn not_converging(shard: &ShardId, walk: &Walk, passes: u32, pending: u64) -> En
         Failure::new(
             ErrorCode::SweepNotConverging,
             format!("{pending} rows of {} on shard {shard} are pending again after {passes} passes", walk.table.sql),
-            "the application still writes the old form: deploy the version that writes the new one, then retry",
+            "the application still writes the old form: deploy the version that writes the new one, then resume",
         )
         .on_shard(shard)
         .in_migration(&walk.migration),

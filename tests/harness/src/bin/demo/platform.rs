@@ -87,7 +87,9 @@ fn describe(shard: &str, report: &WriterReport) -> String {
         report.inserted, report.updated, report.deleted, report.key_moves, report.p99_ms, report.max_stall_ms
     );
     if report.errors > 0 {
-        let first = report.first_errors.first().map_or("", String::as_str);
+        // The driver's words go on with the raw answer of the server.
+        let first: String =
+            report.first_errors.first().map_or("", String::as_str).chars().take(160).collect();
         text += &format!("; {} writes failed or have an unknown outcome, first: {first}", report.errors);
     }
     text

@@ -62,7 +62,6 @@ pub(super) async fn run(
                 Some(pause) => tokio::time::sleep(pause).await,
                 None => break Err(apply.locked(&lookout)),
             },
-            Err(Miss::TooLong { .. }) if lookout.any() && delays.next().is_some() => {}
             Err(Miss::TooLong { position, statement, error }) => {
                 let next = "it would hold its lock longer than hold_timeout: split it (NOT VALID, then VALIDATE; a \
                             nullable column, then a backfill), or raise hold_timeout";

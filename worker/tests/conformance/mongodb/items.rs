@@ -1,0 +1,107 @@
+//! The bench of the shared cases: a database of its own on the replica set that all tests share.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use anyhow::Result;
+use async_trait::async_trait;
+use bson::{Document, doc};
+use futures::TryStreamExt;
+use mongodb::{Client, Collection};
+use shardlift_domain::ids::{ClusterName, ShardId};
+use shardlift_harness::servers::shared_mongod;
+use shardlift_worker::engine::mongodb::MongodbEngine;
+use shardlift_worker::engine::{DataJob, ShardEngine};
+
+use super::super::bench::{Bench, CLUSTER_UUID, Form, Item, SHARD};
+use super::spec_of;
+
+/// An identified shard with an empty collection `items`.
+pub(crate) struct MongodbBench {
+    dsn: String,
+    items: Collection<Document>,
+}
+
+impl MongodbBench {
+    pub(crate) async fn start() -> Result<Self> {
+        let dsn = shared_mongod().await?;
+        let client = Client::with_uri_str(&dsn).await?;
+        let database = client.default_database().expect("the dsn names a database");
+        let refused = doc! { "$nor": [{ "spoilt": true, "migrated": true }] };
+        database.create_collection("items").validator(refused).await?;
+        let bench = Self { items: database.collection("items"), dsn };
+        bench.engine().identify(CLUSTER_UUID).await?;
+        Ok(bench)
+    }
+
+    async fn set(&self, id: i64, change: Document) -> Result<()> {
+        let update = self.items.update_one(doc! { "_id": id }, doc! { "$set": change });
+        update.bypass_document_validation(true).await?;
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Bench for MongodbBench {
+    fn engine(&self) -> Arc<dyn ShardEngine> {
+        self.engine_named(SHARD)
+    }
+
+    fn engine_named(&self, shard: &str) -> Arc<dyn ShardEngine> {
+        let shard = ShardId::new(shard).expect("a name");
+        let cluster = ClusterName::new("chat-docs").expect("a name");
+        Arc::new(MongodbEngine::new(shard, cluster, &self.dsn).expect("a dsn"))
+    }
+
+    fn job(&self, form: Form) -> Arc<DataJob> {
+        let pipeline = |migrated| {
+            format!(
+                "  pipeline: [{{ $set: {{ migrated: {migrated}, applied: {{ $add: [$applied, 1] }} }} }}]"
+            )
+        };
+        let (pending, transform) = match form {
+            Form::Pending => (true, pipeline("true")),
+            Form::Everything => (false, pipeline("true")),
+            Form::Stuck => (true, pipeline("false")),
+            Form::Worker => {
+                (true, "  vrl: |\n    .migrated = true\n    .applied = int!(.applied) + 1".to_owned())
+            }
+        };
+        let (filter, verify) = match pending {
+            true => ("  where: { migrated: false }\n", "[remaining, { count: { tolerance: 0.01 } }]"),
+            false => ("", "[{ count: { tolerance: 0.01 } }]"),
+        };
+        spec_of("0001_items", "items", &format!("{filter}transform:\n{transform}\nverify: {verify}"))
+    }
+
+    async fn add(&self, ids: RangeInclusive<i64>) -> Result<()> {
+        let item = |id| doc! { "_id": id, "migrated": false, "applied": 0_i64 };
+        self.items.insert_many(ids.map(item)).await?;
+        Ok(())
+    }
+
+    async fn spoil(&self, id: i64) -> Result<()> {
+        self.set(id, doc! { "spoilt": true }).await
+    }
+
+    async fn revert(&self, id: i64) -> Result<()> {
+        self.set(id, doc! { "migrated": false }).await
+    }
+
+    async fn items(&self) -> Result<Vec<Item>> {
+        let found: Vec<Document> =
+            self.items.find(doc! {}).sort(doc! { "_id": 1 }).await?.try_collect().await?;
+        let item = |document: &Document| {
+            Ok(Item {
+                id: document.get_i64("_id")?,
+                migrated: document.get_bool("migrated")?,
+                applied: document.get_i64("applied")?,
+            })
+        };
+        found.iter().map(item).collect()
+    }
+
+    fn shown(&self, id: i64) -> String {
+        format!(r#"{{"$numberLong":"{id}"}}"#)
+    }
+}
