@@ -35,6 +35,24 @@ async fn shardlift(coordinator: &str, args: &[&str]) -> std::process::Output {
     tokio::time::timeout(Duration::from_secs(120), running).await.expect("shardlift to end").unwrap()
 }
 
+/// The worker's file, which names a file with a connection string for each shard.
+fn copy_of_worker(sandbox: &Sandbox, address: &str, shards: &[Items]) -> PathBuf {
+    let secret = |items: &Items| {
+        let secret = sandbox.path().join(format!("{}.dsn", items.shard));
+        std::fs::write(&secret, format!("{}\n", items.dsn)).unwrap();
+        (format!("\"{}.dsn\"", items.shard), format!("{:?}", secret.display().to_string()))
+    };
+    let files: Vec<(String, String)> = shards.iter().map(secret).collect();
+    let mut changes = vec![("127.0.0.1:7400", address)];
+    changes.extend(files.iter().map(|(from, to)| (from.as_str(), to.as_str())));
+    copy(sandbox, "worker.toml", &changes)
+}
+
+fn spec(engine: Engine, id: &str, cluster: &str, deployed: &str) -> String {
+    let text = ItemsSpec::new(id, engine, Form::WithWhere).text();
+    text.replace(&format!("cluster: {cluster}\n"), &format!("cluster: {deployed}\n"))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_migration_is_applied_with_the_configuration_files_of_deploy_local() {
     let shards = [
@@ -52,17 +70,7 @@ async fn a_migration_is_applied_with_the_configuration_files_of_deploy_local() {
         ("path = \"coordinator.db\"", &*store),
     ];
     let coordinator = copy(&sandbox, "coordinator.toml", &addresses);
-    let files: Vec<(String, String)> = shards
-        .iter()
-        .map(|items| {
-            let secret = sandbox.path().join(format!("{}.dsn", items.shard));
-            std::fs::write(&secret, format!("{}\n", items.dsn)).unwrap();
-            (format!("\"{}.dsn\"", items.shard), format!("{:?}", secret.display().to_string()))
-        })
-        .collect();
-    let mut changes = vec![("127.0.0.1:7400", &*address)];
-    changes.extend(files.iter().map(|(from, to)| (from.as_str(), to.as_str())));
-    let worker = copy(&sandbox, "worker.toml", &changes);
+    let worker = copy_of_worker(&sandbox, &address, &shards);
     let run = |name: &str, program: &str, config: &Path| {
         let launch = Launch::new(name, programs::product(program).unwrap()).arg("--config").arg(config);
         Process::spawn(&sandbox, launch).unwrap()
@@ -81,16 +89,9 @@ async fn a_migration_is_applied_with_the_configuration_files_of_deploy_local() {
         Ok(())
     });
     reachable.await.unwrap_or_else(|error| panic!("{error:#}\n{}", logs()));
-    let spec = |engine, id: &str, cluster: &str| {
-        let text = ItemsSpec::new(id, engine, Form::WithWhere).text();
-        text.replace(
-            &format!("cluster: {}\n", if engine == Engine::Postgres { POSTGRES } else { MONGODB }),
-            cluster,
-        )
-    };
     let specs = Specs::of(&[
-        spec(Engine::Postgres, "0001_items", "cluster: chat\n"),
-        spec(Engine::Mongodb, "0002_items", "cluster: chat-docs\n"),
+        spec(Engine::Postgres, "0001_items", POSTGRES, "chat"),
+        spec(Engine::Mongodb, "0002_items", MONGODB, "chat-docs"),
     ]);
     let output = shardlift(&url, &["apply", specs.as_str(), "--yes"]).await;
     assert!(output.status.success(), "{output:?}\n{}", logs());

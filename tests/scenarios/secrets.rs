@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use shardlift_harness::dataset::items::KeyKind;
+use shardlift_harness::installation::WorkerSpec;
 use shardlift_harness::servers::exclusive_mongod;
 
 use crate::stage::{DEADLINE, Engine, Form, Items, ItemsSpec, MONGODB, POSTGRES, Play, Specs, execute};
@@ -39,14 +40,12 @@ fn processes_that_tell(pids: &[u32]) -> Vec<u32> {
     pids.iter().filter(shows).copied().collect()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_password_in_a_connection_string_appears_nowhere() {
-    let items = Items::postgres("pg-01", 300, KeyKind::Bigint).await;
-    let mongod = exclusive_mongod().await.unwrap();
+/// Four workers that are told the canary: one reaches its shard, the others have trouble of three kinds.
+async fn told_the_canary(items: &Items, mongod: &str) -> Play {
     // The servers trust everybody, so the right shard is reached with the canary as password.
     let secret = |dsn: &str| dsn.replace("postgres@", &format!("postgres:{}@", CANARY[0]));
     let wrong_user = items.dsn.replace("postgres@", &format!("nobody:{}@", CANARY[0]));
-    let refusing = mongod.dsn("items").replace("mongodb://", &format!("mongodb://someone:{}@", CANARY[0]));
+    let refusing = mongod.replace("mongodb://", &format!("mongodb://someone:{}@", CANARY[0]));
     let absent = format!("postgres://postgres:{}@127.0.0.1:1/items", CANARY[0]);
     let builder = Play::builder(&[])
         .shard("pg-01", POSTGRES, Engine::Postgres, &secret(&items.dsn))
@@ -56,9 +55,17 @@ async fn a_password_in_a_connection_string_appears_nowhere() {
         .coordinator_env("SHARDLIFT_LOG", "debug");
     let play = Play { installation: builder.no_workers().launch().await.unwrap() };
     for shard in ["pg-01", "pg-02", "pg-03", "mg-01"] {
-        let spec = shardlift_harness::installation::WorkerSpec::new(&format!("worker-{shard}"), &[shard]);
+        let spec = WorkerSpec::new(&format!("worker-{shard}"), &[shard]);
         play.installation.add_worker(&spec.env("SHARDLIFT_LOG", "debug,sqlx=trace,mongodb=trace")).unwrap();
     }
+    play
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_in_a_connection_string_appears_nowhere() {
+    let items = Items::postgres("pg-01", 300, KeyKind::Bigint).await;
+    let mongod = exclusive_mongod().await.unwrap();
+    let play = told_the_canary(&items, &mongod.dsn("items")).await;
     let shards = play
         .until("each shard to be reached or to tell its trouble", async || {
             let shards = play.installation.cli_json(&["shards"]).await?;
@@ -96,6 +103,8 @@ async fn a_password_in_a_connection_string_appears_nowhere() {
     assert_eq!(processes_that_tell(&pids), Vec::<u32>::new());
     for worker in play.installation.workers() {
         assert!(worker.process().is_running(), "{}", worker.process().log_tail(20));
+        let config = std::fs::read_to_string(worker.config()).unwrap();
+        assert!(tells(&config), "the worker was not told the password at all");
         worker.process().terminate();
         worker.process().wait_exit(DEADLINE).await.unwrap();
     }

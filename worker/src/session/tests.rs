@@ -96,9 +96,8 @@ async fn a_worker_says_who_it_is_and_does_what_it_is_given() {
     }
     assert!(receipts > 0, "two seconds of work without a receipt");
     memory.assert_exactly_once();
-    session.ask_facts(7).await;
-    let Message::Facts(answer) = session.hear().await else { panic!("no facts") };
-    assert_eq!(answer.query, 7);
+    // Facts are told as well; a receipt may still be on its way.
+    session.answered().await;
     worker.stop().await;
 }
 

@@ -9,6 +9,7 @@ mod keys;
 mod schema;
 mod servers;
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use shardlift_domain::migration::Step;
 use shardlift_domain::range::Pass;
 use shardlift_domain::spec::{SpecBody, SpecFile, parse};
 use shardlift_domain::verdict::Sweep;
-use shardlift_harness::servers::{ExclusiveMongod, exclusive_mongod};
+use shardlift_harness::servers::{Mongod, exclusive_mongod};
 use shardlift_worker::engine::mongodb::MongodbEngine;
 use shardlift_worker::engine::{DataJob, EngineError, Job, RangeWriter, SchemaJob, ShardEngine};
 use shardlift_worker::lease::{Pulse, TaskLease};
@@ -33,14 +34,17 @@ super::all_cases!(items::MongodbBench::start);
 
 /// A server of one's own, an engine that has identified its shard, and a client beside it.
 struct Stage {
-    server: ExclusiveMongod,
+    server: Box<dyn Deref<Target = Mongod> + Send + Sync>,
     engine: MongodbEngine,
     client: Client,
 }
 
 impl Stage {
     async fn set() -> Self {
-        let server = exclusive_mongod().await.expect("a mongod");
+        Self::on(Box::new(exclusive_mongod().await.expect("a mongod"))).await
+    }
+
+    async fn on(server: Box<dyn Deref<Target = Mongod> + Send + Sync>) -> Self {
         let engine = engine(&server.dsn("chat"));
         engine.identify(CLUSTER_UUID).await.expect("it is the shard");
         let client = Client::with_uri_str(server.dsn("chat")).await.expect("a client");

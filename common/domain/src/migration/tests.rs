@@ -224,7 +224,9 @@ proptest! {
                 prop_assert_eq!(made.changed, made.migration != migration);
                 migration = made.migration;
                 let repeat = migration.on(&event).map(|made| made.changed);
-                prop_assert_eq!(repeat, Ok(false), "a repeat of {:?}", event);
+                // What was all done while it was paused is completed by a resume: a repeat hears that it is finished.
+                let finished = migration.status == Status::Completed && repeat.is_err();
+                prop_assert!(finished || repeat == Ok(false), "a repeat of {event:?}: {repeat:?}");
             }
             check_legal(&migration);
             if crash {

@@ -15,8 +15,8 @@ use super::error;
 use super::transaction::by_id;
 use crate::engine::EngineResult;
 
-/// Most keys that are kept.
-const MOST_KEPT: u32 = 4096;
+/// Most keys that are kept to either side of the expected one.
+const MOST_AROUND: u32 = 256;
 
 /// Where a window ends and how many keys it has.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,9 +39,9 @@ pub(super) struct Lookahead {
     upper: Bson,
 }
 
-/// Positions of the keys that are kept when `rows` are asked for: an eighth to both sides.
+/// Positions of the keys that are kept when `rows` are asked for: a sixteenth to both sides.
 fn band(rows: u32) -> (u32, u32) {
-    let around = (rows / 8).min(MOST_KEPT / 2);
+    let around = (rows / 16).min(MOST_AROUND);
     (rows - around, rows.saturating_add(around))
 }
 
@@ -94,8 +94,8 @@ impl Lookahead {
             let keys = (!self.kept.is_empty()).then_some(known);
             return Some(Edge { key: self.upper.clone(), keys, last: true });
         }
-        // More was asked for than is known: what is known, unless that is much too little.
-        if known >= rows / 2 { at(known) } else { None }
+        // More was asked for than is known: what is known, unless that is too little.
+        if known >= rows - rows / 8 { at(known) } else { None }
     }
 }
 
@@ -125,7 +125,8 @@ mod tests {
     #[test]
     fn the_band_holds_the_neighbours_of_what_is_expected() {
         assert_eq!(band(1), (1, 1));
-        assert_eq!(band(100), (88, 112));
+        assert_eq!(band(100), (94, 106));
+        assert_eq!(band(50_000), (49_744, 50_256));
         assert_eq!(band(u32::MAX).1, u32::MAX);
     }
 
@@ -135,8 +136,8 @@ mod tests {
         assert_eq!(ahead.edge(100), edge(100, 100, false));
         assert_eq!(ahead.edge(88), edge(88, 88, false));
         assert_eq!(ahead.edge(87), None);
-        assert_eq!(ahead.edge(150), edge(112, 112, false));
-        assert_eq!(ahead.edge(1000), None);
+        assert_eq!(ahead.edge(120), edge(112, 112, false));
+        assert_eq!(ahead.edge(150), None);
     }
 
     #[test]

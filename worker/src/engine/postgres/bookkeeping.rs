@@ -49,9 +49,15 @@ pub(super) async fn identify(session: &mut Session, cluster_uuid: &str) -> Engin
     ))
 }
 
-/// Whether the tables are there at all.
+/// Whether the tables are there at all. Asks the catalog itself: `to_regclass` may answer from a cache that was filled
+/// before this session waited for [`LOCK`], and would then not see what the other worker has made.
 pub(super) async fn present(conn: &mut PgConnection) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar("SELECT to_regclass('shardlift.bookkeeping') IS NOT NULL").fetch_one(conn).await
+    sqlx::query_scalar(
+        "SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+         WHERE n.nspname = 'shardlift' AND c.relname = 'bookkeeping')",
+    )
+    .fetch_one(conn)
+    .await
 }
 
 fn latest() -> i32 {

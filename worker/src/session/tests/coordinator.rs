@@ -133,7 +133,7 @@ impl Session {
         self.say(to_worker::Message::Withdraw(withdraw)).await;
     }
 
-    pub(super) async fn ask_facts(&self, query: u64) {
+    async fn ask_facts(&self, query: u64) {
         let query = v1::FactsQuery { query, shard: "s1".into(), relations: Vec::new() };
         self.say(to_worker::Message::Facts(query)).await;
     }

@@ -1,15 +1,28 @@
 //! The loop of batches over one connection against one unbounded `updateMany` (goal S5). Run by hand, on a quiet machine:
 //! `SHARDLIFT_BENCH_DOCUMENTS=300000 cargo test -p shardlift-worker --test engines one_connection -- --ignored --nocapture`
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bson::{Document, doc};
 use mongodb::options::WriteConcern;
 use shardlift_domain::migration::Step;
+use shardlift_harness::servers::{Mongod, MongodOptions};
 
 use super::{Stage, job, lease};
 
 const PIPELINE: &str = "  where: { migrated: { $ne: true } }\ntransform:\n  pipeline:\n    - $set: { body_text: $body.text, migrated: true, applied: { $add: [$applied, 1] } }\nverify: [remaining]";
+
+/// Processor time of the server and of this process, in seconds: unlike elapsed time it is the same on a busy machine.
+fn processor(stage: &Stage) -> (f64, f64) {
+    let used = |pid: String| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("a process");
+        let fields: Vec<&str> = stat.rsplit(") ").next().expect("fields").split(' ').collect();
+        let ticks = |at: usize| fields[at].parse::<f64>().expect("ticks");
+        (ticks(11) + ticks(12)) / 100.0
+    };
+    (used(stage.server.process().pid().to_string()), used("self".to_owned()))
+}
 
 async fn load(stage: &Stage, count: i32) {
     stage.documents().drop().await.expect("dropped");
@@ -54,14 +67,29 @@ async fn batches(stage: &Stage, rows: u32) -> Duration {
 async fn one_connection_against_one_unbounded_update_many() {
     let count =
         std::env::var("SHARDLIFT_BENCH_DOCUMENTS").ok().and_then(|text| text.parse().ok()).unwrap_or(100_000);
-    let stage = Stage::set().await;
-    for rows in [5_000, 10_000, 20_000] {
+    let server = Mongod::start_with(MongodOptions::default().cache_gb(1.0)).await.expect("a mongod");
+    let stage = Stage::on(Box::new(Arc::new(server))).await;
+    for rows in [2_500, 5_000, 10_000] {
         let mut ratios = Vec::new();
         for _ in 0..3 {
             load(&stage, count).await;
+            let before = processor(&stage);
             let raw = raw(&stage).await;
+            let after = processor(&stage);
+            eprintln!(
+                "  processor: updateMany server {:.2} worker {:.2}",
+                after.0 - before.0,
+                after.1 - before.1
+            );
             load(&stage, count).await;
+            let before = processor(&stage);
             let batches = batches(&stage, rows).await;
+            let after = processor(&stage);
+            eprintln!(
+                "  processor: batches server {:.2} worker {:.2}",
+                after.0 - before.0,
+                after.1 - before.1
+            );
             ratios.push(raw.as_secs_f64() / batches.as_secs_f64());
             eprintln!(
                 "{rows} rows a batch: updateMany {raw:?}, batches {batches:?}, ratio {:.2}",
