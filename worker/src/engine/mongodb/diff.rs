@@ -143,7 +143,8 @@ mod tests {
 
     #[test]
     fn only_what_differs_is_written_and_its_neighbours_keep_their_types() {
-        let old = doc! { "_id": 1, "deep": { "n": 1_i64, "oid": id(2), "x": { "gone": 1, "stay": 2.5 } }, "t": "a" };
+        let deep = doc! { "n": 1_i64, "oid": id(2), "x": { "gone": 1, "stay": 2.5 } };
+        let old = doc! { "_id": 1, "deep": deep, "t": "a" };
         let write = changed(&old, |new| {
             let deep = new.get_mut("deep").and_then(Value::as_object_mut).expect("an object");
             deep.insert("n".into(), Value::Integer(2));

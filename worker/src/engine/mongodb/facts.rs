@@ -11,12 +11,16 @@ use crate::engine::EngineResult;
 
 pub(super) async fn hello(connection: &Connection) -> ShardHello {
     let problem = inspect::server_problem(connection).await.unwrap_or_else(Some);
-    let server_version = inspect::server_version(connection).await.ok();
+    // A server with a problem would let each further question wait for a primary in vain.
+    let (server_version, fence) = match problem {
+        None => (inspect::server_version(connection).await.ok(), seen(connection).await),
+        Some(_) => (None, None),
+    };
     ShardHello {
         shard: connection.shard.clone(),
         cluster: connection.cluster.clone(),
         engine: Engine::Mongodb,
-        fence: seen(connection).await,
+        fence,
         problem: problem.map(|problem| problem.on_shard(&connection.shard)),
         server_version,
     }

@@ -103,8 +103,9 @@ mod tests {
     fn every_value_is_its_own_image() {
         let decimal: bson::Decimal128 = "1.50".parse().expect("digits");
         let all = doc! {
-            "s": "x", "i": 1, "l": 1_i64, "d": 1.0, "nan": f64::NAN, "b": true, "n": null, "o": { "k": [1, { "z": 2 }] },
-            "far": bson::DateTime::MAX, "at": bson::DateTime::from_millis(-1), "id": bson::oid::ObjectId::from_bytes([7; 12]),
+            "s": "x", "i": 1, "l": 1_i64, "d": 1.0, "nan": f64::NAN, "b": true, "n": null,
+            "o": { "k": [1, { "z": 2 }] }, "far": bson::DateTime::MAX, "at": bson::DateTime::from_millis(-1),
+            "id": bson::oid::ObjectId::from_bytes([7; 12]),
             "dec": decimal, "min": Bson::MinKey, "bin": Binary { subtype: BinarySubtype::Md5, bytes: vec![0xff] },
         };
         for (name, value) in &all {

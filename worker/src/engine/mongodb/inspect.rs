@@ -37,8 +37,9 @@ fn role_problem(hello: &Document) -> Option<Failure> {
     if hello.get_str("setName").is_err() {
         return Some(Failure::new(
             ErrorCode::ShardStandalone,
-            "the MongoDB server is a standalone: it has no transactions, without which a batch could be half done",
-            "start it with --replSet NAME, run rs.initiate() once (one member is enough), and add replicaSet=NAME to the dsn",
+            "the MongoDB server is a standalone: it has no transactions, so a batch could be half done",
+            "start it with --replSet NAME, run rs.initiate() once, and add replicaSet=NAME to the dsn; \
+             one member is enough",
         ));
     }
     if !yes("isWritablePrimary") && !yes("ismaster") {

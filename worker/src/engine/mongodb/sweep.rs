@@ -43,16 +43,15 @@ pub(super) async fn sweep(connection: &Connection, lease: &TaskLease, job: &Data
     if found == 0 {
         return Ok(Sweep::Clean);
     }
-    // The next pass is laid out also when it halts: it is what a person resumes.
-    let next = lay_out(connection, &books, lease, job, pass.number + 1, &layouts).await?;
-    if pass.number.is_multiple_of(MAX_PASSES) {
+    if pass.number >= MAX_PASSES {
         return Err(EngineError::Failed(Failure::new(
             ErrorCode::SweepNotConverging,
             format!("after {} passes there are still {found} pending documents", pass.number),
             "let the application write the new form only, then resume the migration",
         )));
     }
-    Ok(Sweep::Found { pending: found, pass: next })
+    let pass = lay_out(connection, &books, lease, job, pass.number + 1, &layouts).await?;
+    Ok(Sweep::Found { pending: found, pass })
 }
 
 /// Counts what is pending, and finds the first and last such key of each bracket, in one scan that a majority holds.
@@ -72,7 +71,8 @@ async fn search(documents: &Collection<Document>, pending: &Document) -> EngineR
         doc! { "$match": pending },
         doc! { "$project": { "_id": 1 } },
         doc! { "$group": {
-            "_id": bracket, "found": { "$sum": 1_i64 }, "first": { "$min": "$_id" }, "last": { "$max": "$_id" },
+            "_id": bracket, "found": { "$sum": 1_i64 },
+            "first": { "$min": "$_id" }, "last": { "$max": "$_id" },
         } },
     ];
     let groups = documents.aggregate(pipeline).await.map_err(error::asking(doing))?;

@@ -29,7 +29,7 @@ pub(super) async fn begin(session: &mut ClientSession) -> EngineResult<()> {
     session.start_transaction().with_options(options).await.map_err(error::asking("beginning a transaction"))
 }
 
-/// A session of its own for transactions.
+/// A session of its own for transactions. It is causally consistent: a batch sees the checkpoint of the one before.
 pub(super) async fn session(connection: &Connection) -> EngineResult<ClientSession> {
     connection.client().await?.start_session().await.map_err(error::asking("opening a session"))
 }
