@@ -6,6 +6,7 @@ mod documents;
 mod faults;
 mod items;
 mod keys;
+mod library;
 mod schema;
 mod servers;
 

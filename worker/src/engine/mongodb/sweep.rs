@@ -43,15 +43,16 @@ pub(super) async fn sweep(connection: &Connection, lease: &TaskLease, job: &Data
     if found == 0 {
         return Ok(Sweep::Clean);
     }
-    if pass.number >= MAX_PASSES {
+    // Laid out first: whoever resumes after the halt goes on with what was found.
+    let next = lay_out(connection, &books, lease, job, pass.number + 1, &layouts).await?;
+    if pass.number.is_multiple_of(MAX_PASSES) {
         return Err(EngineError::Failed(Failure::new(
             ErrorCode::SweepNotConverging,
             format!("after {} passes there are still {found} pending documents", pass.number),
             "let the application write the new form only, then resume the migration",
         )));
     }
-    let pass = lay_out(connection, &books, lease, job, pass.number + 1, &layouts).await?;
-    Ok(Sweep::Found { pending: found, pass })
+    Ok(Sweep::Found { pending: found, pass: next })
 }
 
 /// Counts what is pending, and finds the first and last such key of each bracket, in one scan that a majority holds.
