@@ -12,7 +12,7 @@ struct Line {
     shard: String,
     migrations: u64,
     rows: u64,
-    /// Time spent on the rows, as rows divided by rows/s tells it.
+    /// Time from the begin of its migrations to their end, prechecks and verification included.
     seconds: f64,
     batches: u64,
     verified: bool,
@@ -43,15 +43,15 @@ impl Summary {
     }
 
     fn add(&mut self, status: &Value) -> Result<()> {
+        let seconds = lasted(status).unwrap_or(0.0);
         for shard in status["shards"].as_array().context("a status without shards")? {
             let name = shard["shard"].as_str().context("a shard without name")?;
             let rows = shard["rows_done"].as_u64().unwrap_or(0);
-            let rate = shard["rows_per_second"].as_f64().unwrap_or(0.0);
             let line = self.line(name);
             line.migrations += 1;
             line.rows += rows;
             line.batches += shard["batches"].as_u64().unwrap_or(0);
-            line.seconds += if rate > 0.0 { rows as f64 / rate } else { 0.0 };
+            line.seconds += seconds;
             line.verified &= shard["verified"] == true;
         }
         Ok(())
@@ -65,6 +65,13 @@ impl Summary {
         }
         &mut self.lines[index]
     }
+}
+
+/// Seconds between the begin and the end of a migration.
+fn lasted(status: &Value) -> Option<f64> {
+    let at = |key: &str| bson::DateTime::parse_rfc3339_str(status[key].as_str()?).ok();
+    let milliseconds = at("completed_at")?.timestamp_millis() - at("started_at")?.timestamp_millis();
+    Some(milliseconds as f64 / 1000.0)
 }
 
 impl fmt::Display for Summary {
@@ -95,9 +102,11 @@ mod tests {
     use super::*;
 
     fn status(verified: bool) -> Value {
-        json!({ "shards": [
-            { "shard": "chat-pg-01", "rows_done": 100, "rows_per_second": 50.0, "batches": 3, "verified": verified },
-        ]})
+        json!({
+            "started_at": "2026-01-01T00:00:01.5Z",
+            "completed_at": "2026-01-01T00:00:03.5Z",
+            "shards": [{ "shard": "chat-pg-01", "rows_done": 100, "batches": 3, "verified": verified }],
+        })
     }
 
     #[test]
