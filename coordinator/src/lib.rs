@@ -53,16 +53,9 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         tokio::spawn(doors.serve(shutdown.child_token()));
     }
     tracing::info!(address = %listener.local_addr()?, "listening");
-    let when_it_ends = shutdown.clone();
-    let heart = tokio::spawn(async move {
-        let ended = heart.await;
-        // Without it the doors could only answer that nobody leads here; a supervisor can start the process again.
-        when_it_ends.cancel();
-        ended
-    });
     api::serve(Services::new(orchestrator), listener, config.reflection, shutdown.clone()).await?;
     shutdown.cancel();
-    heart.await.and_then(|ended| ended).context("the orchestrator ended with a defect")
+    heart.await.context("the orchestrator ended with a defect")
 }
 
 fn declared(config: &Config) -> Topology {

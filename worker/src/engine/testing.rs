@@ -63,6 +63,8 @@ pub(crate) struct Asked {
 /// What the shard holds.
 #[derive(Default)]
 pub(crate) struct Table {
+    /// Whether it is now another shard's database.
+    pub(crate) foreign: bool,
     /// How often each row was changed.
     pub(crate) changed: Vec<u32>,
     /// Rows that cannot be changed.
@@ -180,6 +182,11 @@ impl ShardEngine for Memory {
     }
 
     async fn identify(&self, _cluster_uuid: &str) -> EngineResult<()> {
+        if self.table().foreign {
+            let failure =
+                Failure::new(ErrorCode::ShardWrongIdentity, "it is another shard", "correct the dsn");
+            return Err(EngineError::Failed(failure));
+        }
         Ok(())
     }
 

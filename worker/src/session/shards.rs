@@ -100,6 +100,15 @@ impl Shards {
         join_all(looks).await.into_iter().flatten().collect()
     }
 
+    /// The failed task tells the coordinator of a wrong database: so the next look that finds the right one is news.
+    fn tell_with_the_task(&self, shard: &ShardId, failure: &Failure) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let told = seen.told.iter_mut().find(|hello| hello.shard == *shard);
+        if let Some(hello) = told.filter(|_| failure.code == ErrorCode::ShardWrongIdentity) {
+            hello.problem = Some(failure.clone().on_shard(shard));
+        }
+    }
+
     /// What the coordinator was told last of a shard.
     fn told(&self, shard: &ShardId) -> Option<ShardHello> {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
@@ -135,7 +144,8 @@ impl Shards {
                 "declare the cluster at the coordinator",
             )
         })?;
-        engine.identify(&uuid).await.map_err(crate::engine::EngineError::into_failure)?;
+        let known = engine.identify(&uuid).await.map_err(crate::engine::EngineError::into_failure);
+        known.inspect_err(|failure| self.tell_with_the_task(shard, failure))?;
         Ok(engine)
     }
 }
@@ -147,4 +157,27 @@ fn silent(shard: &ShardId) -> Failure {
         "look whether it runs and is not overloaded; work goes on by itself when it answers",
     )
     .on_shard(shard)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::testing::{Memory, SHARD};
+
+    #[tokio::test]
+    async fn a_database_that_was_wrong_for_a_moment_is_told_to_be_right_again() {
+        let shard = ShardId::new(SHARD).expect("a name");
+        let engine = Arc::new(Memory::new(0, Duration::ZERO));
+        let shards =
+            Shards::new(BTreeMap::from([(shard.clone(), Arc::clone(&engine) as Arc<dyn ShardEngine>)]));
+        shards.begin_session(BTreeMap::from([("c".to_owned(), "uuid".to_owned())]));
+        assert!(shards.look().await.iter().all(|hello| hello.problem.is_none()));
+        engine.table().foreign = true;
+        let refused = shards.admitted(&shard).await.err().expect("another shard's database is refused");
+        assert_eq!(refused.code, ErrorCode::ShardWrongIdentity);
+        engine.table().foreign = false;
+        shards.clone().look_again().await;
+        let news = shards.news().expect("the coordinator holds it for wrong until it hears better");
+        assert!(news.iter().all(|hello| hello.problem.is_none()), "{news:?}");
+    }
 }
