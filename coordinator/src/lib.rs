@@ -21,7 +21,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use config::{Config, ElectionConfig, StoreConfig};
-use election::{Election, Standalone};
+use election::{Election, Peer, Standalone};
 use orchestrator::Parts;
 use service::Services;
 use store::{SqliteStore, Store};
@@ -35,7 +35,10 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         StoreConfig::Sqlite { path } => Arc::new(SqliteStore::open(path).await?),
     };
     let election: Arc<dyn Election> = match config.election {
-        ElectionConfig::Standalone => Arc::new(Standalone::new()),
+        ElectionConfig::Standalone => {
+            let address = listener.local_addr()?.to_string();
+            Arc::new(Standalone::new(Peer { name: config.name.clone(), address }))
+        }
     };
     let parts = Parts {
         name: config.name.clone(),

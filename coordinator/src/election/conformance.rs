@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::{Election, Leadership, Standalone};
+use super::{Election, Leadership, Peer, Standalone};
 
 /// Long enough for any backend to answer.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -17,6 +17,10 @@ type Rivals = (Arc<dyn Election>, Arc<dyn Election>);
 
 async fn elected(election: &Arc<dyn Election>) -> Leadership {
     timeout(DEADLINE, election.campaign()).await.expect("elected in time").expect("elected")
+}
+
+fn peer(name: &str) -> Peer {
+    Peer { name: name.to_owned(), address: "127.0.0.1:7400".to_owned() }
 }
 
 async fn one_leads_at_a_time((first, second): Rivals) {
@@ -34,6 +38,21 @@ async fn the_next_is_elected_when_the_leader_resigns((first, second): Rivals) {
 async fn the_next_is_elected_when_the_leader_is_gone((first, second): Rivals) {
     drop(elected(&first).await);
     elected(&second).await.confirm().await.expect("it leads");
+}
+
+async fn everybody_hears_who_leads((first, second): Rivals) {
+    let (mut here, mut there) = (first.leader(), second.leader());
+    for election in [&first, &second] {
+        let leader = elected(election).await;
+        for side in [&mut here, &mut there] {
+            timeout(DEADLINE, side.wait_for(Option::is_some)).await.expect("in time").expect("it is told");
+        }
+        assert_eq!(*here.borrow(), *there.borrow());
+        leader.resign().await;
+        for side in [&mut here, &mut there] {
+            timeout(DEADLINE, side.wait_for(Option::is_none)).await.expect("in time").expect("it is told");
+        }
+    }
 }
 
 async fn a_withdrawn_candidate_does_not_win((first, second): Rivals) {
@@ -64,6 +83,11 @@ macro_rules! suite {
             }
 
             #[tokio::test]
+            async fn everybody_hears_who_leads() {
+                super::everybody_hears_who_leads($rivals).await;
+            }
+
+            #[tokio::test]
             async fn a_withdrawn_candidate_does_not_win() {
                 super::a_withdrawn_candidate_does_not_win($rivals).await;
             }
@@ -72,6 +96,6 @@ macro_rules! suite {
 }
 
 suite!(standalone, {
-    let election = Standalone::new();
+    let election = Standalone::new(peer("alone"));
     (Arc::new(election.clone()) as Arc<dyn Election>, Arc::new(election) as Arc<dyn Election>)
 });

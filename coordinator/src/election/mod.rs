@@ -8,6 +8,7 @@ mod conformance;
 mod standalone;
 
 use async_trait::async_trait;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use standalone::Standalone;
@@ -18,6 +19,18 @@ pub enum ElectionError {
     /// The lead was lost before the question was answered.
     #[error("this coordinator does not lead any more")]
     Lost,
+    /// The election itself does not answer.
+    #[error("the election cannot be reached: {0}")]
+    Unavailable(String),
+}
+
+/// A coordinator, and where clients and workers reach it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// Its name, for people.
+    pub name: String,
+    /// Host and port.
+    pub address: String,
 }
 
 /// A way to agree on one coordinator among several.
@@ -25,6 +38,9 @@ pub enum ElectionError {
 pub trait Election: Send + Sync + 'static {
     /// Waits until this coordinator may try to lead. Dropping the future withdraws from the election.
     async fn campaign(&self) -> Result<Leadership, ElectionError>;
+
+    /// Who leads, as far as is known here: where to send whoever asks, never a right to act.
+    fn leader(&self) -> watch::Receiver<Option<Peer>>;
 }
 
 /// What a backend keeps for the coordinator that won.

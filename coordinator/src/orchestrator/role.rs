@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use shardlift_domain::Epoch;
 use shardlift_domain::topology::Topology;
 use shardlift_runtime::random;
 use tokio::sync::{mpsc, watch};
@@ -13,8 +14,8 @@ use tokio_util::sync::CancellationToken;
 use super::book::Book;
 use super::leader::{Leader, Seat, StepDown};
 use super::wake::{Handle, Wake};
-use crate::election::{Election, Leadership};
-use crate::store::{LeaderPermit, Store, StoreError};
+use crate::election::{Election, ElectionError, Leadership};
+use crate::store::{Store, StoreError};
 
 /// How many wakes may wait: enough for a second of a large fleet; senders wait when it is full.
 const QUEUE: usize = 4096;
@@ -78,13 +79,13 @@ impl Orchestrator {
         }
     }
 
-    /// Leads until something speaks against it. Answers the permit and epoch to rise above, if a shard has seen a newer one.
+    /// Leads until something speaks against it. Answers the epoch to rise above, if a shard has seen a newer leader.
     async fn lead(
         &mut self,
         mut leader: Leader,
         leadership: Leadership,
         shutdown: &CancellationToken,
-    ) -> Option<Above> {
+    ) -> Option<Epoch> {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let reason = loop {
@@ -101,7 +102,7 @@ impl Orchestrator {
                 break Some(reason);
             }
         };
-        let permit = Arc::clone(leader.book.permit());
+        let epoch = leader.book.permit().fence().epoch;
         if reason.is_none() {
             // Best effort: what is not saved is read from the shards again.
             if let Err(error) = leader.book.flush().await {
@@ -110,11 +111,10 @@ impl Orchestrator {
         }
         drop(leader);
         leadership.resign().await;
-        let epoch = permit.fence().epoch;
         match reason {
             Some(StepDown::RiseAbove(above)) => {
                 tracing::warn!(%epoch, %above, "leads no more: a shard has seen a newer leader, or another one of this epoch");
-                Some(Above { permit, epoch: above })
+                Some(above)
             }
             Some(StepDown::Store(error)) => {
                 tracing::warn!(%epoch, %error, "leads no more: the store refused");
@@ -128,15 +128,9 @@ impl Orchestrator {
     }
 }
 
-/// What the next leadership must rise above.
-struct Above {
-    permit: Arc<LeaderPermit>,
-    epoch: shardlift_domain::Epoch,
-}
-
 /// Waits to be elected, then takes over. Meanwhile everybody who asks hears that this coordinator does not lead:
 /// dropping a wake drops its reply.
-async fn follow(parts: &Parts, seat: &Seat, above: Option<Above>, wakes: &mut mpsc::Receiver<Wake>) -> Role {
+async fn follow(parts: &Parts, seat: &Seat, above: Option<Epoch>, wakes: &mut mpsc::Receiver<Wake>) -> Role {
     let take_over = async {
         let leadership = match parts.election.campaign().await {
             Ok(leadership) => leadership,
@@ -145,7 +139,7 @@ async fn follow(parts: &Parts, seat: &Seat, above: Option<Above>, wakes: &mut mp
                 return Role::Follower;
             }
         };
-        match begin(parts, seat, above).await {
+        match begin(parts, seat, &leadership, above).await {
             Ok(leader) => Role::Leader(Box::new(leader), leadership),
             Err(error) => {
                 tracing::warn!(%error, "cannot take over");
@@ -163,11 +157,26 @@ async fn follow(parts: &Parts, seat: &Seat, above: Option<Above>, wakes: &mut mp
     }
 }
 
-async fn begin(parts: &Parts, seat: &Seat, above: Option<Above>) -> Result<Leader, StoreError> {
-    let permit = match above {
-        Some(Above { permit, epoch }) => parts.store.rise_above(&permit, epoch, random::nonce()).await?,
-        None => parts.store.take_over(random::nonce(), &parts.name).await?,
-    };
+/// Why an elected coordinator does not lead after all.
+#[derive(Debug, thiserror::Error)]
+enum NoLead {
+    #[error(transparent)]
+    Election(#[from] ElectionError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Look at the fence, ask the election again, then compare-and-set: whoever was elected meanwhile finds the fence
+/// moved, or moves it and refuses this one (promise P2).
+async fn begin(
+    parts: &Parts,
+    seat: &Seat,
+    leadership: &Leadership,
+    above: Option<Epoch>,
+) -> Result<Leader, NoLead> {
+    let seen = parts.store.fence().await?;
+    leadership.confirm().await?;
+    let permit = parts.store.take_over(&seen, above, random::nonce(), &parts.name).await?;
     tracing::info!(epoch = %permit.fence().epoch, "leads");
     let mut book = Book::open(Arc::clone(&parts.store), Arc::new(permit)).await?;
     let declared = with_uuids(&parts.declared, book.topology());

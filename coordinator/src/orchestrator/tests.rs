@@ -20,7 +20,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{Handle, Joining, MigrationView, Order, Parts, Report, SessionId, run};
-use crate::election::Standalone;
+use crate::election::{Peer, Standalone};
 use crate::service::Services;
 use crate::store::{MemoryStore, Store};
 
@@ -61,7 +61,7 @@ impl Coordinator {
             ttl: Duration::from_secs(2),
             declared: topology(),
             store: Arc::clone(store),
-            election: Arc::new(Standalone::new()),
+            election: Arc::new(Standalone::new(Peer { name: "c1".into(), address: "127.0.0.1:7400".into() })),
         };
         let (handle, task) = run(parts, shutdown.clone());
         Self { services: Services::new(handle), shutdown, task }

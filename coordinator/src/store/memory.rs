@@ -8,6 +8,7 @@ use shardlift_domain::migration::Migration;
 use shardlift_domain::progress::ShardProgress;
 use shardlift_domain::{Epoch, Fence, MigrationId, MigrationKey, Nonce, ShardId};
 
+use super::permit::next_epoch;
 use super::{Change, HistoryEntry, LeaderPermit, Snapshot, Store, StoreError, StoredMigration};
 
 /// Clones are handles to the same content, as several coordinators have on one database.
@@ -45,19 +46,22 @@ impl Default for MemoryStore {
 
 #[async_trait]
 impl Store for MemoryStore {
-    async fn take_over(&self, nonce: Nonce, _holder: &str) -> Result<LeaderPermit, StoreError> {
-        self.content().rise(Epoch::NONE, nonce)
+    async fn fence(&self) -> Result<Fence, StoreError> {
+        Ok(self.content().fence.clone())
     }
 
-    async fn rise_above(
+    async fn take_over(
         &self,
-        permit: &LeaderPermit,
-        above: Epoch,
+        seen: &Fence,
+        above: Option<Epoch>,
         nonce: Nonce,
+        _holder: &str,
     ) -> Result<LeaderPermit, StoreError> {
         let mut content = self.content();
-        content.check(permit)?;
-        content.rise(above, nonce)
+        content.check(seen)?;
+        let fence = Fence { epoch: next_epoch(seen.epoch, above)?, nonce };
+        content.fence = fence.clone();
+        Ok(LeaderPermit::new(fence))
     }
 
     async fn load(&self) -> Result<Snapshot, StoreError> {
@@ -66,7 +70,7 @@ impl Store for MemoryStore {
 
     async fn commit(&self, permit: &LeaderPermit, change: Change) -> Result<(), StoreError> {
         let mut content = self.content();
-        content.check(permit)?;
+        content.check(permit.fence())?;
         let mut next = content.clone();
         next.apply(change)?;
         *content = next;
@@ -84,17 +88,11 @@ impl Store for MemoryStore {
 }
 
 impl Content {
-    fn check(&self, permit: &LeaderPermit) -> Result<(), StoreError> {
-        if *permit.fence() == self.fence {
+    fn check(&self, held: &Fence) -> Result<(), StoreError> {
+        if *held == self.fence {
             return Ok(());
         }
-        Err(StoreError::Fenced { held: permit.fence().epoch, current: self.fence.epoch })
-    }
-
-    fn rise(&mut self, above: Epoch, nonce: Nonce) -> Result<LeaderPermit, StoreError> {
-        let fence = Fence { epoch: super::permit::next_epoch(self.fence.epoch, above)?, nonce };
-        self.fence = fence.clone();
-        Ok(LeaderPermit::new(fence))
+        Err(StoreError::Fenced { held: held.epoch, current: self.fence.epoch })
     }
 
     fn apply(&mut self, change: Change) -> Result<(), StoreError> {

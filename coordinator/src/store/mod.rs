@@ -15,7 +15,7 @@ mod permit;
 mod sqlite;
 
 use async_trait::async_trait;
-use shardlift_domain::{Epoch, MigrationId, Nonce};
+use shardlift_domain::{Epoch, Fence, MigrationId, Nonce};
 
 pub use change::{Change, Snapshot, StoredMigration, Times};
 pub use error::StoreError;
@@ -27,19 +27,22 @@ pub use sqlite::SqliteStore;
 /// What the coordinator asks of its memory, in its own words.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
-    /// Takes the lead: reads the fence row and compare-and-sets it from epoch n to n + 1 with this nonce.
-    ///
-    /// The epoch comes from the store alone; whoever held a permit before is fenced from here on. `holder` is
-    /// the name of this coordinator, for people.
-    async fn take_over(&self, nonce: Nonce, holder: &str) -> Result<LeaderPermit, StoreError>;
+    /// The fence row as it stands: what a take-over must name.
+    async fn fence(&self) -> Result<Fence, StoreError>;
 
-    /// The same, but to an epoch above both the present one and `above`: a shard has seen a higher epoch, or this
-    /// one with another nonce, since the store was restored from an old copy. The old permit is fenced, too.
-    async fn rise_above(
+    /// Takes the lead: compare-and-sets the fence row from `seen` to an epoch above it, with this nonce.
+    ///
+    /// Between [`Store::fence`] and this call the candidate confirms that it is elected, so that whoever was elected
+    /// later finds the row moved, or moves it (promise P2). Refused with [`StoreError::Fenced`], having changed
+    /// nothing, when the row is not `seen` any more. The epoch comes from the store alone; whoever held a permit
+    /// before is fenced from here on. `above`: a shard has seen this epoch from somebody else, since the store was
+    /// restored from an old copy. `holder` is the name of this coordinator, for people.
+    async fn take_over(
         &self,
-        permit: &LeaderPermit,
-        above: Epoch,
+        seen: &Fence,
+        above: Option<Epoch>,
         nonce: Nonce,
+        holder: &str,
     ) -> Result<LeaderPermit, StoreError>;
 
     /// Everything, as of one moment.

@@ -26,7 +26,7 @@ impl LeaderPermit {
 const LAST: Epoch = Epoch(i64::MAX.unsigned_abs());
 
 /// The epoch of a take-over: above the present one, and above one that a shard has seen.
-pub(in crate::store) fn next_epoch(current: Epoch, above: Epoch) -> Result<Epoch, StoreError> {
-    let highest = current.max(above);
+pub(in crate::store) fn next_epoch(current: Epoch, above: Option<Epoch>) -> Result<Epoch, StoreError> {
+    let highest = above.map_or(current, |above| current.max(above));
     if highest < LAST { Ok(highest.next()) } else { Err(StoreError::NoEpochAbove(highest)) }
 }

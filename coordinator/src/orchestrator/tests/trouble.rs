@@ -29,17 +29,18 @@ impl Faulty {
 
 #[async_trait]
 impl Store for Faulty {
-    async fn take_over(&self, nonce: Nonce, holder: &str) -> Result<LeaderPermit, StoreError> {
-        self.inner.take_over(nonce, holder).await
+    async fn fence(&self) -> Result<Fence, StoreError> {
+        self.inner.fence().await
     }
 
-    async fn rise_above(
+    async fn take_over(
         &self,
-        permit: &LeaderPermit,
-        above: Epoch,
+        seen: &Fence,
+        above: Option<Epoch>,
         nonce: Nonce,
+        holder: &str,
     ) -> Result<LeaderPermit, StoreError> {
-        self.inner.rise_above(permit, above, nonce).await
+        self.inner.take_over(seen, above, nonce, holder).await
     }
 
     async fn load(&self) -> Result<Snapshot, StoreError> {

@@ -9,7 +9,7 @@ use std::task::Poll;
 
 use async_trait::async_trait;
 use shardlift_domain::migration::{Event, Verb};
-use shardlift_domain::{Epoch, Nonce, Version};
+use shardlift_domain::{Epoch, Fence, Nonce, Version};
 
 use super::sqlite::SqliteStore;
 use super::{Change, HistoryEvent, LeaderPermit, MemoryStore, Snapshot, Store, StoreError};
@@ -43,7 +43,15 @@ fn nonce(text: &str) -> Nonce {
 }
 
 async fn lead(store: &Arc<dyn Store>, who: &str) -> LeaderPermit {
-    store.take_over(nonce(who), who).await.expect("takes over")
+    loop {
+        let seen = store.fence().await.expect("reads the fence");
+        match store.take_over(&seen, None, nonce(who), who).await {
+            Ok(permit) => return permit,
+            // Another one was faster: look again, as an elected coordinator does.
+            Err(StoreError::Fenced { .. }) => {}
+            Err(error) => panic!("cannot take over: {error}"),
+        }
+    }
 }
 
 async fn submit(store: &Arc<dyn Store>, permit: &LeaderPermit, name: &str) {
@@ -107,18 +115,35 @@ async fn a_fenced_leader_changes_nothing(place: impl Place) {
     submit(&new, &leader, "second").await;
 }
 
+async fn a_take_over_names_the_fence_that_it_saw(place: impl Place) {
+    let (one, other) = (place.open().await, place.open().await);
+    let seen = one.fence().await.expect("reads the fence");
+    assert_eq!(seen.epoch, Epoch::NONE);
+    let leader = lead(&other, "faster").await;
+    let refused = one.take_over(&seen, None, nonce("slower"), "slower").await;
+    let Err(StoreError::Fenced { held, current }) = refused else { panic!("{refused:?}") };
+    assert_eq!((held, current), (seen.epoch, leader.fence().epoch));
+    assert_eq!(one.fence().await.expect("reads the fence"), *leader.fence(), "nothing was changed");
+    let forged = Fence { epoch: leader.fence().epoch, nonce: nonce("forged") };
+    assert!(matches!(one.take_over(&forged, None, nonce("x"), "x").await, Err(StoreError::Fenced { .. })));
+    submit(&other, &leader, "still-leads").await;
+}
+
 async fn a_leader_rises_above_what_a_shard_has_seen(place: impl Place) {
     let store = place.open().await;
     let first = lead(&store, "leader").await;
-    let second = store.rise_above(&first, Epoch(500), nonce("risen")).await.expect("rises");
+    let rise = async |seen: &LeaderPermit, above: u64, with: &str| {
+        store.take_over(seen.fence(), Some(Epoch(above)), nonce(with), "leader").await
+    };
+    let second = rise(&first, 500, "risen").await.expect("rises");
     assert_eq!(second.fence().epoch, Epoch(501));
     assert_eq!(second.fence().nonce, nonce("risen"));
     assert!(matches!(store.commit(&first, Change::default()).await, Err(StoreError::Fenced { .. })));
-    assert!(matches!(store.rise_above(&first, Epoch(1), nonce("x")).await, Err(StoreError::Fenced { .. })));
+    assert!(matches!(rise(&first, 1, "x").await, Err(StoreError::Fenced { .. })));
     // The same epoch was seen with another nonce, or a lower one: it rises all the same.
-    let third = store.rise_above(&second, Epoch(3), nonce("again")).await.expect("rises");
+    let third = rise(&second, 3, "again").await.expect("rises");
     assert_eq!(third.fence().epoch, Epoch(502));
-    let refused = store.rise_above(&third, Epoch(u64::MAX), nonce("x")).await;
+    let refused = rise(&third, u64::MAX, "x").await;
     assert!(matches!(refused, Err(StoreError::NoEpochAbove(Epoch(u64::MAX)))), "{refused:?}");
     submit(&store, &third, "still-leads").await;
 }
@@ -281,6 +306,7 @@ suite! {
     every_take_over_raises_the_epoch,
     take_overs_at_the_same_time_get_different_epochs,
     a_fenced_leader_changes_nothing,
+    a_take_over_names_the_fence_that_it_saw,
     a_leader_rises_above_what_a_shard_has_seen,
     a_commit_is_all_or_nothing,
     an_abandoned_commit_leaves_nothing_half,

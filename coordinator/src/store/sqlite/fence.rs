@@ -18,7 +18,8 @@ pub(super) async fn end(transaction: Transaction<'static, Sqlite>) -> Result<(),
     transaction.commit().await.map_err(StoreError::unavailable("commit"))
 }
 
-async fn read(connection: &mut SqliteConnection) -> Result<Fence, StoreError> {
+/// The row as it stands.
+pub(super) async fn read(connection: &mut SqliteConnection) -> Result<Fence, StoreError> {
     let (epoch, nonce): (i64, String) = sqlx::query_as("SELECT epoch, nonce FROM fence WHERE one = 1")
         .fetch_one(connection)
         .await
@@ -31,35 +32,35 @@ pub(super) async fn check(
     connection: &mut SqliteConnection,
     permit: &LeaderPermit,
 ) -> Result<(), StoreError> {
-    let current = read(connection).await?;
-    if current == *permit.fence() {
-        return Ok(());
-    }
-    Err(StoreError::Fenced { held: permit.fence().epoch, current: current.epoch })
+    expect(connection, permit.fence()).await
 }
 
-/// Compare-and-sets the fence to a higher epoch. Without `holder` the old one stays.
+async fn expect(connection: &mut SqliteConnection, held: &Fence) -> Result<(), StoreError> {
+    let current = read(connection).await?;
+    if current == *held {
+        return Ok(());
+    }
+    Err(StoreError::Fenced { held: held.epoch, current: current.epoch })
+}
+
+/// Raises the fence from `seen` to a higher epoch. Within a write, so nothing comes between the look and the change.
 pub(super) async fn raise(
     connection: &mut SqliteConnection,
-    above: Epoch,
+    seen: &Fence,
+    above: Option<Epoch>,
     nonce: Nonce,
-    holder: Option<&str>,
+    holder: &str,
 ) -> Result<LeaderPermit, StoreError> {
-    let current = read(connection).await?;
-    let next = Fence { epoch: next_epoch(current.epoch, above)?, nonce };
-    let raised = sqlx::query(
-        "UPDATE fence SET epoch = ?1, nonce = ?2, holder = coalesce(?3, holder), taken_at = ?4 \
-         WHERE one = 1 AND epoch = ?5 AND nonce = ?6",
-    )
-    .bind(stored_number(next.epoch.0))
-    .bind(&next.nonce.0)
-    .bind(holder)
-    .bind(time_text(clock::now()))
-    .bind(stored_number(current.epoch.0))
-    .bind(&current.nonce.0)
-    .execute(connection)
-    .await
-    .map_err(StoreError::unavailable("raise the fence"))?;
+    expect(connection, seen).await?;
+    let next = Fence { epoch: next_epoch(seen.epoch, above)?, nonce };
+    let raised = sqlx::query("UPDATE fence SET epoch = ?, nonce = ?, holder = ?, taken_at = ? WHERE one = 1")
+        .bind(stored_number(next.epoch.0))
+        .bind(&next.nonce.0)
+        .bind(holder)
+        .bind(time_text(clock::now()))
+        .execute(connection)
+        .await
+        .map_err(StoreError::unavailable("raise the fence"))?;
     if raised.rows_affected() == 1 {
         return Ok(LeaderPermit::new(next));
     }

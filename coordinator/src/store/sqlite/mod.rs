@@ -16,7 +16,7 @@ mod write;
 use std::path::Path;
 
 use async_trait::async_trait;
-use shardlift_domain::{Epoch, MigrationId, Nonce};
+use shardlift_domain::{Epoch, Fence, MigrationId, Nonce};
 use sqlx::SqlitePool;
 
 use super::{Change, HistoryEntry, LeaderPermit, Snapshot, Store, StoreError};
@@ -46,22 +46,21 @@ impl SqliteStore {
 
 #[async_trait]
 impl Store for SqliteStore {
-    async fn take_over(&self, nonce: Nonce, holder: &str) -> Result<LeaderPermit, StoreError> {
-        let mut transaction = fence::begin(&self.writer).await?;
-        let permit = fence::raise(&mut transaction, Epoch::NONE, nonce, Some(holder)).await?;
-        fence::end(transaction).await?;
-        Ok(permit)
+    async fn fence(&self) -> Result<Fence, StoreError> {
+        let mut connection =
+            self.reader.acquire().await.map_err(StoreError::unavailable("read the fence"))?;
+        fence::read(&mut connection).await
     }
 
-    async fn rise_above(
+    async fn take_over(
         &self,
-        permit: &LeaderPermit,
-        above: Epoch,
+        seen: &Fence,
+        above: Option<Epoch>,
         nonce: Nonce,
+        holder: &str,
     ) -> Result<LeaderPermit, StoreError> {
         let mut transaction = fence::begin(&self.writer).await?;
-        fence::check(&mut transaction, permit).await?;
-        let permit = fence::raise(&mut transaction, above, nonce, None).await?;
+        let permit = fence::raise(&mut transaction, seen, above, nonce, holder).await?;
         fence::end(transaction).await?;
         Ok(permit)
     }

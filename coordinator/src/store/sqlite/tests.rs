@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use shardlift_domain::migration::{Migration, Phase, ShardMigration, Status, Step};
-use shardlift_domain::{ErrorCode, Failure, Nonce};
+use shardlift_domain::{Epoch, ErrorCode, Failure, Fence, Nonce};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Connection, SqliteConnection};
 
@@ -75,14 +75,14 @@ async fn an_acknowledged_commit_is_on_disk() {
 async fn several_coordinators_may_make_the_file_at_once() {
     let file = file();
     let mut opening = tokio::task::JoinSet::new();
-    for number in 0..4 {
+    for _ in 0..4 {
         let path = file.path.clone();
         opening.spawn(async move {
             let store = SqliteStore::open(&path).await.expect("opens");
-            store.take_over(Nonce(format!("{number}")), "one of four").await.expect("takes over")
+            store.fence().await.expect("reads the fence that the first one made")
         });
     }
-    assert_eq!(opening.join_all().await.len(), 4);
+    assert_eq!(opening.join_all().await, vec![Fence { epoch: Epoch::NONE, nonce: Nonce(String::new()) }; 4]);
 }
 
 #[tokio::test]
@@ -109,7 +109,8 @@ async fn a_writer_of_another_process_is_waited_for() {
     let store = SqliteStore::open(&file.path).await.expect("opens");
     let mut other = visitor(&file).await;
     sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.expect("begins");
-    let taking = tokio::spawn(async move { store.take_over(Nonce("n".into()), "waits").await });
+    let seen = store.fence().await.expect("reads the fence");
+    let taking = tokio::spawn(async move { store.take_over(&seen, None, Nonce("n".into()), "waits").await });
     tokio::task::yield_now().await;
     sqlx::query("ROLLBACK").execute(&mut other).await.expect("ends");
     taking.await.expect("no panic").expect("takes over");
