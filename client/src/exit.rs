@@ -42,7 +42,12 @@ impl Exit {
 
     /// For a migration that rests, or that nobody watches any more.
     pub(crate) fn of_migration(view: &MigrationView) -> Self {
-        match view.status {
+        Exit::of_status(view.status)
+    }
+
+    /// The same, by its status.
+    pub(crate) fn of_status(status: Status) -> Self {
+        match status {
             Status::Completed => Exit::Done,
             Status::Failed => Exit::Failed,
             Status::Pending

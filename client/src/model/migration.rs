@@ -98,12 +98,7 @@ impl MigrationView {
 
     /// Whether nothing happens any more until a person asks for it.
     pub fn rests(&self) -> bool {
-        match self.status {
-            Status::Completed | Status::Failed | Status::Paused | Status::Cancelled | Status::RolledBack => {
-                true
-            }
-            Status::Pending | Status::Running | Status::RollingBack => false,
-        }
+        self.status.rests()
     }
 
     /// Rows walked over per second on all shards.

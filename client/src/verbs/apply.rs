@@ -79,10 +79,9 @@ impl Apply {
 
     async fn after_submit(&self, session: &Session, client: &Client, plan: &Plan) -> Result<Exit, Ended> {
         if self.no_watch {
-            let sentence =
-                "Submitted. Watch one: shardlift watch ID; look at all: shardlift list\n".to_owned();
+            let (sentence, exit) = submitted(plan);
             session.console.answer(|_| sentence, || report(plan, None))?;
-            return Ok(Exit::Done);
+            return Ok(exit);
         }
         let mut course = Course::of(plan);
         let followed = match session.console.output {
@@ -134,6 +133,22 @@ async fn submit(client: &Client, files: Vec<SpecFile>) -> Result<Plan, Ended> {
         }
         Ended::Refused { failures, files }
     })
+}
+
+/// What a submission alone has led to: whatever rests already stays at rest, and nobody watches to see it.
+fn submitted(plan: &Plan) -> (String, Exit) {
+    let mut text = String::new();
+    let mut exit = Exit::Done;
+    for planned in &plan.migrations {
+        let Disposition::Known { status } = planned.disposition else { continue };
+        let meant = Exit::of_status(status);
+        if status.rests() && meant != Exit::Done {
+            text.push_str(&format!("{}: {status}, as before; not started again\n", planned.id));
+            exit = if exit == Exit::Failed { exit } else { meant };
+        }
+    }
+    text.push_str("Submitted. Watch one: shardlift watch ID; look at all: shardlift list\n");
+    (text, exit)
 }
 
 fn exit(course: &Course) -> Exit {
@@ -207,6 +222,21 @@ mod tests {
         let report = report(&plan, Some(&course));
         assert_eq!(report["migrations"][0]["status"], "failed");
         assert_eq!(report["plan"]["migrations"][1]["disposition"], "new");
+    }
+
+    #[test]
+    fn what_rests_already_is_told_though_nobody_watches() {
+        let mut plan = samples::plan();
+        assert_eq!(submitted(&plan).1, Exit::Done);
+        plan.migrations[1].disposition = Disposition::Known { status: Status::Running };
+        assert_eq!(submitted(&plan).1, Exit::Done);
+        plan.migrations[1].disposition = Disposition::Known { status: Status::Cancelled };
+        let (text, exit) = submitted(&plan);
+        assert_eq!(exit, Exit::Stopped);
+        let line = format!("{}: cancelled, as before; not started again\n", plan.migrations[1].id);
+        assert!(text.starts_with(&line), "{text}");
+        plan.migrations[0].disposition = Disposition::Known { status: Status::Failed };
+        assert_eq!(submitted(&plan).1, Exit::Failed);
     }
 
     #[test]

@@ -13,6 +13,8 @@ use crate::view::{json, status};
   shardlift status 0008_message_text
   shardlift status 0008_message_text --output json
 
+In JSON each shard has `error` (why it failed for good: `retry` goes on) and `trouble` (what hinders it now; it is
+tried again by itself). Both are null when all is well.
 Ends with 0 whatever the status is; `watch` and `apply` end with 3 or 4 when a migration did not get through.")]
 pub(crate) struct Status {
     /// The migration's id; its newest version is shown.

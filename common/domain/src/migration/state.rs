@@ -58,6 +58,16 @@ impl Status {
         }
     }
 
+    /// Whether nothing happens any more until a person asks for it.
+    pub fn rests(self) -> bool {
+        match self {
+            Status::Completed | Status::Failed | Status::Paused | Status::Cancelled | Status::RolledBack => {
+                true
+            }
+            Status::Pending | Status::Running | Status::RollingBack => false,
+        }
+    }
+
     /// Whether nothing can happen any more without a new version.
     pub fn is_final(self) -> bool {
         matches!(self, Status::Completed | Status::Cancelled | Status::RolledBack)
