@@ -150,6 +150,26 @@ async fn a_document_that_a_program_refuses_is_told_by_its_key_and_retried() {
     bad_document(async |_| {}, set, "row.transform").await;
 }
 
+/// Half of what a document may hold, in the bad one.
+async fn half_full(documents: &mongodb::Collection<Document>) {
+    let filler = doc! { "$set": { "filler": "x".repeat(9 << 20) } };
+    documents.update_one(doc! { "_id": BAD_ID }, filler).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_that_would_outgrow_the_server_is_told_by_its_key_and_retried() {
+    let grown = "{ $cond: [{ $eq: [$word, bad] }, { $concat: [$filler, $filler] }, small] }";
+    let set = format!("pipeline: [{{ $set: {{ grown: {grown}, {COUNTED} }} }}]");
+    bad_document(half_full, &set, "row.rejected").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_that_a_program_makes_too_large_is_told_by_its_key_and_retried() {
+    let set = "vrl: |\n    .grown = if .word == \"bad\" { string!(.filler) + string!(.filler) } else { \"small\" }\n    \
+               .applied = int!(.applied) + 1\n    .migrated = true";
+    bad_document(half_full, set, "row.rejected").await;
+}
+
 async fn still_pending(items: Items, transform: &str, first: &str) {
     let play = Play::start(&[&items]).await;
     play.apply(&[strict(items.engine(), transform).text()]).await;
@@ -297,7 +317,7 @@ async fn deep_and_large_documents_survive_a_program_that_does_not_touch_them() {
     let items = Items::mongodb("mg-01", 300, IdKind::Int).await;
     let documents = collection(&items.dsn).await;
     let odd = doc! {
-        "deep": deep(40), "large": "ä".repeat(2_000_000), "none": Bson::Null, "date": bson::DateTime::MAX,
+        "deep": deep(49), "large": "ä".repeat(2_000_000), "none": Bson::Null, "date": bson::DateTime::MAX,
         "decimal": "-0E+10".parse::<bson::Decimal128>().unwrap(), "long": 5_i64, "int": 5_i32, "double": 5.0,
         "code": Bson::JavaScriptCode("x".into()), "regex": bson::Regex { pattern: "a".try_into().unwrap(), options: "i".try_into().unwrap() },
         "stamp": bson::Timestamp { time: 1, increment: 2 }, "least": Bson::MinKey, "nan": f64::NAN, "": "no name", "a$b": 1,
