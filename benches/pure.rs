@@ -28,6 +28,7 @@ fn running(shards: u32) -> Migration {
         phase: Phase::Precheck,
         touched: false,
         stop: None,
+        traceparent: None,
         shards: (0..shards).map(|number| (name(number), part.clone())).collect::<BTreeMap<_, _>>(),
     }
 }

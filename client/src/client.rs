@@ -12,8 +12,10 @@ use shardlift_proto::convert::{WireError, plan_from_wire};
 use shardlift_proto::v1;
 use shardlift_proto::v1::cluster_service_client::ClusterServiceClient;
 use shardlift_proto::v1::migration_service_client::MigrationServiceClient;
+use shardlift_runtime::telemetry::context;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Response, Streaming};
+use tracing::Instrument;
 
 use crate::model::{Leader, MigrationView, ShardPresence, WorkerPresence};
 use crate::refusal::{Refusal, unreachable};
@@ -78,7 +80,11 @@ impl Client {
     /// again is the same migration.
     pub async fn submit(&self, specs: Vec<SpecFile>, start: bool) -> Result<Plan, Vec<Failure>> {
         let specs = specs.into_iter().map(Into::into).collect();
-        let call = self.migrations.clone().submit(within(THOROUGH, v1::SubmitRequest { specs, start })).await;
+        let span = tracing::info_span!("submit", otel.kind = "client");
+        let asked = async {
+            self.migrations.clone().submit(within(THOROUGH, v1::SubmitRequest { specs, start })).await
+        };
+        let call = asked.instrument(span).await;
         plan_from_wire(self.answer(call)?.plan).map_err(lacking)
     }
 
@@ -161,6 +167,10 @@ impl Client {
 fn within<T>(limit: Duration, message: T) -> Request<T> {
     let mut request = Request::new(message);
     request.set_timeout(limit);
+    // The coordinator's spans are below the caller's.
+    if let Some(text) = context::current().and_then(|text| text.parse().ok()) {
+        request.metadata_mut().insert(context::HEADER, text);
+    }
     request
 }
 

@@ -19,13 +19,15 @@ use clap::Parser;
 use cli::Arguments;
 use console::{Console, Ended};
 use exit::Exit;
+use shardlift_domain::Failure;
+use shardlift_runtime::telemetry::{self, Settings};
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let console = arguments.console();
     let exit = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => {
-            runtime.block_on(Box::pin(arguments.run(console))).unwrap_or_else(|end| told(&console, end))
+            runtime.block_on(Box::pin(traced(arguments, console))).unwrap_or_else(|end| told(&console, end))
         }
         Err(error) => {
             console.note(&format!("cannot start: {error}\n"));
@@ -33,6 +35,17 @@ fn main() -> ExitCode {
         }
     };
     exit.into()
+}
+
+/// Runs the verb, and delivers its spans where an endpoint is set.
+async fn traced(arguments: Arguments, console: Console) -> Result<Exit, Ended> {
+    let settings = Settings::from_environment().map_err(Failure::from)?;
+    let telemetry = telemetry::start_quiet("shardlift", &settings);
+    let end = arguments.run(console).await;
+    if let Some(telemetry) = telemetry {
+        telemetry.end().await;
+    }
+    end
 }
 
 fn told(console: &Console, ended: Ended) -> Exit {

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use shardlift_domain::spec::Engine;
 use shardlift_domain::{ClusterName, ShardId};
 use shardlift_runtime::config::{ConfigProblems, load};
+use shardlift_runtime::telemetry::{self, Settings};
 
 /// How long a worker may be silent: shorter and a pause of its machine costs it its tasks, longer and a dead one
 /// blocks them.
@@ -26,6 +27,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where metrics and health are shown, if at all.
     pub metrics_listen: Option<SocketAddr>,
+    /// Logs and traces.
+    pub telemetry: Settings,
     /// Whether the gRPC reflection service is offered.
     pub reflection: bool,
     /// Where the metadata is.
@@ -81,6 +84,7 @@ struct Written {
     listen: String,
     metrics_listen: Option<String>,
     reflection: bool,
+    telemetry: telemetry::Written,
     store: WrittenStore,
     election: WrittenElection,
     lease: WrittenLease,
@@ -121,6 +125,7 @@ impl Default for Written {
             listen: "127.0.0.1:7400".to_owned(),
             metrics_listen: None,
             reflection: false,
+            telemetry: telemetry::Written::default(),
             store: WrittenStore::default(),
             election: WrittenElection::default(),
             lease: WrittenLease::default(),
@@ -181,6 +186,7 @@ impl Written {
             // Only a value for the case that is refused below.
             listen: listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0))),
             metrics_listen,
+            telemetry: self.telemetry.check(&mut problems),
             reflection: self.reflection,
             store: StoreConfig::Sqlite { path: self.store.path },
             election: ElectionConfig::Standalone,

@@ -6,6 +6,7 @@
 pub mod api;
 pub mod config;
 pub mod election;
+pub mod metrics;
 pub mod orchestrator;
 pub mod planner;
 pub mod scheduler;
@@ -16,15 +17,16 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use shardlift_domain::topology::{Cluster, Topology};
-use shardlift_runtime::doors::{Doors, Registry};
+use shardlift_runtime::doors::Doors;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use config::{Config, ElectionConfig, StoreConfig};
 use election::{Election, Peer, Standalone};
+use metrics::Metrics;
 use orchestrator::Parts;
 use service::Services;
-use store::{SqliteStore, Store};
+use store::{ObservedStore, SqliteStore, Store};
 
 /// Runs the coordinator until the token is cancelled.
 pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
@@ -40,19 +42,21 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
             Arc::new(Standalone::new(Peer { name: config.name.clone(), address }))
         }
     };
+    let mut registry = shardlift_runtime::metrics::registry();
+    let metrics = Metrics::new(&mut registry);
     let parts = Parts {
         name: config.name.clone(),
         ttl: config.lease_ttl,
         declared: declared(&config),
-        store,
+        store: Arc::new(ObservedStore::new(store, Arc::clone(&metrics))),
         election,
+        metrics,
     };
     let (orchestrator, heart) = orchestrator::run(parts, shutdown.clone());
     if let Some(address) = config.metrics_listen {
-        let doors =
-            Doors::bind(address, Registry::default(), Arc::new(|| Ok(()))).await.with_context(|| {
-                format!("cannot listen on {address} (`metrics_listen`): choose a free address")
-            })?;
+        let doors = Doors::bind(address, registry, Arc::new(|| Ok(()))).await.with_context(|| {
+            format!("cannot listen on {address} (`metrics_listen`): choose a free address")
+        })?;
         tokio::spawn(doors.serve(shutdown.child_token()));
     }
     tracing::info!(address = %listener.local_addr()?, "listening");

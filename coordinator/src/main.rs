@@ -7,7 +7,9 @@ use clap::Parser;
 use shardlift_coordinator::config::Config;
 use shardlift_coordinator::store::StoreError;
 use shardlift_domain::{ErrorCode, Failure};
-use shardlift_runtime::{shutdown::Shutdown, telemetry, tls};
+use shardlift_runtime::shutdown::Shutdown;
+use shardlift_runtime::telemetry::{self, Settings};
+use shardlift_runtime::tls;
 
 /// Plans, gates and watches migrations; workers beside the shards do the work.
 ///
@@ -26,11 +28,21 @@ struct Flags {
 #[tokio::main]
 async fn main() -> ExitCode {
     let flags = Flags::parse();
-    let _telemetry = telemetry::init("shardlift-coordinator");
     tls::install_provider();
     #[cfg(feature = "failpoints")]
     let _failpoints = fail::FailScenario::setup();
-    match start(&flags).await.map_err(as_failure) {
+    let config = Config::load(&flags.config, flags.listen.as_deref()).map_err(Failure::from);
+    let (name, settings) = match &config {
+        Ok(config) => (config.name.as_str(), config.telemetry.clone()),
+        Err(_) => ("", Settings::default()),
+    };
+    let telemetry = telemetry::start("shardlift-coordinator", name, &settings);
+    let ended = match config {
+        Ok(config) => start(config).await.map_err(as_failure),
+        Err(failure) => Err(failure),
+    };
+    telemetry.end().await;
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             tell(&failure);
@@ -39,8 +51,7 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn start(flags: &Flags) -> anyhow::Result<()> {
-    let config = Config::load(&flags.config, flags.listen.as_deref()).map_err(Failure::from)?;
+async fn start(config: Config) -> anyhow::Result<()> {
     let shutdown = Shutdown::on_signals()?;
     shardlift_coordinator::run(config, shutdown.token()).await
 }

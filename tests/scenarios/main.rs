@@ -13,5 +13,6 @@ mod rows;
 mod secrets;
 mod shard_faults;
 mod stage;
+mod telemetry;
 mod verbs;
 mod worker_faults;

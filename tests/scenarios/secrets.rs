@@ -6,7 +6,10 @@ use shardlift_harness::dataset::items::KeyKind;
 use shardlift_harness::installation::WorkerSpec;
 use shardlift_harness::servers::exclusive_mongod;
 
-use crate::stage::{DEADLINE, Engine, Form, Items, ItemsSpec, MONGODB, POSTGRES, Play, Specs, execute};
+use crate::stage::{
+    Collector, DEADLINE, Delivered, Engine, Form, Items, ItemsSpec, MONGODB, OTLP_ENDPOINT, POSTGRES, Play,
+    Specs, execute,
+};
 
 /// As it stands in a connection string, and as it is said to the server.
 const CANARY: [&str; 2] = ["kanarienvogel%2F4711", "kanarienvogel/4711"];
@@ -41,7 +44,7 @@ fn processes_that_tell(pids: &[u32]) -> Vec<u32> {
 }
 
 /// Four workers that are told the canary: one reaches its shard, the others have trouble of three kinds.
-async fn told_the_canary(items: &Items, mongod: &str) -> Play {
+async fn told_the_canary(items: &Items, mongod: &str, endpoint: &str) -> Play {
     // The servers trust everybody, so the right shard is reached with the canary as password.
     let secret = |dsn: &str| dsn.replace("postgres@", &format!("postgres:{}@", CANARY[0]));
     let wrong_user = items.dsn.replace("postgres@", &format!("nobody:{}@", CANARY[0]));
@@ -52,10 +55,11 @@ async fn told_the_canary(items: &Items, mongod: &str) -> Play {
         .shard("pg-02", "refused", Engine::Postgres, &wrong_user)
         .shard("pg-03", "absent", Engine::Postgres, &absent)
         .shard("mg-01", MONGODB, Engine::Mongodb, &refusing)
+        .coordinator_env(OTLP_ENDPOINT, endpoint)
         .coordinator_env("SHARDLIFT_LOG", "debug");
     let play = Play { installation: builder.no_workers().launch().await.unwrap() };
     for shard in ["pg-01", "pg-02", "pg-03", "mg-01"] {
-        let spec = WorkerSpec::new(&format!("worker-{shard}"), &[shard]);
+        let spec = WorkerSpec::new(&format!("worker-{shard}"), &[shard]).env(OTLP_ENDPOINT, endpoint);
         play.installation.add_worker(&spec.env("SHARDLIFT_LOG", "debug,sqlx=trace,mongodb=trace")).unwrap();
     }
     play
@@ -65,7 +69,8 @@ async fn told_the_canary(items: &Items, mongod: &str) -> Play {
 async fn a_password_in_a_connection_string_appears_nowhere() {
     let items = Items::postgres("pg-01", 300, KeyKind::Bigint).await;
     let mongod = exclusive_mongod().await.unwrap();
-    let play = told_the_canary(&items, &mongod.dsn("items")).await;
+    let collector = Collector::start().await;
+    let play = told_the_canary(&items, &mongod.dsn("items"), collector.endpoint()).await;
     let shards = play
         .until("each shard to be reached or to tell its trouble", async || {
             let shards = play.installation.cli_json(&["shards"]).await?;
@@ -93,7 +98,8 @@ async fn a_password_in_a_connection_string_appears_nowhere() {
         &["list"],
         &["status", ID],
     ] {
-        let output = play.installation.cli(args).await.unwrap();
+        let env = [(OTLP_ENDPOINT, collector.endpoint())];
+        let output = play.installation.cli_with(args, &env).await.unwrap();
         answers.push(output.stdout + &output.stderr);
     }
     assert_eq!(play.status(ID).await["status"], "failed");
@@ -109,6 +115,10 @@ async fn a_password_in_a_connection_string_appears_nowhere() {
         worker.process().wait_exit(DEADLINE).await.unwrap();
     }
     assert_eq!(answers.iter().filter(|answer| tells(answer)).collect::<Vec<_>>(), Vec::<&String>::new());
+    let spans = collector.spans();
+    assert!(spans.iter().any(|span| span.span.name == "batch"), "no span arrived: {} did", spans.len());
+    let telling = spans.iter().filter(|span| tells(&format!("{span:?}")));
+    assert_eq!(telling.map(Delivered::title).collect::<Vec<_>>(), Vec::<String>::new());
     let mut files = Vec::new();
     files_that_tell(play.installation.directory(), &mut files);
     assert_eq!(files, Vec::<String>::new(), "the password stands in these files");

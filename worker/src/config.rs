@@ -8,6 +8,7 @@ use serde::Deserialize;
 use shardlift_domain::ids::{ClusterName, ShardId, WorkerId};
 use shardlift_domain::spec::Engine;
 use shardlift_runtime::config::{ConfigProblems, Secret, load, read_secret};
+use shardlift_runtime::telemetry::{Settings, Written};
 
 /// The settings, all valid.
 #[derive(Debug, Clone)]
@@ -20,6 +21,8 @@ pub struct Config {
     pub slots: u32,
     /// Where metrics and health are shown, if at all.
     pub metrics_listen: Option<SocketAddr>,
+    /// Logs and traces.
+    pub telemetry: Settings,
     /// The shards that it serves.
     pub shards: Vec<ShardConfig>,
 }
@@ -44,6 +47,8 @@ struct File {
     #[serde(default = "four")]
     slots: u32,
     metrics_listen: Option<String>,
+    #[serde(default)]
+    telemetry: Written,
     #[serde(default, rename = "shard")]
     shards: Vec<FileShard>,
 }
@@ -91,6 +96,7 @@ impl File {
         let metrics_listen = self
             .metrics_listen
             .and_then(|text| keep(&mut problems, "metrics_listen", text.parse::<SocketAddr>()));
+        let telemetry = self.telemetry.check(&mut problems);
         if self.shards.is_empty() {
             problems.add("shard", "a worker serves at least one shard: add a [[shard]]");
         }
@@ -107,6 +113,7 @@ impl File {
                 coordinators: self.coordinators,
                 slots: self.slots,
                 metrics_listen,
+                telemetry,
                 shards,
             }),
             _ => Err(problems),

@@ -10,6 +10,7 @@ pub mod config;
 pub mod engine;
 pub mod executor;
 pub mod lease;
+pub mod metrics;
 pub mod session;
 pub mod transformer;
 
@@ -19,38 +20,41 @@ use std::sync::Arc;
 use shardlift_domain::failure::Failure;
 use shardlift_domain::ids::ShardId;
 use shardlift_domain::spec::Engine;
-use shardlift_runtime::doors::{Doors, Registry};
+use shardlift_runtime::doors::Doors;
 use tokio_util::sync::CancellationToken;
 
 use config::{Config, ShardConfig};
-use engine::ShardEngine;
 use engine::mongodb::MongodbEngine;
 use engine::postgres::PostgresEngine;
+use engine::{Observed, ShardEngine};
+use metrics::Metrics;
 use session::Shards;
 
 /// Runs the worker until the token is cancelled. Running batches finish.
 pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Failure> {
-    let shards = config.shards.iter().map(open).collect::<Result<BTreeMap<_, _>, _>>()?;
+    let mut registry = shardlift_runtime::metrics::registry();
+    let metrics = Metrics::new(&mut registry);
+    let shards =
+        config.shards.iter().map(|shard| open(shard, &metrics)).collect::<Result<BTreeMap<_, _>, _>>()?;
     if let Some(address) = config.metrics_listen {
-        let doors =
-            Doors::bind(address, Registry::default(), Arc::new(|| Ok(()))).await.map_err(|error| {
-                Failure::new(
-                    shardlift_domain::ErrorCode::ConfigInvalid,
-                    format!("cannot listen on {address} (metrics_listen): {error}"),
-                    "choose a free address",
-                )
-            })?;
+        let doors = Doors::bind(address, registry, Arc::new(|| Ok(()))).await.map_err(|error| {
+            Failure::new(
+                shardlift_domain::ErrorCode::ConfigInvalid,
+                format!("cannot listen on {address} (metrics_listen): {error}"),
+                "choose a free address",
+            )
+        })?;
         tokio::spawn(doors.serve(shutdown.child_token()));
     }
-    session::run(&config, Shards::new(shards), shutdown).await;
+    session::run(&config, Shards::new(shards).counted(metrics), shutdown).await;
     Ok(())
 }
 
-fn open(shard: &ShardConfig) -> Result<(ShardId, Arc<dyn ShardEngine>), Failure> {
+fn open(shard: &ShardConfig, metrics: &Arc<Metrics>) -> Result<(ShardId, Arc<dyn ShardEngine>), Failure> {
     let (id, cluster, dsn) = (shard.id.clone(), shard.cluster.clone(), &shard.dsn);
     let engine: Arc<dyn ShardEngine> = match shard.engine {
         Engine::Postgres => Arc::new(PostgresEngine::new(id, cluster, dsn)?),
         Engine::Mongodb => Arc::new(MongodbEngine::new(id, cluster, dsn.expose())?),
     };
-    Ok((shard.id.clone(), engine))
+    Ok((shard.id.clone(), Arc::new(Observed::new(engine, shard.engine, Arc::clone(metrics)))))
 }

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use shardlift_runtime::shutdown::Shutdown;
-use shardlift_runtime::{telemetry, tls};
+use shardlift_runtime::telemetry::{self, Settings};
+use shardlift_runtime::tls;
 use shardlift_worker::config::Config;
 
 /// Does the work of migrations beside the shards that its configuration names.
@@ -22,21 +23,31 @@ struct Flags {
 #[tokio::main]
 async fn main() -> ExitCode {
     let flags = Flags::parse();
-    let _telemetry = telemetry::init("shardlift-worker");
     tls::install_provider();
     #[cfg(feature = "failpoints")]
     let _failpoints = fail::FailScenario::setup();
-    match start(flags).await {
+    let config = Config::load(&flags.config);
+    let (name, settings) = match &config {
+        Ok(config) => (config.name.as_str(), config.telemetry.clone()),
+        Err(_) => ("", Settings::default()),
+    };
+    let telemetry = telemetry::start("shardlift-worker", name, &settings);
+    let ended = match config {
+        Ok(config) => start(config).await,
+        Err(problems) => Err(problems.into()),
+    };
+    let exit = match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
             ExitCode::FAILURE
         }
-    }
+    };
+    telemetry.end().await;
+    exit
 }
 
-async fn start(flags: Flags) -> anyhow::Result<()> {
-    let config = Config::load(&flags.config)?;
+async fn start(config: Config) -> anyhow::Result<()> {
     let shutdown = Shutdown::on_signals()?;
     shardlift_worker::run(config, shutdown.token()).await?;
     Ok(())

@@ -86,6 +86,16 @@ impl TaskState {
         TaskState::Waiting { not_before: 0, failures: 0, last: None }
     }
 
+    /// The word for people and metrics.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            TaskState::Waiting { .. } => "waiting",
+            TaskState::Leased { .. } => "leased",
+            TaskState::Done => "done",
+            TaskState::Failed(_) => "failed",
+        }
+    }
+
     /// The right under which it runs now.
     pub fn token(&self) -> Option<Token> {
         match self {

@@ -12,10 +12,7 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-pub use prometheus_client::metrics::counter::Counter;
-pub use prometheus_client::metrics::family::Family;
-pub use prometheus_client::metrics::gauge::Gauge;
-pub use prometheus_client::registry::Registry;
+use crate::metrics::Registry;
 
 /// Says whether the program can do its work, or why not.
 pub type Ready = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
@@ -75,6 +72,7 @@ async fn metrics(State(shown): State<Arc<Shown>>) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::Counter;
     use std::sync::atomic::{AtomicBool, Ordering};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 

@@ -164,13 +164,16 @@ fn order(order: Order) -> to_worker::Message {
     use to_worker::Message;
     match order {
         Order::Heartbeat => Message::Heartbeat(v1::Heartbeat {}),
-        Order::Assign { task, token, spec, shard_slots, sharers } => Message::Assign(v1::Assign {
-            task: Some(task_to_wire(&task)),
-            token: Some(token_to_wire(token)),
-            spec: Some(spec.into()),
-            shard_slots,
-            sharers,
-        }),
+        Order::Assign { task, token, spec, shard_slots, sharers, traceparent } => {
+            Message::Assign(v1::Assign {
+                task: Some(task_to_wire(&task)),
+                token: Some(token_to_wire(token)),
+                spec: Some(spec.into()),
+                shard_slots,
+                sharers,
+                traceparent,
+            })
+        }
         Order::Withdraw { task, token } => Message::Withdraw(v1::Withdraw {
             task: Some(task_to_wire(&task)),
             token: Some(token_to_wire(token)),

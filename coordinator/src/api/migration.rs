@@ -13,7 +13,9 @@ use shardlift_proto::status::refuse;
 use shardlift_proto::v1::{self, migration_service_server::MigrationService};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
+use tracing::Instrument;
 
+use super::spans::called;
 use super::views::migration_to_wire;
 use crate::orchestrator::MigrationView;
 use crate::service::{Services, migration_id};
@@ -61,8 +63,10 @@ impl MigrationService for MigrationDoor {
         &self,
         request: Request<v1::SubmitRequest>,
     ) -> Result<Response<v1::SubmitResponse>, Status> {
+        let span = called(tracing::info_span!("submit", otel.kind = "server"), &request);
         let request = request.into_inner();
-        let plan = self.services.submit(files(request.specs), request.start).await.map_err(refuse)?;
+        let submit = self.services.submit(files(request.specs), request.start);
+        let plan = submit.instrument(span).await.map_err(refuse)?;
         Ok(Response::new(v1::SubmitResponse { plan: Some(plan_to_wire(plan)) }))
     }
 

@@ -3,6 +3,7 @@
 mod cluster;
 mod fleet;
 mod migration;
+mod spans;
 mod views;
 
 use shardlift_proto::v1::cluster_service_server::ClusterServiceServer;

@@ -176,6 +176,15 @@ impl Board {
         u32::try_from(self.entries.values().filter(held).count()).unwrap_or(u32::MAX)
     }
 
+    /// How many tasks are in each state.
+    pub(super) fn states(&self) -> BTreeMap<&'static str, i64> {
+        let mut counts = BTreeMap::new();
+        for entry in self.entries.values() {
+            *counts.entry(entry.state.as_str()).or_default() += 1;
+        }
+        counts
+    }
+
     /// What is going on with one shard of a migration: who works, the newest receipts, the newest passing trouble.
     pub(super) fn activity(&self, migration: &MigrationKey, shard: &ShardId) -> Activity {
         let mut activity = Activity::default();

@@ -214,7 +214,7 @@ impl Book {
 
     /// Decides anew what the plan decided: something else may have been submitted in between.
     fn admit(&self, submission: Submission) -> Result<Option<Page>, Failure> {
-        let Submission { planned, spec, file } = submission;
+        let Submission { planned, spec, file, traceparent } = submission;
         let known = self.find(&spec.id, None).ok().map(Page::migration);
         let expected = known.map_or(Version::FIRST, |known| {
             if matches!(planned.disposition, Disposition::Known { .. }) {
@@ -233,7 +233,9 @@ impl Book {
                 "plan again",
             ));
         }
-        Ok(Some(Page { stored: fresh(&planned, &spec, file), spec }))
+        let mut stored = fresh(&planned, &spec, file);
+        stored.migration.traceparent = traceparent;
+        Ok(Some(Page { stored, spec }))
     }
 
     /// Moves one migration: store first, then memory. `false`: the event changed nothing.
@@ -320,6 +322,7 @@ fn fresh(planned: &PlannedMigration, spec: &Spec, file: spec::SpecFile) -> Store
         phase: Step::Precheck.phase(),
         touched: false,
         stop: None,
+        traceparent: None,
         shards: planned.shards().map(|shard| (shard.clone(), part.clone())).collect(),
     };
     let progress = planned

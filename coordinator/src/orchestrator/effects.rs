@@ -14,6 +14,9 @@ use crate::scheduler::{Candidacy, assign};
 impl Leader {
     /// Closes the gap between what a migration wants and what the board has; then hands out what can be.
     pub(super) fn reconcile(&mut self, key: &MigrationKey) {
+        if let Some(page) = self.book.page(key) {
+            self.traces.follow(page.migration());
+        }
         let wanted = self.wanted(key);
         for Unwanted { task, worker, token } in self.board.reconcile(key, wanted) {
             self.order(&worker, Order::Withdraw { task, token });
@@ -54,6 +57,7 @@ impl Leader {
         if candidates.is_empty() {
             return;
         }
+        self.waits.due(&candidates, self.clock.millis());
         let workers = self
             .fleet
             .iter()
@@ -77,7 +81,9 @@ impl Leader {
             let slots = self.fleet.serving(&task.shard).map(|(_, worker)| worker.slots);
             let shard_slots = slots.fold(0, u32::saturating_add);
             if let Some(token) = self.board.hand_out(&task, &worker) {
-                self.order(&worker, Order::Assign { task, token, spec, shard_slots, sharers });
+                self.waited(&task);
+                let traceparent = self.traces.context(&task.migration);
+                self.order(&worker, Order::Assign { task, token, spec, shard_slots, sharers, traceparent });
             }
         }
     }

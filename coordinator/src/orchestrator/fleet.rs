@@ -35,6 +35,8 @@ pub enum Order {
         shard_slots: u32,
         /// Ranges of the shard that may run at once.
         sharers: u32,
+        /// The trace context of the phase that it belongs to.
+        traceparent: Option<String>,
     },
     /// Stop this at the next batch boundary.
     Withdraw {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use shardlift_domain::facts::{FactsRequest, ShardFacts, ShardHello};
 use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::fence::Epoch;
-use shardlift_domain::ids::{MigrationId, MigrationKey, ShardId};
+use shardlift_domain::ids::{MigrationId, MigrationKey, ShardId, TaskId};
 use shardlift_domain::migration::{Event, Migration, Status, Verb};
 use shardlift_domain::task::Millis;
 use shardlift_runtime::clock::Monotonic;
@@ -17,8 +17,12 @@ use tokio::sync::watch;
 use super::board::Board;
 use super::book::{Book, Page, Refused};
 use super::fleet::{Fleet, Order, SessionId};
+use super::role::TICK;
+use super::traces::Traces;
 use super::view::{LeaderView, MigrationView, PlanningView, ShardStatus, ShardView, WorkerView};
+use super::waits::Waits;
 use super::wake::{Joining, Reply, Wake, Welcome};
+use crate::metrics::{Census, Leading, Metrics};
 use crate::store::StoreError;
 
 /// How often progress is saved.
@@ -46,6 +50,7 @@ pub(super) struct Seat {
     pub(super) ttl: Duration,
     pub(super) sessions: Arc<AtomicU64>,
     pub(super) changes: watch::Sender<u64>,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 /// What only a leader owns.
@@ -59,12 +64,20 @@ pub(super) struct Leader {
     queries: BTreeMap<u64, (SessionId, Reply<ShardFacts>)>,
     asked: u64,
     flushed: Millis,
+    ticked: Millis,
+    pub(super) traces: Traces,
+    pub(super) waits: Waits,
+    shown: Leading,
 }
 
 impl Leader {
     pub(super) fn new(seat: Seat, book: Book) -> Self {
+        let epoch = book.permit().fence().epoch;
         let mut leader = Self {
-            board: Board::new(book.permit().fence().epoch),
+            board: Board::new(epoch),
+            traces: Traces::new(epoch),
+            waits: Waits::default(),
+            shown: seat.metrics.leading(epoch),
             seat,
             clock: Monotonic::start(),
             book,
@@ -73,6 +86,7 @@ impl Leader {
             queries: BTreeMap::new(),
             asked: 0,
             flushed: 0,
+            ticked: 0,
         };
         let keys: Vec<_> = leader.book.pages().map(|page| page.migration().key.clone()).collect();
         for key in keys {
@@ -123,6 +137,7 @@ impl Leader {
     /// Time has passed: silent workers lose their tasks, waiting tasks fall due, progress is saved.
     pub(super) async fn on_tick(&mut self) -> Result<(), StepDown> {
         let now = self.clock.millis();
+        self.late(now);
         let ttl = u64::try_from(self.seat.ttl.as_millis()).unwrap_or(u64::MAX);
         let mut gone = self.fleet.silent(now, ttl);
         gone.append(&mut self.broken);
@@ -132,9 +147,33 @@ impl Leader {
         self.dispatch();
         if now.saturating_sub(self.flushed) >= FLUSH_EVERY {
             self.flushed = now;
+            self.shown.show(&self.census());
             self.book.flush().await?;
         }
         Ok(())
+    }
+
+    /// How much later than planned this tick is.
+    fn late(&mut self, now: Millis) {
+        let planned = u64::try_from(TICK.as_millis()).unwrap_or(u64::MAX);
+        let late = now.saturating_sub(std::mem::replace(&mut self.ticked, now)).saturating_sub(planned);
+        self.seat.metrics.loop_lag.observe(Duration::from_millis(late).as_secs_f64());
+    }
+
+    /// Counted for the metrics.
+    fn census(&self) -> Census {
+        let mut census = Census { tasks: self.board.states(), ..Census::default() };
+        for page in self.book.newest() {
+            *census.migrations.entry(page.migration().status.as_str()).or_default() += 1;
+        }
+        census.sessions = i64::try_from(self.fleet.iter().count()).unwrap_or(i64::MAX);
+        census
+    }
+
+    /// A task is handed out.
+    pub(super) fn waited(&mut self, task: &TaskId) {
+        let waited = self.waits.over(task, self.clock.millis());
+        self.seat.metrics.handed_out(waited);
     }
 
     /// Moves a migration and follows up: its tasks, and those that waited for it.
@@ -166,7 +205,7 @@ impl Leader {
         }
         while let Some(key) = self.book.next_ready(&self.board.held()) {
             match self.book.on(&key, &Event::Ready, "coordinator").await {
-                Ok(_) => tracing::info!(migration = %key, "begins"),
+                Ok(_) => {}
                 Err(Refused::Store(error)) => return Err(error.into()),
                 Err(Refused::Person(failure)) => {
                     tracing::error!(%failure, "a ready migration cannot begin");

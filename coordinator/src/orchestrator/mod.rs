@@ -2,7 +2,8 @@
 //!
 //! One task owns everything ([`role`]): it is a follower, or a leader with a permit. [`wake`] lists all that can
 //! wake it. The leader's parts: [`book`] is what the store holds, [`board`] the tasks and who has them, [`fleet`]
-//! the workers; [`leader`] ties them; [`effects`] is the only place where a decision becomes a message.
+//! the workers; [`leader`] ties them, [`traces`] and [`waits`] tell
+//! operators of them; [`effects`] is the only place where a decision becomes a message.
 //! [`view`] is what doors may see.
 
 mod board;
@@ -14,7 +15,9 @@ mod reports;
 mod role;
 #[cfg(test)]
 mod tests;
+mod traces;
 mod view;
+mod waits;
 mod wake;
 
 pub use fleet::{Order, Report, SessionId};

@@ -69,7 +69,9 @@ impl Leader {
 
     async fn on_broke(&mut self, task: TaskId, token: Token, failure: Failure) -> Result<(), StepDown> {
         let now = self.clock.millis();
-        tracing::warn!(%task, code = %failure.code, message = %failure.message, "a task failed");
+        self.traces.span(&task.migration).in_scope(
+            || tracing::warn!(%task, code = %failure.code, message = %failure.message, "a task failed"),
+        );
         // A stale or forked fence is tried again, too: the worker's next hello tells how high the shard's fence is.
         let lasting = (!failure.retryable()).then(|| failure.clone());
         if self.board.on(&task, TaskEvent::Broke { token, failure, now }) == TaskMove::Stale {

@@ -15,12 +15,13 @@ use super::book::Book;
 use super::leader::{Leader, Seat, StepDown};
 use super::wake::{Handle, Wake};
 use crate::election::{Election, ElectionError, Leadership};
+use crate::metrics::Metrics;
 use crate::store::{Store, StoreError};
 
 /// How many wakes may wait: enough for a second of a large fleet; senders wait when it is full.
 const QUEUE: usize = 4096;
 /// How often time is looked at.
-const TICK: Duration = Duration::from_millis(200);
+pub(super) const TICK: Duration = Duration::from_millis(200);
 /// The pause before the lead is sought again.
 const PAUSE: Duration = Duration::from_millis(300);
 
@@ -36,14 +37,21 @@ pub struct Parts {
     pub store: Arc<dyn Store>,
     /// Who may try to lead.
     pub election: Arc<dyn Election>,
+    /// Where its work is counted.
+    pub metrics: Arc<Metrics>,
 }
 
 /// Starts the orchestrator. It ends when the token is cancelled.
 pub fn run(parts: Parts, shutdown: CancellationToken) -> (Handle, tokio::task::JoinHandle<()>) {
     let (sender, wakes) = mpsc::channel(QUEUE);
     let (changes, watcher) = watch::channel(0);
-    let seat =
-        Seat { name: parts.name.clone(), ttl: parts.ttl, sessions: Arc::new(AtomicU64::new(1)), changes };
+    let seat = Seat {
+        name: parts.name.clone(),
+        ttl: parts.ttl,
+        sessions: Arc::new(AtomicU64::new(1)),
+        changes,
+        metrics: Arc::clone(&parts.metrics),
+    };
     let task = tokio::spawn(Orchestrator { parts, seat, wakes }.run(shutdown));
     (Handle::new(sender, watcher), task)
 }

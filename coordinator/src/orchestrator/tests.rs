@@ -62,6 +62,7 @@ impl Coordinator {
             declared: topology(),
             store: Arc::clone(store),
             election: Arc::new(Standalone::new(Peer { name: "c1".into(), address: "127.0.0.1:7400".into() })),
+            metrics: Arc::default(),
         };
         let (handle, task) = run(parts, shutdown.clone());
         Self { services: Services::new(handle), shutdown, task }

@@ -29,6 +29,8 @@ pub struct Submission {
     pub spec: Spec,
     /// The file as it was written.
     pub file: SpecFile,
+    /// The trace context of the submit.
+    pub traceparent: Option<String>,
 }
 
 /// A worker that wants a session.

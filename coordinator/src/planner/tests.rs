@@ -132,6 +132,7 @@ impl World {
             phase: Step::Precheck.phase(),
             touched,
             stop: None,
+            traceparent: None,
             shards: shards.iter().map(|shard| (shard.clone(), part.clone())).collect(),
         }
     }

@@ -6,6 +6,7 @@ use shardlift_domain::failure::Failure;
 use shardlift_domain::plan::Plan;
 use shardlift_domain::spec::SpecFile;
 use shardlift_domain::verdict::Severity;
+use shardlift_runtime::telemetry::context;
 
 use super::Services;
 use crate::orchestrator::Submission;
@@ -25,16 +26,19 @@ impl Services {
             .zip(files)
             .map(|(spec, file)| (spec.id.clone(), (spec, file)))
             .collect();
+        let traceparent = context::current();
         let submissions = planned
             .plan
             .migrations
             .iter()
             .filter_map(|migration| {
                 let (spec, file) = parsed.remove(&migration.id)?;
-                Some(Submission { planned: migration.clone(), spec, file })
+                let traceparent = traceparent.clone();
+                Some(Submission { planned: migration.clone(), spec, file, traceparent })
             })
             .collect();
         self.orchestrator.submit(submissions, start).await.map_err(|failure| vec![failure])?;
+        tracing::info!(migrations = planned.plan.migrations.len(), start, "submitted");
         Ok(planned.plan)
     }
 }

@@ -11,6 +11,7 @@ mod conformance;
 mod error;
 mod history;
 mod memory;
+mod observed;
 mod permit;
 mod sqlite;
 
@@ -21,6 +22,7 @@ pub use change::{Change, Snapshot, StoredMigration, Times};
 pub use error::StoreError;
 pub use history::{HistoryEntry, HistoryEvent};
 pub use memory::MemoryStore;
+pub use observed::ObservedStore;
 pub use permit::LeaderPermit;
 pub use sqlite::SqliteStore;
 

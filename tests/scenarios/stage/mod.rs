@@ -1,5 +1,6 @@
 //! What scenarios share. It knows Shardlift by its files, its command line and its tables in a shard only.
 
+mod collector;
 mod invariants;
 mod items;
 mod play;
@@ -7,6 +8,7 @@ mod shard;
 mod spec;
 mod witness;
 
+pub(crate) use collector::{Collector, Delivered, OTLP_ENDPOINT};
 pub(crate) use invariants::{assert_agreed, assert_exactly_once, assert_nothing_left};
 pub(crate) use items::Items;
 pub(crate) use play::{DEADLINE, Play, refused};

@@ -28,6 +28,18 @@ pub enum EngineError {
 }
 
 impl EngineError {
+    /// Its stable name.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            EngineError::LeaseLost => ErrorCode::LeaseLost,
+            EngineError::Connection(failure)
+            | EngineError::Contended(failure)
+            | EngineError::TooSlow(failure)
+            | EngineError::Row(failure)
+            | EngineError::Failed(failure) => failure.code,
+        }
+    }
+
     /// What reaches a person.
     pub fn into_failure(self) -> Failure {
         match self {

@@ -4,6 +4,7 @@
 
 mod error;
 pub mod mongodb;
+mod observed;
 pub mod postgres;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -17,6 +18,7 @@ use shardlift_domain::spec::{DataSpec, SchemaSpec, Spec};
 use shardlift_domain::verdict::{Sweep, VerifyReport};
 
 pub use error::EngineError;
+pub use observed::Observed;
 
 use crate::lease::TaskLease;
 use crate::transformer::Transformer;

@@ -4,6 +4,7 @@
 //! list in turn. Nothing of a task outlives its session but what the shard's checkpoint says.
 
 mod shards;
+mod spans;
 mod tasks;
 mod wire;
 
@@ -46,11 +47,14 @@ pub async fn run(config: &Config, shards: Shards, shutdown: CancellationToken) {
     while !shutdown.is_cancelled() {
         let address = &config.coordinators[turn % config.coordinators.len()];
         turn += 1;
-        match open(config, address, &shards).await {
+        let opened = open(config, address, &shards).await;
+        shards.metrics().dialled(opened.is_ok());
+        match opened {
             Ok(session) => {
                 delays.reset();
                 tracing::info!(coordinator = %address, epoch = %session.pulse.leader().epoch, "connected");
                 session.serve(&shutdown).await;
+                shards.metrics().hung_up();
                 tracing::info!(coordinator = %address, "the session is over");
             }
             Err(failure) => {

@@ -13,6 +13,7 @@ use shardlift_proto::v1;
 use tokio::time::timeout;
 
 use crate::engine::ShardEngine;
+use crate::metrics::Metrics;
 
 /// How long a shard may take to answer a look.
 const LOOK_WITHIN: Duration = Duration::from_secs(3);
@@ -25,6 +26,7 @@ const FIRST_LOOK_WITHIN: Duration = Duration::from_secs(12);
 pub struct Shards {
     engines: Arc<BTreeMap<ShardId, Arc<dyn ShardEngine>>>,
     seen: Arc<Mutex<Seen>>,
+    metrics: Arc<Metrics>,
 }
 
 #[derive(Default)]
@@ -42,7 +44,17 @@ struct Seen {
 impl Shards {
     /// Shards behind these engines.
     pub fn new(engines: BTreeMap<ShardId, Arc<dyn ShardEngine>>) -> Self {
-        Self { engines: Arc::new(engines), seen: Arc::default() }
+        Self { engines: Arc::new(engines), seen: Arc::default(), metrics: Arc::default() }
+    }
+
+    /// The same, counted by these metrics.
+    pub fn counted(self, metrics: Arc<Metrics>) -> Self {
+        Self { metrics, ..self }
+    }
+
+    /// What counts the work on them.
+    pub(super) fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
     }
 
     /// The engine of a shard.

@@ -15,9 +15,10 @@ use shardlift_proto::v1;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+use tracing::Instrument;
 
 use super::shards::Shards;
-use super::wire;
+use super::{spans, wire};
 use crate::executor::{self, Assignment, Ending};
 use crate::lease::{Pulse, TaskLease};
 
@@ -54,6 +55,7 @@ impl Tasks {
     #[must_use]
     pub(super) fn begin(&mut self, assign: v1::Assign, shards: &Shards) -> bool {
         self.clear();
+        let parent = assign.traceparent.clone();
         let assignment = match wire::assignment(assign, &self.pulse) {
             Ok(assignment) => assignment,
             Err(error) => {
@@ -74,14 +76,18 @@ impl Tasks {
         let (out, receipts, leases) = (self.out.clone(), self.receipts.clone(), Arc::clone(&self.leases));
         let shards = shards.clone();
         tracing::debug!(task = %lease.task(), token = %lease.token(), "begins");
-        self.running.spawn(async move {
+        let span = spans::task(&lease, parent.as_deref());
+        let open = shards.metrics().open_task(lease.task().step);
+        let work = async move {
             let ending = AssertUnwindSafe(run(assignment, &shards, receipts)).catch_unwind().await;
             let ending = ending.unwrap_or_else(|_| Ending::Broke(defect(&lease)));
             forget(&leases, &lease);
             tracing::debug!(task = %lease.task(), ?ending, "ends");
+            open.ended(spans::ended(&ending));
             // If the session is over the coordinator learns it from the shard.
             let _ = out.send(wire::ending(&lease, ending)).await;
-        });
+        };
+        self.running.spawn(work.instrument(span));
         true
     }
 

@@ -40,6 +40,7 @@ impl Worker {
             coordinators: vec![coordinator.address.clone()],
             slots: 4,
             metrics_listen: None,
+            telemetry: shardlift_runtime::telemetry::Settings::default(),
             shards: Vec::new(),
         };
         let engine: Arc<dyn ShardEngine> = Arc::new(memory.clone());

@@ -226,6 +226,9 @@ pub struct Migration {
     pub touched: bool,
     /// Why it is paused; only with [`Status::Paused`].
     pub stop: Option<Stop>,
+    /// The W3C trace context of its submit: kept so that every leader's spans join that trace. Nothing is decided by it.
+    #[serde(default)]
+    pub traceparent: Option<String>,
     /// Each shard's part.
     pub shards: BTreeMap<ShardId, ShardMigration>,
 }

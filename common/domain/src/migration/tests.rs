@@ -29,6 +29,7 @@ fn fresh(kind: Kind, shards: u8) -> Migration {
         phase: Phase::Precheck,
         touched: false,
         stop: None,
+        traceparent: None,
         shards: (0..shards).map(|number| (shard(number), part.clone())).collect::<BTreeMap<_, _>>(),
     }
 }

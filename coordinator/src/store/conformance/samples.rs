@@ -46,6 +46,7 @@ pub(super) fn stored(name: &str, version: Version) -> StoredMigration {
         phase: Phase::Precheck,
         touched: false,
         stop: None,
+        traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned()),
         shards: (0..3).map(|number| (shard(number), part.clone())).collect(),
     };
     let progress: BTreeMap<_, _> =

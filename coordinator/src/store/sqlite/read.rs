@@ -112,6 +112,7 @@ fn migration(row: MigrationRow) -> Result<StoredMigration, StoreError> {
         phase: from_word("migrations.phase", &row.phase)?,
         touched: rest.touched,
         stop: rest.stop,
+        traceparent: rest.traceparent,
         shards: BTreeMap::new(),
     };
     let spec = SpecFile { name: row.spec_name, text: row.spec_text };

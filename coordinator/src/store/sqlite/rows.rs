@@ -17,6 +17,8 @@ pub(super) struct Rest {
     pub(super) released: bool,
     pub(super) touched: bool,
     pub(super) stop: Option<Stop>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) traceparent: Option<String>,
 }
 
 impl Rest {
@@ -28,6 +30,7 @@ impl Rest {
             released: migration.released,
             touched: migration.touched,
             stop: migration.stop.clone(),
+            traceparent: migration.traceparent.clone(),
         }
     }
 }

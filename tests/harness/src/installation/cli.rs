@@ -32,10 +32,11 @@ impl Output {
     }
 }
 
-pub(super) async fn run(coordinator: &str, args: &[&str]) -> Result<Output> {
+pub(super) async fn run(coordinator: &str, args: &[&str], env: &[(&str, &str)]) -> Result<Output> {
     let output = Command::new(programs::product("shardlift")?)
         .args(args)
         .env("SHARDLIFT_COORDINATOR", coordinator)
+        .envs(env.iter().copied())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

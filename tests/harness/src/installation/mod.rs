@@ -168,7 +168,12 @@ impl Installation {
 
     /// Runs `shardlift ARGS` against this coordinator and waits for its end (two minutes at most).
     pub async fn cli(&self, args: &[&str]) -> Result<Output> {
-        cli::run(&self.url(), args).await
+        self.cli_with(args, &[]).await
+    }
+
+    /// The same with environment variables of its own.
+    pub async fn cli_with(&self, args: &[&str], env: &[(&str, &str)]) -> Result<Output> {
+        cli::run(&self.url(), args, env).await
     }
 
     /// Runs `shardlift ARGS --output json`; fails unless it exits with 0 and prints JSON.

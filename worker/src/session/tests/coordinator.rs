@@ -121,6 +121,7 @@ impl Session {
             spec: Some(file("").into()),
             shard_slots: 4,
             sharers: 1,
+            traceparent: None,
         };
         self.say(to_worker::Message::Assign(assign)).await;
     }

@@ -1,0 +1,178 @@
+//! What a coordinator counts of its work. `docs/operations/metrics.md` has a row for each; a test compares the two.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use shardlift_domain::Epoch;
+use shardlift_domain::migration::Status;
+use shardlift_runtime::metrics::{Counter, Family, Gauge, Histogram, Labels, Registry, Unit, durations};
+
+/// The calls of the store, as a label.
+const OPERATIONS: [&str; 5] = ["fence", "take_over", "load", "commit", "history"];
+/// Where a task stands, as a label.
+const STATES: [&str; 4] = ["waiting", "leased", "done", "failed"];
+
+/// The metrics of one coordinator. Without a registry they count, and nobody sees it.
+#[derive(Debug)]
+pub struct Metrics {
+    pub(crate) hand_out: Histogram,
+    pub(crate) loop_lag: Histogram,
+    pub(crate) commit: Histogram,
+    pub(crate) store_failures: Family<Labels<1>, Counter>,
+    pub(crate) fenced: Counter,
+    pub(crate) take_overs: Counter,
+    is_leader: Gauge,
+    epoch: Gauge<u64, std::sync::atomic::AtomicU64>,
+    migrations: Family<Labels<1>, Gauge>,
+    tasks: Family<Labels<1>, Gauge>,
+    sessions: Gauge,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self {
+            hand_out: durations(),
+            loop_lag: durations(),
+            commit: durations(),
+            store_failures: Family::default(),
+            fenced: Counter::default(),
+            take_overs: Counter::default(),
+            is_leader: Gauge::default(),
+            epoch: Gauge::default(),
+            migrations: Family::default(),
+            tasks: Family::default(),
+            sessions: Gauge::default(),
+        }
+    }
+}
+
+impl Metrics {
+    /// Metrics that the registry shows. Every series is there from the beginning, so that a rate over it begins at 0.
+    pub fn new(registry: &mut Registry) -> Arc<Self> {
+        let metrics = Arc::new(Self::default());
+        metrics.register(registry.sub_registry_with_prefix("shardlift_coordinator"));
+        for operation in OPERATIONS {
+            metrics.store_failures.get_or_create_owned(&[("operation", operation)]);
+        }
+        metrics.show(&Census::default());
+        metrics
+    }
+
+    fn register(&self, to: &mut Registry) {
+        let seconds = || Unit::Seconds;
+        to.register("is_leader", "Whether this coordinator leads: 1 or 0", self.is_leader.clone());
+        to.register("epoch", "The epoch under which it leads; 0 when it does not", self.epoch.clone());
+        to.register("take_overs", "Times that this coordinator took the lead", self.take_overs.clone());
+        to.register(
+            "migrations",
+            "Migrations by status, newest versions; 0 unless it leads",
+            self.migrations.clone(),
+        );
+        to.register("tasks", "Wanted tasks by state; 0 unless it leads", self.tasks.clone());
+        to.register("sessions", "Connected workers; 0 unless it leads", self.sessions.clone());
+        let help = "Time from a task being due to its being handed out";
+        to.register_with_unit("hand_out_latency", help, seconds(), self.hand_out.clone());
+        let help = "How much later than planned the heart looked at the time";
+        to.register_with_unit("event_loop_lag", help, seconds(), self.loop_lag.clone());
+        let help = "Time of a commit to the metadata store, failed or not";
+        to.register_with_unit("store_commit_duration", help, seconds(), self.commit.clone());
+        to.register(
+            "store_failures",
+            "Calls of the store that failed, but for fenced ones",
+            self.store_failures.clone(),
+        );
+        to.register(
+            "fenced",
+            "Writes refused by the store since another leader has taken over",
+            self.fenced.clone(),
+        );
+    }
+
+    /// A leadership begins; it is shown until the answer is dropped.
+    pub(crate) fn leading(self: &Arc<Self>, epoch: Epoch) -> Leading {
+        self.is_leader.set(1);
+        self.epoch.set(epoch.0);
+        Leading(Arc::clone(self))
+    }
+
+    fn show(&self, census: &Census) {
+        for status in Status::ALL {
+            let count = census.migrations.get(status.as_str()).copied().unwrap_or(0);
+            self.migrations.get_or_create_owned(&[("status", status.as_str())]).set(count);
+        }
+        for state in STATES {
+            let count = census.tasks.get(state).copied().unwrap_or(0);
+            self.tasks.get_or_create_owned(&[("state", state)]).set(count);
+        }
+        self.sessions.set(census.sessions);
+    }
+
+    /// A task was handed out after so many milliseconds.
+    pub(crate) fn handed_out(&self, waited: u64) {
+        self.hand_out.observe(Duration::from_millis(waited).as_secs_f64());
+    }
+}
+
+/// What a leader has, counted.
+#[derive(Debug, Default)]
+pub(crate) struct Census {
+    /// By status.
+    pub(crate) migrations: BTreeMap<&'static str, i64>,
+    /// By state.
+    pub(crate) tasks: BTreeMap<&'static str, i64>,
+    pub(crate) sessions: i64,
+}
+
+/// A leadership that is shown. It ends with the leader, however that ends.
+#[derive(Debug)]
+pub(crate) struct Leading(Arc<Metrics>);
+
+impl Leading {
+    /// Shows what the leader has now.
+    pub(crate) fn show(&self, census: &Census) {
+        self.0.show(census);
+    }
+}
+
+impl Drop for Leading {
+    fn drop(&mut self) {
+        self.0.is_leader.set(0);
+        self.0.epoch.set(0);
+        self.0.show(&Census::default());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shardlift_runtime::metrics::{documented, exposed, registry};
+
+    #[test]
+    fn the_page_of_metrics_is_true() {
+        let mut registry = registry();
+        let _metrics = Metrics::new(&mut registry);
+        let page = include_str!("../../docs/operations/metrics.md");
+        let told = documented(page, &["process_", "shardlift_coordinator_"]);
+        assert_eq!(exposed(&registry).expect("encodes"), told);
+    }
+
+    #[test]
+    fn who_leads_no_more_shows_nothing_of_it() {
+        let metrics = Arc::new(Metrics::default());
+        let leading = metrics.leading(Epoch(7));
+        leading.show(&Census {
+            migrations: [("running", 3)].into(),
+            tasks: [("leased", 5)].into(),
+            sessions: 2,
+        });
+        let seen = || {
+            let running = metrics.migrations.get_or_create_owned(&[("status", "running")]).get();
+            let leased = metrics.tasks.get_or_create_owned(&[("state", "leased")]).get();
+            (metrics.is_leader.get(), metrics.epoch.get(), running, leased, metrics.sessions.get())
+        };
+        assert_eq!(seen(), (1, 7, 3, 5, 2));
+        drop(leading);
+        assert_eq!(seen(), (0, 0, 0, 0, 0));
+    }
+}

@@ -1,0 +1,92 @@
+//! A store as it is watched: metrics around another one. It changes nothing of what that one does.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use shardlift_domain::{Epoch, Fence, MigrationId, Nonce};
+use tokio::time::Instant;
+
+use super::{Change, HistoryEntry, LeaderPermit, Snapshot, Store, StoreError};
+use crate::metrics::Metrics;
+
+/// A store with metrics around it.
+pub struct ObservedStore {
+    inner: Arc<dyn Store>,
+    metrics: Arc<Metrics>,
+}
+
+impl ObservedStore {
+    /// Watches this store.
+    pub fn new(inner: Arc<dyn Store>, metrics: Arc<Metrics>) -> Self {
+        Self { inner, metrics }
+    }
+
+    fn told<T>(&self, operation: &'static str, result: Result<T, StoreError>) -> Result<T, StoreError> {
+        match &result {
+            Ok(_) => {}
+            Err(StoreError::Fenced { .. }) => {
+                self.metrics.fenced.inc();
+            }
+            Err(_) => {
+                self.metrics.store_failures.get_or_create_owned(&[("operation", operation)]).inc();
+            }
+        }
+        result
+    }
+}
+
+#[async_trait]
+impl Store for ObservedStore {
+    async fn fence(&self) -> Result<Fence, StoreError> {
+        self.told("fence", self.inner.fence().await)
+    }
+
+    async fn take_over(
+        &self,
+        seen: &Fence,
+        above: Option<Epoch>,
+        nonce: Nonce,
+        holder: &str,
+    ) -> Result<LeaderPermit, StoreError> {
+        let taken = self.inner.take_over(seen, above, nonce, holder).await;
+        if taken.is_ok() {
+            self.metrics.take_overs.inc();
+        }
+        self.told("take_over", taken)
+    }
+
+    async fn load(&self) -> Result<Snapshot, StoreError> {
+        self.told("load", self.inner.load().await)
+    }
+
+    async fn commit(&self, permit: &LeaderPermit, change: Change) -> Result<(), StoreError> {
+        let began = Instant::now();
+        let made = self.inner.commit(permit, change).await;
+        self.metrics.commit.observe(began.elapsed().as_secs_f64());
+        self.told("commit", made)
+    }
+
+    async fn history(&self, id: &MigrationId, limit: u32) -> Result<Vec<HistoryEntry>, StoreError> {
+        self.told("history", self.inner.history(id, limit).await)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::MemoryStore;
+    use super::*;
+
+    #[tokio::test]
+    async fn take_overs_and_refused_writes_are_counted() {
+        let metrics = Arc::new(Metrics::default());
+        let store = ObservedStore::new(Arc::new(MemoryStore::default()), Arc::clone(&metrics));
+        let seen = store.fence().await.expect("reads");
+        let old = store.take_over(&seen, None, Nonce("a".into()), "one").await.expect("takes over");
+        let seen = store.fence().await.expect("reads");
+        store.take_over(&seen, None, Nonce("b".into()), "two").await.expect("takes over");
+        store.commit(&old, Change::default()).await.expect_err("is fenced");
+        assert_eq!((metrics.take_overs.get(), metrics.fenced.get()), (2, 1));
+        let failures = metrics.store_failures.get_or_create_owned(&[("operation", "commit")]);
+        assert_eq!(failures.get(), 0, "a fenced write is no failure of the store");
+    }
+}
