@@ -43,3 +43,28 @@ async fn a_dead_endpoint_holds_up_nothing_and_the_end_is_bounded() {
     let all = begun.elapsed();
     assert!(all - made < FLUSH_WITHIN * 2, "the end took {:?}", all - made);
 }
+
+#[tokio::test]
+async fn a_trace_is_delivered_whole_or_not_at_all() {
+    const SAMPLED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    const UNSAMPLED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
+    for (sample_ratio, own) in [(0.0, "-00"), (1.0, "-01")] {
+        let endpoint = Some("http://127.0.0.1:1".to_owned());
+        let provider = provider(
+            "test",
+            "test-1",
+            &Settings { otlp_endpoint: endpoint, sample_ratio, ..Settings::default() },
+        );
+        let subscriber = tracing_subscriber::registry().with(spans("test", &provider));
+        tracing::subscriber::with_default(subscriber, || {
+            let begins = context::of(&tracing::info_span!("work")).expect("a place");
+            assert!(begins.ends_with(own), "{sample_ratio}: {begins}");
+            for (parent, kept) in [(SAMPLED, "-01"), (UNSAMPLED, "-00")] {
+                let below = context::below(tracing::info_span!("work"), Some(parent));
+                let text = context::of(&below).expect("a place");
+                assert!(text.ends_with(kept), "where it began it was decided: {sample_ratio}: {text}");
+            }
+        });
+        Telemetry { provider }.end().await;
+    }
+}
