@@ -1,5 +1,6 @@
 //! The coordinator's settings. Text is checked here once; everywhere else a setting has its type.
 
+mod election;
 #[cfg(test)]
 mod tests;
 
@@ -14,12 +15,18 @@ use shardlift_domain::{ClusterName, ShardId};
 use shardlift_runtime::config::{ConfigProblems, load};
 use shardlift_runtime::telemetry::{self, Settings};
 
+pub use election::ElectionConfig;
+use election::WrittenElection;
+
+/// The name of a coordinator that was given none.
+const NAME: &str = "coordinator";
+
 /// How long a worker may be silent: shorter and a pause of its machine costs it its tasks, longer and a dead one
 /// blocks them.
 const TTL_BOUNDS: std::ops::RangeInclusive<u64> = 500..=600_000;
 
 /// The settings, all valid.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Config {
     /// Name of this coordinator, for people.
     pub name: String,
@@ -35,6 +42,8 @@ pub struct Config {
     pub store: StoreConfig,
     /// How coordinators agree on a leader.
     pub election: ElectionConfig,
+    /// Where others reach this coordinator, if not at `listen`: host and port.
+    pub advertise: Option<String>,
     /// A worker that is silent for longer has lost its tasks.
     pub lease_ttl: Duration,
     /// The clusters and their shards, as declared; names and ids are unique.
@@ -49,13 +58,6 @@ pub enum StoreConfig {
         /// Which file.
         path: PathBuf,
     },
-}
-
-/// The kinds of election.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ElectionConfig {
-    /// This coordinator is the only one.
-    Standalone,
 }
 
 /// A declared cluster.
@@ -100,12 +102,6 @@ struct WrittenStore {
 
 #[derive(Debug, Deserialize)]
 #[serde(default)]
-struct WrittenElection {
-    kind: String,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(default)]
 struct WrittenLease {
     ttl_ms: u64,
 }
@@ -121,7 +117,7 @@ struct WrittenCluster {
 impl Default for Written {
     fn default() -> Self {
         Self {
-            name: "coordinator".to_owned(),
+            name: NAME.to_owned(),
             listen: "127.0.0.1:7400".to_owned(),
             metrics_listen: None,
             reflection: false,
@@ -137,12 +133,6 @@ impl Default for Written {
 impl Default for WrittenStore {
     fn default() -> Self {
         Self { kind: "sqlite".to_owned(), path: "coordinator.db".into() }
-    }
-}
-
-impl Default for WrittenElection {
-    fn default() -> Self {
-        Self { kind: "standalone".to_owned() }
     }
 }
 
@@ -174,7 +164,8 @@ impl Written {
         if self.store.path.as_os_str().is_empty() {
             problems.add("store.path", "it is empty");
         }
-        only(&mut problems, "election.kind", &self.election.kind, "standalone");
+        let advertise = self.election.advertise(&mut problems);
+        let election = self.election.check(&mut problems, &self.name);
         if !TTL_BOUNDS.contains(&self.lease.ttl_ms) {
             let (least, most) = (TTL_BOUNDS.start(), TTL_BOUNDS.end());
             let ttl = self.lease.ttl_ms;
@@ -189,7 +180,8 @@ impl Written {
             telemetry: self.telemetry.check(&mut problems),
             reflection: self.reflection,
             store: StoreConfig::Sqlite { path: self.store.path },
-            election: ElectionConfig::Standalone,
+            election,
+            advertise,
             lease_ttl: Duration::from_millis(self.lease.ttl_ms),
             clusters,
         };

@@ -22,7 +22,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use config::{Config, ElectionConfig, StoreConfig};
-use election::{Election, Peer, Standalone};
+use election::{Election, Etcd, Peer, Standalone};
 use metrics::Metrics;
 use orchestrator::Parts;
 use service::Services;
@@ -36,11 +36,14 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let store: Arc<dyn Store> = match &config.store {
         StoreConfig::Sqlite { path } => Arc::new(SqliteStore::open(path).await?),
     };
-    let election: Arc<dyn Election> = match config.election {
-        ElectionConfig::Standalone => {
-            let address = listener.local_addr()?.to_string();
-            Arc::new(Standalone::new(Peer { name: config.name.clone(), address }))
-        }
+    let address = match &config.advertise {
+        Some(address) => address.clone(),
+        None => listener.local_addr()?.to_string(),
+    };
+    let me = Peer { name: config.name.clone(), address };
+    let election: Arc<dyn Election> = match &config.election {
+        ElectionConfig::Standalone => Arc::new(Standalone::new(me)),
+        ElectionConfig::Etcd(options) => Arc::new(Etcd::start((**options).clone(), me).await?),
     };
     let mut registry = shardlift_runtime::metrics::registry();
     let metrics = Metrics::new(&mut registry);
@@ -49,7 +52,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         ttl: config.lease_ttl,
         declared: declared(&config),
         store: Arc::new(ObservedStore::new(store, Arc::clone(&metrics))),
-        election,
+        election: Arc::clone(&election),
         metrics,
     };
     let (orchestrator, heart) = orchestrator::run(parts, shutdown.clone());
@@ -62,7 +65,9 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     tracing::info!(address = %listener.local_addr()?, "listening");
     api::serve(Services::new(orchestrator), listener, config.reflection, shutdown.clone()).await?;
     shutdown.cancel();
-    heart.await.context("the orchestrator ended with a defect")
+    let ended = heart.await.context("the orchestrator ended with a defect");
+    election.leave().await;
+    ended
 }
 
 fn declared(config: &Config) -> Topology {

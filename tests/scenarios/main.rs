@@ -7,6 +7,7 @@
 mod application;
 mod coordinator_faults;
 mod deploy;
+mod elections;
 mod happy;
 mod partition;
 mod rows;

@@ -16,6 +16,11 @@ pub fn uuid() -> String {
     Uuid::new_v4().to_string()
 }
 
+/// A random number above 0: a name that nobody else chooses.
+pub fn positive() -> i64 {
+    rand::rng().random_range(1..=i64::MAX)
+}
+
 /// `base` lengthened or shortened at random by at most `share` of it (0.0 to 1.0): keeps many processes from
 /// acting in step.
 pub fn jitter(base: Duration, share: f64) -> Duration {
@@ -31,6 +36,7 @@ mod tests {
     fn no_two_nonces_are_equal() {
         assert_ne!(nonce(), nonce());
         assert_eq!(nonce().0.len(), 32);
+        assert_ne!(positive(), positive());
     }
 
     #[test]

@@ -32,7 +32,7 @@ fn a_flag_wins_over_the_file() {
 #[test]
 fn every_mistake_is_told_at_once() {
     let text = "listen = \"0.0.0.0:7400\"\nmetrics_listen = \"nonsense\"\nname = \" \"\n\
-                [store]\nkind = \"postgres\"\n[election]\nkind = \"etcd\"\n[lease]\nttl_ms = 5\n\
+                [store]\nkind = \"postgres\"\n[election]\nkind = \"raft\"\n[lease]\nttl_ms = 5\n\
                 [[cluster]]\nname = \"chat\"\nengine = \"oracle\"\nshards = [\"a\", \"a\", \"b c\"]\n\
                 [[cluster]]\nname = \"chat\"\nengine = \"mongodb\"\n";
     let problems = read(text).expect_err("it was accepted");
@@ -75,4 +75,72 @@ fn two_doors_need_two_addresses() {
 fn a_slip_in_a_key_is_guessed() {
     let problems = read(&format!("[leese]\nttl_ms = 1\n{CLUSTER}")).expect_err("it was accepted");
     assert!(problems.to_string().contains("did you mean \"lease\"?"), "{problems}");
+}
+
+/// The configuration of a coordinator that has this section `[election]`.
+fn with_election(lines: &str) -> Result<Config, ConfigProblems> {
+    read(&format!("name = \"one\"\n[election]\n{lines}\n{CLUSTER}"))
+}
+
+#[test]
+fn an_election_by_etcd_has_everything_it_needs() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).expect("writes");
+        path.display().to_string()
+    };
+    let (ca, password) = (file("ca.pem", "-----BEGIN CERTIFICATE-----\n"), file("password", "hunter2\n"));
+    let config = with_election(&format!(
+        "kind = \"etcd\"\nendpoints = [\"https://e1.example:2379\", \"https://[::1]:2379\"]\nttl_ms = 3000\n\
+         advertise = \"c1.example:7400\"\nuser = \"shardlift\"\npassword_file = {password:?}\n\
+         [election.tls]\nca_file = {ca:?}"
+    ))
+    .expect("good");
+    assert_eq!(config.advertise.as_deref(), Some("c1.example:7400"));
+    assert!(!format!("{config:?}").contains("hunter2"), "a password is shown");
+    let ElectionConfig::Etcd(etcd) = config.election else { panic!("another kind") };
+    assert_eq!((etcd.prefix.as_str(), etcd.ttl), ("/shardlift", Duration::from_secs(3)));
+    assert_eq!(etcd.login.expect("a login").1.expose(), "hunter2");
+    assert!(etcd.tls.expect("certificates").identity.is_none());
+}
+
+#[test]
+fn every_mistake_about_etcd_is_told_at_once() {
+    let problems = read(&format!(
+        "[election]\nkind = \"etcd\"\nendpoints = [\"http://e1.example:2379\", \"e2:2379\", \"https://u:pw@e3:1\"]\n\
+         ttl_ms = 5\nprefix = \"/\"\nadvertise = \"http://c1:7400\"\nuser = \"u\"\n\
+         [election.tls]\nca_file = \"/nowhere/ca.pem\"\nkey_file = \"/nowhere/key.pem\"\n{CLUSTER}"
+    ))
+    .expect_err("it was accepted");
+    let keys: Vec<_> = problems.list().iter().map(|problem| problem.key.as_str()).collect();
+    assert_eq!(
+        keys,
+        [
+            "election.advertise",
+            "name",
+            "election.endpoints[0]",
+            "election.endpoints[1]",
+            "election.endpoints[2]",
+            "election.ttl_ms",
+            "election.prefix",
+            "election.tls.ca_file",
+            "election.tls.key_file",
+            "election.tls",
+            "election.password_file",
+        ],
+        "{problems}"
+    );
+    assert!(!problems.to_string().contains("pw@"), "{problems}");
+}
+
+#[test]
+fn settings_of_etcd_are_refused_without_it() {
+    let problems = with_election("endpoints = []\nttl_ms = 3000\nprefix = \"/x\"\n[election.tls]")
+        .expect_err("accepted");
+    let keys: Vec<_> = problems.list().iter().map(|problem| problem.key.as_str()).collect();
+    assert_eq!(keys, ["election.endpoints", "election.ttl_ms", "election.prefix", "election.tls"]);
+    let slip = with_election("kind = \"etcd\"\nendpoint = []").expect_err("accepted");
+    assert!(slip.to_string().contains("did you mean \"endpoints\"?"), "{slip}");
+    assert!(with_election("advertise = \"c1.example:7400\"").is_ok(), "the address is told by any election");
 }

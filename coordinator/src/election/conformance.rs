@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::{Election, Leadership, Peer, Standalone};
+use shardlift_harness::servers::shared_etcd;
+
+use super::{Election, Etcd, EtcdOptions, Leadership, Peer, Standalone};
 
 /// Long enough for any backend to answer.
 const DEADLINE: Duration = Duration::from_secs(20);
 /// Long enough to notice a second winner.
-const A_WHILE: Duration = Duration::from_millis(100);
+const A_WHILE: Duration = Duration::from_millis(300);
 
 /// Two coordinators in the same election.
 type Rivals = (Arc<dyn Election>, Arc<dyn Election>);
@@ -98,4 +100,18 @@ macro_rules! suite {
 suite!(standalone, {
     let election = Standalone::new(peer("alone"));
     (Arc::new(election.clone()) as Arc<dyn Election>, Arc::new(election) as Arc<dyn Election>)
+});
+
+suite!(etcd, {
+    let server = shared_etcd().await.expect("an etcd");
+    let options = EtcdOptions {
+        endpoints: server.endpoints(),
+        prefix: format!("/conformance/{}", shardlift_runtime::random::uuid()),
+        ttl: Duration::from_secs(2),
+        tls: None,
+        login: None,
+    };
+    let first = Etcd::start(options.clone(), peer("first")).await.expect("valid settings");
+    let second = Etcd::start(options, peer("second")).await.expect("valid settings");
+    (Arc::new(first) as Arc<dyn Election>, Arc::new(second) as Arc<dyn Election>)
 });

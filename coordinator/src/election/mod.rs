@@ -5,13 +5,37 @@
 
 #[cfg(test)]
 mod conformance;
+mod etcd;
 mod standalone;
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use shardlift_domain::ids::{ShardId, WorkerId};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+pub use etcd::{Etcd, EtcdOptions, EtcdTls};
 pub use standalone::Standalone;
+
+/// A coordinator, and where clients and workers reach it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Peer {
+    /// Its name, for people.
+    pub name: String,
+    /// Host and port.
+    pub address: String,
+}
+
+/// A connected worker, as the leader tells it to whoever looks into the election.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registered {
+    /// Who.
+    pub worker: WorkerId,
+    /// Version of its program.
+    pub version: String,
+    /// What it serves.
+    pub shards: Vec<ShardId>,
+}
 
 /// Why an election did not help.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -24,15 +48,6 @@ pub enum ElectionError {
     Unavailable(String),
 }
 
-/// A coordinator, and where clients and workers reach it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Peer {
-    /// Its name, for people.
-    pub name: String,
-    /// Host and port.
-    pub address: String,
-}
-
 /// A way to agree on one coordinator among several.
 #[async_trait]
 pub trait Election: Send + Sync + 'static {
@@ -41,6 +56,12 @@ pub trait Election: Send + Sync + 'static {
 
     /// Who leads, as far as is known here: where to send whoever asks, never a right to act.
     fn leader(&self) -> watch::Receiver<Option<Peer>>;
+
+    /// Every coordinator that is known here, this one included, by name: a hint, too.
+    fn coordinators(&self) -> watch::Receiver<Vec<Peer>>;
+
+    /// Takes this coordinator off the list of coordinators, at the end of the process.
+    async fn leave(&self);
 }
 
 /// What a backend keeps for the coordinator that won.
@@ -48,6 +69,12 @@ pub trait Election: Send + Sync + 'static {
 pub trait Seat: Send + Sync + 'static {
     /// Asks the election itself, now, whether this seat still leads; an answer from memory will not do.
     async fn confirm(&self) -> Result<(), ElectionError>;
+
+    /// Whether the time for which the seat was won is over, by this machine's own clock: asks nobody.
+    fn expired(&self) -> bool;
+
+    /// Where the leader tells its workers, if this election keeps such a list.
+    fn registry(&self) -> Option<&watch::Sender<Vec<Registered>>>;
 
     /// Hands the seat back, so that the next one need not wait for it to expire.
     async fn resign(self: Box<Self>);
@@ -70,12 +97,23 @@ impl Leadership {
         self.lost.cancelled().await;
     }
 
+    /// Whether the lead is lost. Unlike [`Leadership::lost`] this is right in the first moment after a pause of the
+    /// process, before any timer has had its turn.
+    pub fn is_lost(&self) -> bool {
+        self.lost.is_cancelled() || self.seat.expired()
+    }
+
     /// Asks the election itself whether this coordinator still leads.
     pub async fn confirm(&self) -> Result<(), ElectionError> {
-        if self.lost.is_cancelled() {
+        if self.is_lost() {
             return Err(ElectionError::Lost);
         }
         self.seat.confirm().await
+    }
+
+    /// Where to tell the connected workers, if this election keeps such a list.
+    pub fn registry(&self) -> Option<&watch::Sender<Vec<Registered>>> {
+        self.seat.registry()
     }
 
     /// Gives the lead up: the next coordinator is elected at once.

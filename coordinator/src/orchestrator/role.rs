@@ -7,14 +7,15 @@ use std::time::Duration;
 use shardlift_domain::Epoch;
 use shardlift_domain::topology::Topology;
 use shardlift_runtime::random;
+use shardlift_runtime::retry::{Delays, Policy};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::book::Book;
 use super::leader::{Leader, Seat, StepDown};
 use super::wake::{Handle, Wake};
-use crate::election::{Election, ElectionError, Leadership};
+use crate::election::{Election, ElectionError, Leadership, Registered};
 use crate::metrics::Metrics;
 use crate::store::{Store, StoreError};
 
@@ -22,8 +23,13 @@ use crate::store::{Store, StoreError};
 const QUEUE: usize = 4096;
 /// How often time is looked at.
 pub(super) const TICK: Duration = Duration::from_millis(200);
-/// The pause before the lead is sought again.
-const PAUSE: Duration = Duration::from_millis(300);
+/// The pauses before the lead is sought again.
+const AGAIN: Policy =
+    Policy { first: Duration::from_millis(200), longest: Duration::from_secs(5), total: None };
+/// The pauses of a coordinator whose store is taken by another one although it is elected itself. They grow: two of
+/// them must not take it from each other for ever.
+const RIVALS: Policy =
+    Policy { first: Duration::from_secs(2), longest: Duration::from_secs(300), total: None };
 
 /// All that the orchestrator needs.
 pub struct Parts {
@@ -67,71 +73,176 @@ struct Orchestrator {
     wakes: mpsc::Receiver<Wake>,
 }
 
+/// Why a leadership has ended.
+enum End {
+    /// The process is to end.
+    Told,
+    /// The election was lost.
+    Lost,
+    /// A shard has seen this epoch, or one above it, from somebody else.
+    RiseAbove(Epoch),
+    /// The store refused, or is gone.
+    Store,
+    /// Another coordinator has taken the store, although this one is elected.
+    Rival,
+}
+
 impl Orchestrator {
     async fn run(mut self, shutdown: CancellationToken) {
         // Whatever ends this task ends the process: doors without a heart would say "not ready" for ever.
         let _end = shutdown.clone().drop_guard();
+        let (mut again, mut rivals) = (Delays::new(&AGAIN), Delays::new(&RIVALS));
         let mut above = None;
         while !shutdown.is_cancelled() {
             let role = tokio::select! {
-                role = follow(&self.parts, &self.seat, above.take(), &mut self.wakes) => role,
+                role = follow(&self.parts, &self.seat, above, &mut self.wakes) => role,
                 () = shutdown.cancelled() => return,
             };
+            let mut pause = &mut again;
             if let Role::Leader(leader, leadership) = role {
-                above = self.lead(*leader, leadership, &shutdown).await;
+                pause.reset();
+                let began = Instant::now();
+                let end = self.lead(*leader, leadership, &shutdown).await;
+                above = None;
+                if began.elapsed() > RIVALS.longest {
+                    rivals.reset();
+                }
+                match end {
+                    End::RiseAbove(epoch) => above = Some(epoch),
+                    End::Rival => pause = &mut rivals,
+                    End::Told | End::Lost | End::Store => {}
+                }
             }
+            let pause = pause.next().unwrap_or(AGAIN.longest);
             tokio::select! {
-                () = sleep(PAUSE) => {}
+                () = refuse_all(&mut self.wakes, pause) => {}
                 () = shutdown.cancelled() => {}
             }
         }
     }
 
-    /// Leads until something speaks against it. Answers the epoch to rise above, if a shard has seen a newer leader.
+    /// Leads until something speaks against it.
     async fn lead(
         &mut self,
         mut leader: Leader,
         leadership: Leadership,
         shutdown: &CancellationToken,
-    ) -> Option<Epoch> {
+    ) -> End {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let reason = loop {
+        let end = loop {
+            let turn = turn(&mut leader, &mut self.wakes, &mut ticks, &leadership, shutdown);
             let moved = tokio::select! {
-                wake = self.wakes.recv() => match wake {
-                    Some(wake) => leader.on(wake).await,
-                    None => break None,
-                },
-                _ = ticks.tick() => leader.on_tick().await,
-                () = leadership.lost() => break None,
-                () = shutdown.cancelled() => break None,
+                biased;
+                // Whatever is being done ends here; if that was a commit, the next take-over sees whether it was made.
+                () = leadership.lost() => break End::Lost,
+                moved = turn => moved,
             };
-            if let Err(reason) = moved {
-                break Some(reason);
+            match moved {
+                Ok(None) => {}
+                Ok(Some(end)) => break end,
+                Err(StepDown::RiseAbove(above)) => break End::RiseAbove(above),
+                Err(StepDown::Store(error)) => break refused(&error, &leadership).await,
             }
         };
         let epoch = leader.book.permit().fence().epoch;
-        if reason.is_none() {
+        if matches!(end, End::Told) {
             // Best effort: what is not saved is read from the shards again.
             if let Err(error) = leader.book.flush().await {
                 tracing::debug!(%error, "progress was not saved at the end");
             }
         }
+        // With it end the sessions of all workers: they look for the next leader.
         drop(leader);
         leadership.resign().await;
-        match reason {
-            Some(StepDown::RiseAbove(above)) => {
-                tracing::warn!(%epoch, %above, "leads no more: a shard has seen a newer leader, or another one of this epoch");
-                Some(above)
+        match end {
+            End::RiseAbove(above) => {
+                tracing::warn!(%epoch, %above, "leads no more: a shard has seen a newer leader, or another one of this epoch")
             }
-            Some(StepDown::Store(error)) => {
-                tracing::warn!(%epoch, %error, "leads no more: the store refused");
-                None
-            }
-            None => {
-                tracing::info!(%epoch, "leads no more");
-                None
-            }
+            End::Lost => tracing::warn!(%epoch, "leads no more: the election was lost"),
+            End::Told | End::Store | End::Rival => tracing::info!(%epoch, "leads no more"),
+        }
+        end
+    }
+}
+
+/// Waits for one thing to happen, and does what follows from it.
+async fn turn(
+    leader: &mut Leader,
+    wakes: &mut mpsc::Receiver<Wake>,
+    ticks: &mut Interval,
+    leadership: &Leadership,
+    shutdown: &CancellationToken,
+) -> Result<Option<End>, StepDown> {
+    let wake = tokio::select! {
+        wake = wakes.recv() => match wake {
+            Some(wake) => Some(wake),
+            None => return Ok(Some(End::Told)),
+        },
+        _ = ticks.tick() => None,
+        () = shutdown.cancelled() => return Ok(Some(End::Told)),
+    };
+    // Asked again: after a pause of the process a wake may come before the timer that says that the lead is over.
+    if leadership.is_lost() {
+        return Ok(Some(End::Lost));
+    }
+    match wake {
+        Some(wake) => leader.on(wake).await?,
+        None => {
+            leader.on_tick().await?;
+            register(leader, leadership);
+        }
+    }
+    Ok(None)
+}
+
+/// Tells what the store's refusal means. Who is fenced while the election still counts it as the leader has a rival
+/// that the election knows nothing of.
+async fn refused(error: &StoreError, leadership: &Leadership) -> End {
+    if matches!(error, StoreError::Fenced { .. }) && leadership.confirm().await.is_ok() {
+        tracing::error!(
+            %error,
+            "another coordinator has taken the store although this one is elected: two coordinators with standalone \
+             election share one store, or their elections are not the same; stop one of them, or give both the same \
+             [election] with kind = \"etcd\""
+        );
+        return End::Rival;
+    }
+    tracing::warn!(%error, "the store refused");
+    End::Store
+}
+
+/// Lists the connected workers in the election, if it keeps such a list.
+fn register(leader: &Leader, leadership: &Leadership) {
+    let Some(registry) = leadership.registry() else { return };
+    registry.send_if_modified(|listed| {
+        let same = listed.len() == leader.fleet.iter().count()
+            && listed.iter().zip(leader.fleet.iter()).all(|(listed, (id, worker))| {
+                listed.worker == *id
+                    && listed.version == worker.version
+                    && listed.shards.iter().eq(worker.shards.keys())
+            });
+        if !same {
+            let all = leader.fleet.iter().map(|(id, worker)| Registered {
+                worker: id.clone(),
+                version: worker.version.clone(),
+                shards: worker.shards.keys().cloned().collect(),
+            });
+            *listed = all.collect();
+        }
+        !same
+    });
+}
+
+/// Lets time pass. Meanwhile everybody who asks hears that this coordinator does not lead: dropping a wake drops its
+/// reply.
+async fn refuse_all(wakes: &mut mpsc::Receiver<Wake>, pause: Duration) {
+    let pause = sleep(pause);
+    tokio::pin!(pause);
+    loop {
+        tokio::select! {
+            () = &mut pause => return,
+            Some(wake) = wakes.recv() => drop(wake),
         }
     }
 }
@@ -147,7 +258,12 @@ async fn follow(parts: &Parts, seat: &Seat, above: Option<Epoch>, wakes: &mut mp
                 return Role::Follower;
             }
         };
-        match begin(parts, seat, &leadership, above).await {
+        let begun = tokio::select! {
+            biased;
+            () = leadership.lost() => Err(ElectionError::Lost.into()),
+            begun = begin(parts, seat, &leadership, above) => begun,
+        };
+        match begun {
             Ok(leader) => Role::Leader(Box::new(leader), leadership),
             Err(error) => {
                 tracing::warn!(%error, "cannot take over");

@@ -1,5 +1,6 @@
 //! The heart over a store in memory, with workers that are played by the test.
 
+mod elections;
 mod trouble;
 
 use std::collections::BTreeMap;
@@ -20,7 +21,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{Handle, Joining, MigrationView, Order, Parts, Report, SessionId, run};
-use crate::election::{Peer, Standalone};
+use crate::election::{Election, Peer, Standalone};
 use crate::service::Services;
 use crate::store::{MemoryStore, Store};
 
@@ -55,13 +56,18 @@ struct Coordinator {
 
 impl Coordinator {
     fn start(store: &Arc<dyn Store>) -> Self {
+        let me = Peer { name: "c1".into(), address: "127.0.0.1:7400".into() };
+        Self::elected_by(store, Arc::new(Standalone::new(me)))
+    }
+
+    fn elected_by(store: &Arc<dyn Store>, election: Arc<dyn Election>) -> Self {
         let shutdown = CancellationToken::new();
         let parts = Parts {
             name: "c1".into(),
             ttl: Duration::from_secs(2),
             declared: topology(),
             store: Arc::clone(store),
-            election: Arc::new(Standalone::new(Peer { name: "c1".into(), address: "127.0.0.1:7400".into() })),
+            election,
             metrics: Arc::default(),
         };
         let (handle, task) = run(parts, shutdown.clone());

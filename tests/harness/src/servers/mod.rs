@@ -6,7 +6,9 @@ mod mongod;
 mod postgres;
 mod shared;
 
-pub use etcd::Etcd;
+pub use etcd::{Etcd, EtcdOptions, EtcdTls};
 pub use mongod::{Mongod, MongodOptions};
 pub use postgres::{Postgres, PostgresOptions};
-pub use shared::{ExclusiveMongod, exclusive_mongod, shared_mongod, shared_postgres, shared_postgres_server};
+pub use shared::{
+    ExclusiveMongod, exclusive_mongod, shared_etcd, shared_mongod, shared_postgres, shared_postgres_server,
+};

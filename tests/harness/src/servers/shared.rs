@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::Result;
 use tokio::sync::OnceCell;
 
-use super::{Mongod, MongodOptions, Postgres};
+use super::{Etcd, Mongod, MongodOptions, Postgres};
 
 static DATABASES: AtomicU32 = AtomicU32::new(1);
 
@@ -31,6 +31,13 @@ pub async fn shared_mongod() -> Result<String> {
     static SERVER: OnceCell<Mongod> = OnceCell::const_new();
     let server = SERVER.get_or_try_init(|| Mongod::start_with(MongodOptions::default())).await?;
     Ok(server.dsn(&fresh_name()))
+}
+
+/// The etcd of this process. Tests keep apart by the prefix of their keys, and leave the server alone; one that kills,
+/// pauses or wipes it starts its own.
+pub async fn shared_etcd() -> Result<&'static Etcd> {
+    static SERVER: OnceCell<Etcd> = OnceCell::const_new();
+    SERVER.get_or_try_init(Etcd::start).await
 }
 
 /// A replica set of which one test has all databases for itself. It comes from a pool: tests that run one after the

@@ -1,0 +1,125 @@
+//! Leases revoked, keys taken away, members killed and paused, everything lost.
+
+use super::*;
+use crate::election::ElectionError;
+
+/// Whether it is elected within the time of a lease.
+async fn wins(election: &Etcd) -> bool {
+    matches!(timeout(TTL, election.campaign()).await, Ok(Ok(_)))
+}
+
+#[tokio::test]
+async fn a_lease_revoked_behind_its_back_is_a_lead_lost() {
+    let (server, options) = (shared().await, options(shared().await));
+    let (one, two) = (coordinator(&options, "one").await, coordinator(&options, "two").await);
+    let leadership = elected(&one).await;
+    let key = leading_key(server, &options).await;
+    let lease = key.rsplit('/').next().expect("the last part").to_owned();
+    let command = ["lease", "revoke", &lease];
+    let (revoked, noticed) = tokio::join!(server.ctl(&command), lost(&leadership));
+    revoked.expect("revoked");
+    assert_eq!(leadership.confirm().await, Err(ElectionError::Lost));
+    println!("a revoked lease was noticed after {noticed:?}");
+    elected(&two).await.confirm().await.expect("the other leads");
+}
+
+#[tokio::test]
+async fn a_key_taken_away_is_a_lead_lost_although_the_lease_lives() {
+    let (server, options) = (shared().await, options(shared().await));
+    let (one, two) = (coordinator(&options, "one").await, coordinator(&options, "two").await);
+    let leadership = elected(&one).await;
+    let key = leading_key(server, &options).await;
+    server.ctl(&["del", &key]).await.expect("deleted");
+    lost(&leadership).await;
+    elected(&two).await.confirm().await.expect("the other leads");
+}
+
+#[tokio::test]
+async fn a_key_of_the_same_name_made_anew_is_not_the_leaders() {
+    let (server, options) = (shared().await, options(shared().await));
+    let one = coordinator(&options, "one").await;
+    let leadership = elected(&one).await;
+    let key = leading_key(server, &options).await;
+    server.ctl(&["del", &key]).await.expect("deleted");
+    server.ctl(&["put", &key, "{}"]).await.expect("written");
+    assert_eq!(leadership.confirm().await, Err(ElectionError::Lost));
+    assert!(leadership.is_lost());
+}
+
+#[tokio::test]
+async fn a_silent_etcd_is_a_lead_lost_within_its_time_and_heals() {
+    let server = three().await;
+    let options = options(&server);
+    let (one, two) = (coordinator(&options, "one").await, coordinator(&options, "two").await);
+    let leadership = elected(&one).await;
+    server.pause_all();
+    let after = lost(&leadership).await;
+    println!("a silent etcd was noticed after {after:?} of {TTL:?}");
+    assert!(after <= TTL, "the lead counted for {after:?}");
+    assert!(!wins(&two).await, "elected without etcd");
+    server.resume_all();
+    drop(leadership);
+    elected(&two).await.confirm().await.expect("it leads");
+}
+
+#[tokio::test]
+async fn members_killed_one_after_another_cost_nobody_the_lead() {
+    let server = three().await;
+    // The members need about 2 s to agree on a leader of their own: a lease must be longer than that.
+    let options = EtcdOptions { ttl: 4 * TTL, ..options(&server) };
+    let (one, two) = (coordinator(&options, "one").await, coordinator(&options, "two").await);
+    let leadership = elected(&one).await;
+    let waits = tokio::spawn(async move { elected(&two).await.confirm().await });
+    for member in 0..3 {
+        server.member(member).kill9();
+        assert!(timeout(options.ttl, leadership.lost()).await.is_err(), "lost with two of three members");
+        leadership.confirm().await.expect("it leads");
+        server.restart_member(member).await.expect("the member is back");
+    }
+    leadership.resign().await;
+    timeout(DEADLINE, waits).await.expect("in time").expect("no panic").expect("the other leads");
+}
+
+#[tokio::test]
+async fn a_leader_without_a_majority_steps_down_and_nobody_follows_until_it_is_back() {
+    let server = three().await;
+    let options = options(&server);
+    let (one, two) = (coordinator(&options, "one").await, coordinator(&options, "two").await);
+    let leadership = elected(&one).await;
+    server.member(0).kill9();
+    server.member(1).kill9();
+    assert!(lost(&leadership).await <= TTL);
+    drop(leadership);
+    assert!(!wins(&two).await, "elected by a minority");
+    server.restart_member(0).await.expect("the member is back");
+    elected(&two).await.confirm().await.expect("it leads");
+}
+
+#[tokio::test]
+async fn a_wiped_etcd_elects_again() {
+    let server = Server::start().await.expect("an etcd");
+    let options = options(&server);
+    let one = coordinator(&options, "one").await;
+    let leadership = elected(&one).await;
+    let (wiped, _) = tokio::join!(server.wipe(), lost(&leadership));
+    wiped.expect("wiped");
+    drop(leadership);
+    elected(&one).await.confirm().await.expect("it leads again");
+}
+
+#[tokio::test]
+async fn a_restored_etcd_elects_again_whatever_the_snapshot_says() {
+    let server = Server::start().await.expect("an etcd");
+    let options = options(&server);
+    let (one, two) = (coordinator(&options, "one").await, coordinator(&options, "two").await);
+    let first = elected(&one).await;
+    let snapshot = server.save("leader-one").await.expect("saved");
+    first.resign().await;
+    let second = elected(&two).await;
+    server.restore(&snapshot).await.expect("restored");
+    // The old leader's key is back, on a lease that nobody keeps alive; the present leader's is gone.
+    lost(&second).await;
+    drop(second);
+    let third = elected(&one).await;
+    third.confirm().await.expect("it leads");
+}
