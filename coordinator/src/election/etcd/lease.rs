@@ -174,3 +174,36 @@ async fn keep(id: i64, link: Arc<Link>, options: Arc<EtcdOptions>, life: Arc<Lif
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn life(until: Instant) -> Arc<Life> {
+        Arc::new(Life { until: Mutex::new(until), ended: CancellationToken::new() })
+    }
+
+    #[tokio::test]
+    async fn what_is_over_is_not_revived_by_a_late_answer() {
+        let now = Instant::now();
+        let late = life(now);
+        late.renew(now + Duration::from_secs(60));
+        assert!(late.is_over(), "before any timer had its turn");
+        watch_over(Arc::clone(&late)).await;
+        assert!(late.ended.is_cancelled());
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_was_overtaken_shortens_nothing() {
+        let now = Instant::now();
+        let renewed = life(now + Duration::from_secs(60));
+        renewed.renew(now + Duration::from_secs(90));
+        renewed.renew(now + Duration::from_secs(70));
+        assert_eq!(renewed.until(), now + Duration::from_secs(90));
+        assert!(!renewed.is_over());
+        renewed.ended.cancel();
+        assert!(renewed.is_over());
+    }
+}
