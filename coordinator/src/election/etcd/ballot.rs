@@ -104,3 +104,30 @@ pub(super) fn put_once(key: &str, value: &str, lease: i64) -> Txn {
         .and_then([TxnOp::put(key, value, Some(options))])
         .or_else([TxnOp::get(key, None)])
 }
+
+#[cfg(test)]
+mod tests {
+    use shardlift_harness::servers::shared_etcd;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_key_of_the_same_name_but_another_age_is_not_its_own() {
+        let options = Arc::new(EtcdOptions {
+            endpoints: shared_etcd().await.expect("an etcd").endpoints(),
+            prefix: format!("/ballot/{}", shardlift_runtime::random::uuid()),
+            ttl: std::time::Duration::from_secs(5),
+            tls: None,
+            login: None,
+        });
+        let (link, keys) = (Arc::new(Link::new(&options)), Keys::new(&options.prefix));
+        let me = Peer { name: "one".into(), address: "one.example:7400".into() };
+        let lease = Lease::grant(&link, &options).await.expect("granted");
+        let ballot = Ballot::cast(&link, &options, &keys, &lease, &me).await.expect("cast");
+        assert_eq!(ballot.standing().await.expect("read"), Standing::First);
+        let again = Ballot::cast(&link, &options, &keys, &lease, &me).await.expect("cast twice");
+        assert_eq!(again.revision, ballot.revision, "asking twice finds the same key");
+        let older = Ballot { revision: ballot.revision - 1, ..ballot };
+        assert_eq!(older.standing().await.expect("read"), Standing::Gone);
+    }
+}
