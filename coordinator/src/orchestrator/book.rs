@@ -16,7 +16,7 @@ use shardlift_domain::topology::Topology;
 use super::wake::Submission;
 use crate::planner::disposition::reusable;
 use crate::store::{
-    Change, HistoryEntry, HistoryEvent, LeaderPermit, Store, StoreError, StoredMigration, Times,
+    Change, HistoryEntry, HistoryEvent, LeaderPermit, Moved, Store, StoreError, StoredMigration, Times,
 };
 
 /// One migration with its parsed spec.
@@ -195,7 +195,7 @@ impl Book {
                 && let Some(released) = released(known.migration(), start)
             {
                 change.history.push(record(&released, HistoryEvent::Started, "person"));
-                change.moved.push((released, known.stored.times));
+                change.moved.push(Moved::new(known.migration(), released, known.stored.times));
             }
         }
         if change.new.is_empty() && change.moved.is_empty() {
@@ -204,7 +204,7 @@ impl Book {
         let moved = change.moved.clone();
         self.commit(change).await?;
         pages.into_iter().for_each(|page| self.insert(page));
-        for (migration, _) in moved {
+        for Moved { migration, .. } in moved {
             if let Some(page) = self.pages.get_mut(&migration.key) {
                 page.stored.migration = migration;
             }
@@ -254,7 +254,7 @@ impl Book {
         }
         let times = times_after(&page.stored.times, before.status, made.migration.status);
         let history = records(before, &made.migration, event, actor);
-        let moved = vec![(made.migration.clone(), times)];
+        let moved = vec![Moved::new(before, made.migration.clone(), times)];
         self.commit(Change { moved, history, ..Change::default() }).await?;
         if let Some(page) = self.pages.get_mut(key) {
             page.stored.migration = made.migration;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use shardlift_domain::migration::Migration;
+use shardlift_domain::migration::{Migration, ShardMigration};
 use shardlift_domain::progress::ShardProgress;
 use shardlift_domain::spec::SpecFile;
 use shardlift_domain::topology::Topology;
@@ -52,6 +52,30 @@ impl Times {
     }
 }
 
+/// A known migration in its new state. Most moves concern one shard of thousands: only the parts that differ are written.
+#[derive(Debug, Clone)]
+pub struct Moved {
+    /// The new state.
+    pub migration: Migration,
+    /// When things happened.
+    pub times: Times,
+    differ: Vec<ShardId>,
+}
+
+impl Moved {
+    /// From the state that is stored to another one.
+    pub fn new(stored: &Migration, migration: Migration, times: Times) -> Self {
+        let differs = |(shard, part): &(&ShardId, &ShardMigration)| stored.shards.get(*shard) != Some(*part);
+        let differ = migration.shards.iter().filter(differs).map(|(shard, _)| shard.clone()).collect();
+        Self { migration, times, differ }
+    }
+
+    /// The parts that differ from what is stored.
+    pub(in crate::store) fn parts(&self) -> impl Iterator<Item = (&ShardId, &ShardMigration)> {
+        self.differ.iter().filter_map(|shard| self.migration.shards.get_key_value(shard))
+    }
+}
+
 /// One write: all of it or nothing. Applied in the order of the fields.
 #[derive(Debug, Clone, Default)]
 pub struct Change {
@@ -60,7 +84,7 @@ pub struct Change {
     /// Migrations that were just submitted; each key is new.
     pub new: Vec<StoredMigration>,
     /// New states of known migrations. Their shards are those that they were submitted with.
-    pub moved: Vec<(Migration, Times)>,
+    pub moved: Vec<Moved>,
     /// New figures of known shards of known migrations.
     pub progress: Vec<(MigrationKey, ShardId, ShardProgress)>,
     /// Added to the history, in this order.

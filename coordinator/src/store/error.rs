@@ -1,7 +1,12 @@
 //! Why a store could not do what it was asked for.
 
+use std::time::Duration;
+
 use shardlift_domain::{Epoch, ErrorCode, Failure, MigrationKey};
 use shardlift_runtime::retry::Retryable;
+
+/// An error of a driver.
+type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 /// What went wrong.
 #[derive(Debug, thiserror::Error)]
@@ -19,14 +24,14 @@ pub enum StoreError {
     Unavailable {
         /// What was being done.
         doing: &'static str,
-        /// What the driver says.
-        source: sqlx::Error,
+        /// What the driver says; no driver puts a password there.
+        source: Cause,
     },
     /// The store cannot be opened as it is configured.
-    #[error("cannot open the metadata store {path}: {why}")]
+    #[error("cannot open the metadata store {place}: {why}")]
     Location {
-        /// Which file.
-        path: String,
+        /// Which file, or which server and database.
+        place: String,
         /// What is wrong with it.
         why: String,
     },
@@ -67,9 +72,9 @@ impl StoreError {
         match self {
             StoreError::Fenced { .. } => "ask the coordinator that leads now; this one steps down",
             StoreError::Unavailable { .. } => {
-                "look after the disk and the file of the metadata store; it is tried again by itself"
+                "look after the metadata store: its disk and file, or its server and the way there; it is tried again by itself"
             }
-            StoreError::Location { .. } => "mend `store.path` in the coordinator's configuration",
+            StoreError::Location { .. } => "mend `[store]` in the coordinator's configuration, or what it names",
             StoreError::Unreadable { .. } => {
                 "use the release that wrote the store, or restore it; report it if neither explains it"
             }
@@ -79,8 +84,34 @@ impl StoreError {
     }
 
     /// Makes a driver's error one of ours.
-    pub(in crate::store) fn unavailable(doing: &'static str) -> impl Fn(sqlx::Error) -> StoreError {
-        move |source| StoreError::Unavailable { doing, source }
+    pub(in crate::store) fn unavailable<E>(doing: &'static str) -> impl Fn(E) -> StoreError
+    where
+        E: std::error::Error + Send + Sync + 'static,
+    {
+        move |source| StoreError::Unavailable { doing, source: Box::new(source) }
+    }
+
+    /// A server that takes a request and gives no answer.
+    pub(in crate::store) fn silent(doing: &'static str) -> StoreError {
+        let why = format!("no answer for {} s", ANSWER.as_secs());
+        StoreError::Unavailable { doing, source: why.into() }
+    }
+}
+
+/// How long a server may think about one request. A leader waits for its store, and everybody for the leader.
+pub(in crate::store) const ANSWER: Duration = Duration::from_secs(5);
+
+/// Waits for one answer of a server, but not for ever: one that hangs, or a half-open connection, gives none.
+pub(in crate::store) async fn answered<T, E>(
+    doing: &'static str,
+    request: impl Future<Output = Result<T, E>>,
+) -> Result<T, StoreError>
+where
+    E: std::error::Error + Send + Sync + 'static,
+{
+    match tokio::time::timeout(ANSWER, request).await {
+        Ok(answer) => answer.map_err(StoreError::unavailable(doing)),
+        Err(_) => Err(StoreError::silent(doing)),
     }
 }
 

@@ -106,13 +106,18 @@ impl Content {
             let progress = complete(&new.migration, new.progress);
             self.snapshot.migrations.push(StoredMigration { progress, ..new });
         }
-        for (migration, times) in change.moved {
-            let stored = self.find(&migration.key)?;
-            if !stored.migration.shards.keys().eq(migration.shards.keys()) {
-                return Err(StoreError::Unknown(migration.key));
+        for moved in change.moved {
+            let stored = self.find(&moved.migration.key)?;
+            if !stored.migration.shards.keys().eq(moved.migration.shards.keys()) {
+                return Err(StoreError::Unknown(moved.migration.key));
             }
-            stored.migration = migration;
-            stored.times = times;
+            // As the databases do it: only the parts that are said to differ are written.
+            let mut shards = std::mem::take(&mut stored.migration.shards);
+            for (shard, part) in moved.parts() {
+                shards.insert(shard.clone(), part.clone());
+            }
+            stored.migration = Migration { shards, ..moved.migration };
+            stored.times = moved.times;
         }
         for (key, shard, progress) in change.progress {
             let known = self.find(&key)?.progress.get_mut(&shard);

@@ -13,12 +13,14 @@ mod history;
 mod memory;
 mod observed;
 mod permit;
+mod rows;
 mod sqlite;
+mod steps;
 
 use async_trait::async_trait;
 use shardlift_domain::{Epoch, Fence, MigrationId, Nonce};
 
-pub use change::{Change, Snapshot, StoredMigration, Times};
+pub use change::{Change, Moved, Snapshot, StoredMigration, Times};
 pub use error::StoreError;
 pub use history::{HistoryEntry, HistoryEvent};
 pub use memory::MemoryStore;
@@ -52,8 +54,8 @@ pub trait Store: Send + Sync + 'static {
 
     /// The one write. Refused with [`StoreError::Fenced`], having changed nothing, when the permit is not the newest.
     ///
-    /// After [`StoreError::Unavailable`], or when the future was dropped, the change is stored wholly or not at all,
-    /// and [`Store::load`] tells which.
+    /// After [`StoreError::Unavailable`], or when the future was dropped, the change is stored wholly or not at all. The
+    /// next take-over or commit waits until that is settled or settles it, and a [`Store::load`] after it tells which.
     async fn commit(&self, permit: &LeaderPermit, change: Change) -> Result<(), StoreError>;
 
     /// What happened to all versions of a migration: the newest `limit` entries, oldest first.

@@ -54,7 +54,7 @@ impl Store for Faulty {
         if self.made {
             self.inner.commit(permit, change).await?;
         }
-        Err(StoreError::Unavailable { doing: "commit", source: sqlx::Error::PoolClosed })
+        Err(StoreError::Unavailable { doing: "commit", source: "it was made to fail".into() })
     }
 
     async fn history(&self, id: &MigrationId, limit: u32) -> Result<Vec<HistoryEntry>, StoreError> {

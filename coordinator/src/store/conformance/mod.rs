@@ -12,7 +12,7 @@ use shardlift_domain::migration::{Event, Verb};
 use shardlift_domain::{Epoch, Fence, Nonce, Version};
 
 use super::sqlite::SqliteStore;
-use super::{Change, HistoryEvent, LeaderPermit, MemoryStore, Snapshot, Store, StoreError};
+use super::{Change, HistoryEvent, LeaderPermit, Moved, MemoryStore, Snapshot, Store, StoreError};
 use samples::{entry, id, stored, topology};
 
 /// One metadata database, empty at first.
@@ -165,7 +165,7 @@ async fn a_commit_is_all_or_nothing(place: impl Place) {
     let mut repeated = good();
     repeated.new.push(stored("first", Version::FIRST));
     let mut unknown = good();
-    unknown.moved.push((absent.migration.clone(), absent.times));
+    unknown.moved.push(Moved::new(&absent.migration, absent.migration.clone(), absent.times));
     let mut elsewhere = good();
     elsewhere.progress.push((key.clone(), samples::shard(99), Default::default()));
     let mut unheard = good();
@@ -173,7 +173,7 @@ async fn a_commit_is_all_or_nothing(place: impl Place) {
     let mut other_shards = good();
     let mut less = before.migrations[0].clone();
     less.migration.shards.pop_first();
-    other_shards.moved.push((less.migration, less.times));
+    other_shards.moved.push(Moved::new(&less.migration, less.migration.clone(), less.times));
 
     for (what, change) in [
         ("repeated", repeated),
@@ -271,6 +271,7 @@ async fn figures_and_states_are_replaced(place: impl Place) {
     submit(&store, &permit, "first").await;
     let mut expected = store.load().await.expect("loads");
     let known = &mut expected.migrations[0];
+    let before = known.migration.clone();
     for event in [Event::Asked(Verb::Start), Event::Ready] {
         known.migration = known.migration.on(&event).expect("legal").migration;
     }
@@ -278,7 +279,7 @@ async fn figures_and_states_are_replaced(place: impl Place) {
     let figures = samples::figures(7);
     known.progress.insert(samples::shard(1), figures.clone());
     let change = Change {
-        moved: vec![(known.migration.clone(), known.times)],
+        moved: vec![Moved::new(&before, known.migration.clone(), known.times)],
         progress: vec![(known.migration.key.clone(), samples::shard(1), figures)],
         ..Change::default()
     };

@@ -12,7 +12,7 @@ use shardlift_domain::{ErrorCode, Failure, Version};
 
 use super::samples::{cluster, id, moment, shard, stored, topology};
 use super::{MemoryStore, Place, SqliteFile, lead};
-use crate::store::{Change, Snapshot, StoredMigration};
+use crate::store::{Change, Moved, Snapshot, StoredMigration};
 
 /// Something that happens between two commits.
 #[derive(Debug, Clone)]
@@ -131,10 +131,10 @@ fn make_happen(expected: &mut Snapshot, happening: Happening, tick: i64) -> Chan
         Happening::Moved(which, event) => {
             let known = &mut expected.migrations[which % count];
             if let Ok(transition) = known.migration.on(&event) {
-                known.migration = transition.migration;
+                let before = std::mem::replace(&mut known.migration, transition.migration);
                 known.times.started_at = Some(moment(tick));
                 known.times.completed_at = known.migration.status.is_final().then(|| moment(tick + 1));
-                change.moved.push((known.migration.clone(), known.times));
+                change.moved.push(Moved::new(&before, known.migration.clone(), known.times));
             }
         }
         Happening::Progressed(which, number, figures) => {

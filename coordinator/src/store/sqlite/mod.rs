@@ -6,8 +6,6 @@
 mod fence;
 mod open;
 mod read;
-mod rows;
-mod steps;
 #[cfg(test)]
 mod tests;
 mod topology;

@@ -46,7 +46,7 @@ pub(super) async fn open(path: &Path) -> Result<(SqlitePool, SqlitePool), StoreE
 }
 
 fn location(path: &Path, why: impl Into<String>) -> StoreError {
-    StoreError::Location { path: path.display().to_string(), why: why.into() }
+    StoreError::Location { place: path.display().to_string(), why: why.into() }
 }
 
 fn check_place(path: &Path) -> Result<(), StoreError> {
@@ -71,7 +71,7 @@ fn cannot_open(path: &Path, error: sqlx::Error) -> StoreError {
         8 => location(path, "it is read-only for this user"),
         14 => location(path, "this user may not open or create it"),
         26 => location(path, "it is not a SQLite database"),
-        _ => StoreError::Unavailable { doing: "open its file", source: error },
+        _ => StoreError::unavailable("open its file")(error),
     }
 }
 

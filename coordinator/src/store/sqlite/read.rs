@@ -9,7 +9,7 @@ use shardlift_domain::{Checksum, MigrationId, MigrationKey, ShardId, Version};
 use sqlx::SqliteConnection;
 
 use super::super::{HistoryEntry, StoreError, StoredMigration, Times};
-use super::rows::{Rest, counted, from_json, from_time, from_word};
+use super::super::rows::{Rest, counted, from_json, from_time, from_word};
 
 #[derive(sqlx::FromRow)]
 struct MigrationRow {

@@ -9,7 +9,7 @@ use sqlx::{Connection, SqliteConnection};
 
 use super::super::{Store, StoreError};
 use super::SqliteStore;
-use super::steps::step_status;
+use super::super::steps::step_status;
 
 struct File {
     _dir: tempfile::TempDir,

@@ -6,7 +6,7 @@ use shardlift_domain::topology::{Cluster, Topology};
 use sqlx::SqliteConnection;
 
 use super::super::StoreError;
-use super::rows::{counted, from_word, stored_number};
+use super::super::rows::{counted, from_word, stored_number};
 
 /// All of it.
 pub(super) async fn read(connection: &mut SqliteConnection) -> Result<Topology, StoreError> {

@@ -1,16 +1,15 @@
 //! One change, written as rows inside the caller's transaction.
 
-use std::collections::BTreeMap;
-
 use shardlift_domain::migration::{Migration, ShardMigration, Step, Stop};
 use shardlift_domain::progress::ShardProgress;
 use shardlift_domain::{MigrationKey, ShardId};
 use shardlift_runtime::clock;
 use sqlx::SqliteConnection;
 
-use super::super::{Change, HistoryEntry, StoreError, StoredMigration, Times};
-use super::rows::{Rest, json, stored_number, time_text};
-use super::{steps, topology};
+use super::super::{Change, HistoryEntry, Moved, StoreError, StoredMigration, Times};
+use super::super::rows::{Rest, json, stored_number, time_text};
+use super::super::steps;
+use super::topology;
 
 /// Writes everything; the caller commits, or drops the transaction and with it everything.
 pub(super) async fn apply(connection: &mut SqliteConnection, change: &Change) -> Result<(), StoreError> {
@@ -21,8 +20,8 @@ pub(super) async fn apply(connection: &mut SqliteConnection, change: &Change) ->
     for new in &change.new {
         insert(connection, new, &now).await?;
     }
-    for (migration, times) in &change.moved {
-        moved(connection, migration, times, &now).await?;
+    for moved in &change.moved {
+        write_moved(connection, moved, &now).await?;
     }
     let mut known: Option<(&MigrationKey, i64)> = None;
     for (key, shard, figures) in &change.progress {
@@ -77,7 +76,7 @@ async fn insert(
     .await
     .map_err(|source| match source.as_database_error() {
         Some(error) if error.is_unique_violation() => StoreError::AlreadyStored(migration.key.clone()),
-        _ => StoreError::Unavailable { doing: "add a migration", source },
+        _ => StoreError::unavailable("add a migration")(source),
     })?;
     let id = inserted.last_insert_rowid();
     for (shard, part) in &migration.shards {
@@ -90,58 +89,22 @@ async fn insert(
     write_steps(connection, id, migration, now).await
 }
 
-async fn moved(
-    connection: &mut SqliteConnection,
-    migration: &Migration,
-    times: &Times,
-    now: &str,
-) -> Result<(), StoreError> {
+async fn write_moved(connection: &mut SqliteConnection, moved: &Moved, now: &str) -> Result<(), StoreError> {
+    let migration = &moved.migration;
     let id = row_of(connection, &migration.key).await?;
-    let known = parts(connection, id).await?;
-    if !known.keys().map(String::as_str).eq(migration.shards.keys().map(ShardId::as_str)) {
+    let (known,): (i64,) = sqlx::query_as("SELECT count(*) FROM shard_migrations WHERE migration_id = ?")
+        .bind(id)
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(StoreError::unavailable("count the shards' parts"))?;
+    if usize::try_from(known) != Ok(migration.shards.len()) {
         return Err(StoreError::Unknown(migration.key.clone()));
     }
-    // Most moves concern one shard of thousands: only the rows that differ are written.
-    for ((shard, part), stored) in migration.shards.iter().zip(known.values()) {
-        if PartRow::of(part)? != *stored {
-            write_part(connection, id, migration, shard, part, now).await?;
-        }
+    for (shard, part) in moved.parts() {
+        write_part(connection, id, migration, shard, part, now).await?;
     }
-    write_head(connection, id, migration, times).await?;
+    write_head(connection, id, migration, &moved.times).await?;
     write_steps(connection, id, migration, now).await
-}
-
-/// The columns that hold a shard's part.
-#[derive(PartialEq, Eq, sqlx::FromRow)]
-struct PartRow {
-    step: Option<String>,
-    verified: bool,
-    error: Option<String>,
-}
-
-impl PartRow {
-    fn of(part: &ShardMigration) -> Result<Self, StoreError> {
-        let error =
-            part.failure.as_ref().map(|failure| json("shard_migrations.error", failure)).transpose()?;
-        Ok(Self { step: part.todo.map(|step| step.as_str().to_owned()), verified: part.verified, error })
-    }
-}
-
-#[derive(sqlx::FromRow)]
-struct NamedPartRow {
-    shard_id: String,
-    #[sqlx(flatten)]
-    part: PartRow,
-}
-
-async fn parts(connection: &mut SqliteConnection, id: i64) -> Result<BTreeMap<String, PartRow>, StoreError> {
-    let rows: Vec<NamedPartRow> =
-        sqlx::query_as("SELECT shard_id, step, verified, error FROM shard_migrations WHERE migration_id = ?")
-            .bind(id)
-            .fetch_all(connection)
-            .await
-            .map_err(StoreError::unavailable("read the shards' parts"))?;
-    Ok(rows.into_iter().map(|row| (row.shard_id, row.part)).collect())
 }
 
 async fn write_head(
@@ -186,7 +149,7 @@ async fn write_part(
     part: &ShardMigration,
     now: &str,
 ) -> Result<(), StoreError> {
-    let row = PartRow::of(part)?;
+    let error = part.failure.as_ref().map(|failure| json("shard_migrations.error", failure)).transpose()?;
     sqlx::query(
         "INSERT INTO shard_migrations (status, step, verified, error, started_at, completed_at, migration_id, shard_id) \
          VALUES (?1, ?2, ?3, ?4, CASE WHEN ?1 = 'pending' THEN NULL ELSE ?5 END, \
@@ -197,9 +160,9 @@ async fn write_part(
          completed_at = CASE WHEN excluded.status = 'completed' THEN coalesce(completed_at, ?5) END",
     )
     .bind(steps::shard_status(migration, part))
-    .bind(row.step)
-    .bind(row.verified)
-    .bind(row.error)
+    .bind(part.todo.map(Step::as_str))
+    .bind(part.verified)
+    .bind(error)
     .bind(now)
     .bind(id)
     .bind(shard.as_str())

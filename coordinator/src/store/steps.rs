@@ -4,7 +4,7 @@ use shardlift_domain::Failure;
 use shardlift_domain::migration::{Migration, ShardMigration, Status, Step};
 
 /// How one shard stands: `pending`, `running`, `failed` or `completed`.
-pub(super) fn shard_status(migration: &Migration, part: &ShardMigration) -> &'static str {
+pub(in crate::store) fn shard_status(migration: &Migration, part: &ShardMigration) -> &'static str {
     match part.todo {
         None => Status::Completed.as_str(),
         Some(_) if part.failure.is_some() => Status::Failed.as_str(),
@@ -15,7 +15,7 @@ pub(super) fn shard_status(migration: &Migration, part: &ShardMigration) -> &'st
 
 /// How all shards together stand with one step, and what failed of it: `pending` before anybody may begin it,
 /// `completed` when everybody is past it, `failed` when it failed somewhere, else the status of the migration.
-pub(super) fn step_status(migration: &Migration, step: Step) -> (&'static str, Option<&Failure>) {
+pub(in crate::store) fn step_status(migration: &Migration, step: Step) -> (&'static str, Option<&Failure>) {
     let number = |step| migration.steps().iter().position(|other| *other == step);
     let here = number(step);
     let (mut past, mut left) = (false, false);
