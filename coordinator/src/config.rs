@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use shardlift_domain::spec::Engine;
 use shardlift_domain::{ClusterName, ShardId};
-use shardlift_runtime::config::{ConfigProblems, load};
+use shardlift_runtime::config::{ConfigProblems, Secret, load, read_secret};
 use shardlift_runtime::telemetry::{self, Settings};
 
 pub use election::ElectionConfig;
@@ -51,12 +51,17 @@ pub struct Config {
 }
 
 /// The kinds of metadata store.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum StoreConfig {
-    /// A SQLite file, relative to the working directory.
+    /// A SQLite file, relative to the working directory. For one coordinator.
     Sqlite {
         /// Which file.
         path: PathBuf,
+    },
+    /// A PostgreSQL database, in a schema of its own.
+    Postgres {
+        /// How to reach it.
+        url: Secret,
     },
 }
 
@@ -97,7 +102,9 @@ struct Written {
 #[serde(default)]
 struct WrittenStore {
     kind: String,
-    path: PathBuf,
+    path: Option<PathBuf>,
+    url: Option<Secret>,
+    url_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -132,7 +139,7 @@ impl Default for Written {
 
 impl Default for WrittenStore {
     fn default() -> Self {
-        Self { kind: "sqlite".to_owned(), path: "coordinator.db".into() }
+        Self { kind: "sqlite".to_owned(), path: None, url: None, url_file: None }
     }
 }
 
@@ -160,10 +167,7 @@ impl Written {
         if listen.is_some() && listen == metrics_listen && listen.is_some_and(|listen| listen.port() != 0) {
             problems.add("metrics_listen", "it is the same address as `listen`");
         }
-        only(&mut problems, "store.kind", &self.store.kind, "sqlite");
-        if self.store.path.as_os_str().is_empty() {
-            problems.add("store.path", "it is empty");
-        }
+        let store = self.store.check(&mut problems);
         let advertise = self.election.advertise(&mut problems);
         let election = self.election.check(&mut problems, &self.name);
         if !TTL_BOUNDS.contains(&self.lease.ttl_ms) {
@@ -179,7 +183,7 @@ impl Written {
             metrics_listen,
             telemetry: self.telemetry.check(&mut problems),
             reflection: self.reflection,
-            store: StoreConfig::Sqlite { path: self.store.path },
+            store,
             election,
             advertise,
             lease_ttl: Duration::from_millis(self.lease.ttl_ms),
@@ -189,18 +193,48 @@ impl Written {
     }
 }
 
+impl WrittenStore {
+    /// Keys of another kind are refused: nothing is accepted and ignored. The value of a refused section is not used.
+    fn check(self, problems: &mut ConfigProblems) -> StoreConfig {
+        let path = self.path.clone().unwrap_or_else(|| "coordinator.db".into());
+        match self.kind.as_str() {
+            "sqlite" => self.refuse(problems, &["url", "url_file"]),
+            "postgres" => {
+                self.refuse(problems, &["path"]);
+                match read_secret("url", self.url.as_ref(), self.url_file.as_deref()) {
+                    Ok(url) => return StoreConfig::Postgres { url },
+                    Err(error) => problems.add("store.url", error.to_string()),
+                }
+            }
+            other => {
+                problems.add("store.kind", format!("{other:?} is no store; use \"sqlite\" or \"postgres\""))
+            }
+        }
+        if path.as_os_str().is_empty() {
+            problems.add("store.path", "it is empty");
+        }
+        StoreConfig::Sqlite { path }
+    }
+
+    fn refuse(&self, problems: &mut ConfigProblems, keys: &[&str]) {
+        let given = [
+            ("path", self.path.is_some()),
+            ("url", self.url.is_some()),
+            ("url_file", self.url_file.is_some()),
+        ];
+        for (key, _) in given.iter().filter(|(key, given)| *given && keys.contains(key)) {
+            problems
+                .add(format!("store.{key}"), format!("a store of the kind {:?} has no such key", self.kind));
+        }
+    }
+}
+
 fn address(problems: &mut ConfigProblems, key: &str, text: &str) -> Option<SocketAddr> {
     let parsed = text.parse().ok();
     if parsed.is_none() {
         problems.add(key, format!("{text:?} is not an address with a port, such as 127.0.0.1:7400"));
     }
     parsed
-}
-
-fn only(problems: &mut ConfigProblems, key: &str, given: &str, known: &str) {
-    if given != known {
-        problems.add(key, format!("{given:?} is not in this release; use {known:?}"));
-    }
 }
 
 fn clusters(problems: &mut ConfigProblems, written: &[WrittenCluster]) -> Vec<ClusterConfig> {

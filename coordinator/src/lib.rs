@@ -26,7 +26,7 @@ use election::{Election, Etcd, Peer, Standalone};
 use metrics::Metrics;
 use orchestrator::Parts;
 use service::Services;
-use store::{ObservedStore, SqliteStore, Store};
+use store::{ObservedStore, PostgresStore, SqliteStore, Store};
 
 /// Runs the coordinator until the token is cancelled.
 pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
@@ -35,6 +35,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         .with_context(|| format!("cannot listen on {} (`listen`): choose a free address", config.listen))?;
     let store: Arc<dyn Store> = match &config.store {
         StoreConfig::Sqlite { path } => Arc::new(SqliteStore::open(path).await?),
+        StoreConfig::Postgres { url } => Arc::new(PostgresStore::open(url).await?),
     };
     let address = match &config.advertise {
         Some(address) => address.clone(),

@@ -60,10 +60,17 @@ fn a2_only_proto_knows_prost() {
 
 #[test]
 fn a3_the_coordinator_opens_no_connection_to_a_shard() {
-    lacks("coordinator/Cargo.toml", &["mongodb", "bson"]);
     none(
-        "PostgreSQL connections in the coordinator",
-        lines_with(&["coordinator/src"], &["PgConnect", "PgPool", "sqlx::postgres"], |_| false),
+        "database drivers in the coordinator outside of its store, which knows no shard's address",
+        lines_with(
+            &["coordinator/src"],
+            &["PgConnect", "PgPool", "sqlx::postgres", "mongodb::", "bson::", "bson!"],
+            |path| path.starts_with("coordinator/src/store/"),
+        ),
+    );
+    none(
+        "shards in the store's own connections",
+        lines_with(&["coordinator/src/store/postgres/session.rs"], &["Shard"], |_| false),
     );
 }
 

@@ -15,7 +15,8 @@ const CLUSTER: &str = "[[cluster]]\nname = \"chat\"\nengine = \"postgres\"\nshar
 fn what_is_left_out_has_a_default() {
     let config = read(CLUSTER).expect("good");
     assert_eq!(config.listen, SocketAddr::from(([127, 0, 0, 1], 7400)));
-    assert_eq!(config.store, StoreConfig::Sqlite { path: "coordinator.db".into() });
+    let StoreConfig::Sqlite { path } = config.store else { panic!("{:?}", config.store) };
+    assert_eq!(path, PathBuf::from("coordinator.db"));
     assert_eq!(config.lease_ttl, Duration::from_secs(5));
     assert_eq!(config.clusters[0].engine, Engine::Postgres);
 }
@@ -32,7 +33,7 @@ fn a_flag_wins_over_the_file() {
 #[test]
 fn every_mistake_is_told_at_once() {
     let text = "listen = \"0.0.0.0:7400\"\nmetrics_listen = \"nonsense\"\nname = \" \"\n\
-                [store]\nkind = \"postgres\"\n[election]\nkind = \"raft\"\n[lease]\nttl_ms = 5\n\
+                [store]\nkind = \"oracle\"\n[election]\nkind = \"raft\"\n[lease]\nttl_ms = 5\n\
                 [[cluster]]\nname = \"chat\"\nengine = \"oracle\"\nshards = [\"a\", \"a\", \"b c\"]\n\
                 [[cluster]]\nname = \"chat\"\nengine = \"mongodb\"\n";
     let problems = read(text).expect_err("it was accepted");
@@ -143,4 +144,30 @@ fn settings_of_etcd_are_refused_without_it() {
     let slip = with_election("kind = \"etcd\"\nendpoint = []").expect_err("accepted");
     assert!(slip.to_string().contains("did you mean \"endpoints\"?"), "{slip}");
     assert!(with_election("advertise = \"c1.example:7400\"").is_ok(), "the address is told by any election");
+}
+
+#[test]
+fn the_address_of_a_store_is_a_secret_from_one_place() {
+    let with = |store: &str| read(&format!("[store]\n{store}\n{CLUSTER}"));
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("url");
+    std::fs::write(&file, "postgres://u:hunter2@db/shardlift\n").expect("writes");
+    for store in [
+        "kind = \"postgres\"\nurl = \"postgres://u:hunter2@db/shardlift\"".to_owned(),
+        format!("kind = \"postgres\"\nurl_file = {:?}", file.display().to_string()),
+    ] {
+        let config = with(&store).expect("good");
+        assert!(!format!("{config:?}").contains("hunter2"), "a secret was shown");
+        let StoreConfig::Postgres { url } = config.store else { panic!("{:?}", config.store) };
+        assert_eq!(url.expose(), "postgres://u:hunter2@db/shardlift");
+    }
+    for (store, key) in [
+        ("kind = \"postgres\"", "store.url"),
+        ("kind = \"postgres\"\nurl = \"x\"\nurl_file = \"y\"", "store.url"),
+        ("kind = \"postgres\"\nurl = \"x\"\npath = \"y\"", "store.path"),
+        ("kind = \"sqlite\"\nurl = \"x\"", "store.url"),
+    ] {
+        let problems = with(store).expect_err("it was accepted");
+        assert_eq!(problems.list()[0].key, key, "{problems}");
+    }
 }

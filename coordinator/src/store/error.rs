@@ -74,7 +74,9 @@ impl StoreError {
             StoreError::Unavailable { .. } => {
                 "look after the metadata store: its disk and file, or its server and the way there; it is tried again by itself"
             }
-            StoreError::Location { .. } => "mend `[store]` in the coordinator's configuration, or what it names",
+            StoreError::Location { .. } => {
+                "mend `[store]` in the coordinator's configuration, or what it names"
+            }
             StoreError::Unreadable { .. } => {
                 "use the release that wrote the store, or restore it; report it if neither explains it"
             }

@@ -13,9 +13,11 @@ mod history;
 mod memory;
 mod observed;
 mod permit;
+mod postgres;
 mod rows;
 mod sqlite;
 mod steps;
+mod tables;
 
 use async_trait::async_trait;
 use shardlift_domain::{Epoch, Fence, MigrationId, Nonce};
@@ -26,6 +28,7 @@ pub use history::{HistoryEntry, HistoryEvent};
 pub use memory::MemoryStore;
 pub use observed::ObservedStore;
 pub use permit::LeaderPermit;
+pub use postgres::PostgresStore;
 pub use sqlite::SqliteStore;
 
 /// What the coordinator asks of its memory, in its own words.

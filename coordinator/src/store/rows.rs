@@ -3,8 +3,8 @@
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use shardlift_domain::MigrationId;
 use shardlift_domain::migration::{Migration, Stop};
+use shardlift_domain::{Failure, MigrationId};
 
 use super::StoreError;
 
@@ -35,18 +35,32 @@ impl Rest {
     }
 }
 
+/// What a reader sees as the error of a migration: why it was halted, or what failed.
+pub(in crate::store) fn reason(migration: &Migration) -> Option<&Failure> {
+    match &migration.stop {
+        Some(Stop::System { reason }) => Some(reason),
+        Some(Stop::Person) | None => migration.failure(),
+    }
+}
+
 /// A value as JSON text.
 pub(in crate::store) fn json<T: Serialize>(what: &'static str, value: &T) -> Result<String, StoreError> {
     serde_json::to_string(value).map_err(|error| StoreError::Unreadable { what, why: error.to_string() })
 }
 
 /// A value from JSON text.
-pub(in crate::store) fn from_json<T: DeserializeOwned>(what: &'static str, text: &str) -> Result<T, StoreError> {
+pub(in crate::store) fn from_json<T: DeserializeOwned>(
+    what: &'static str,
+    text: &str,
+) -> Result<T, StoreError> {
     serde_json::from_str(text).map_err(|error| StoreError::Unreadable { what, why: error.to_string() })
 }
 
 /// A name or an enum from its word.
-pub(in crate::store) fn from_word<T: DeserializeOwned>(what: &'static str, word: &str) -> Result<T, StoreError> {
+pub(in crate::store) fn from_word<T: DeserializeOwned>(
+    what: &'static str,
+    word: &str,
+) -> Result<T, StoreError> {
     T::deserialize(serde::de::value::StrDeserializer::new(word))
         .map_err(|error: serde::de::value::Error| StoreError::Unreadable { what, why: error.to_string() })
 }

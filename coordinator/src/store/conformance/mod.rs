@@ -11,8 +11,13 @@ use async_trait::async_trait;
 use shardlift_domain::migration::{Event, Verb};
 use shardlift_domain::{Epoch, Fence, Nonce, Version};
 
-use super::sqlite::SqliteStore;
-use super::{Change, HistoryEvent, LeaderPermit, Moved, MemoryStore, Snapshot, Store, StoreError};
+use shardlift_harness::servers::shared_postgres;
+use shardlift_runtime::config::Secret;
+
+use super::{
+    Change, HistoryEvent, LeaderPermit, MemoryStore, Moved, PostgresStore, Snapshot, SqliteStore, Store,
+    StoreError,
+};
 use samples::{entry, id, stored, topology};
 
 /// One metadata database, empty at first.
@@ -35,6 +40,22 @@ struct SqliteFile(tempfile::TempDir);
 impl Place for SqliteFile {
     async fn open(&self) -> Arc<dyn Store> {
         Arc::new(SqliteStore::open(&self.0.path().join("coordinator.db")).await.expect("opens"))
+    }
+}
+
+/// A database of its own on the server of this test process.
+struct PostgresDatabase(Secret);
+
+impl PostgresDatabase {
+    async fn new() -> Self {
+        Self(Secret::new(shared_postgres().await.expect("a database")))
+    }
+}
+
+#[async_trait]
+impl Place for PostgresDatabase {
+    async fn open(&self) -> Arc<dyn Store> {
+        Arc::new(PostgresStore::open(&self.0).await.expect("opens"))
     }
 }
 
@@ -287,6 +308,16 @@ async fn figures_and_states_are_replaced(place: impl Place) {
     assert_eq!(place.open().await.load().await.expect("loads"), expected);
 }
 
+async fn several_may_open_it_at_once_when_it_is_new(place: impl Place) {
+    let opened = futures::future::join_all((0..4).map(|_| place.open())).await;
+    for store in &opened {
+        assert_eq!(store.fence().await.expect("reads").epoch, Epoch::NONE);
+    }
+    let permit = lead(&opened[3], "leader").await;
+    submit(&opened[3], &permit, "first").await;
+    assert_eq!(names(&opened[0]).await, ["first@1"]);
+}
+
 macro_rules! suite {
     ($($name:ident,)*) => {
         mod memory {
@@ -297,6 +328,12 @@ macro_rules! suite {
             use super::SqliteFile;
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)] async fn $name() {
                 super::$name(SqliteFile(tempfile::tempdir().expect("a directory"))).await;
+            })*
+        }
+        mod postgres {
+            use super::PostgresDatabase;
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)] async fn $name() {
+                super::$name(PostgresDatabase::new().await).await;
             })*
         }
     };
@@ -314,4 +351,5 @@ suite! {
     what_was_committed_is_there_for_the_next_one,
     the_history_is_in_order_and_spans_versions,
     figures_and_states_are_replaced,
+    several_may_open_it_at_once_when_it_is_new,
 }

@@ -1,5 +1,7 @@
 //! Random migrations, driven by random events, come back as they were stored.
 
+use std::sync::Arc;
+
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_oneof};
@@ -10,9 +12,9 @@ use shardlift_domain::progress::ShardProgress;
 use shardlift_domain::spec::{Engine, Kind, SpecFile};
 use shardlift_domain::{ErrorCode, Failure, Version};
 
-use super::samples::{cluster, id, moment, shard, stored, topology};
-use super::{MemoryStore, Place, SqliteFile, lead};
-use crate::store::{Change, Moved, Snapshot, StoredMigration};
+use super::samples::{cluster, entry, id, moment, shard, stored, topology};
+use super::{MemoryStore, Place, PostgresDatabase, SqliteFile, lead};
+use crate::store::{Change, HistoryEvent, Moved, Snapshot, Store, StoredMigration};
 
 /// Something that happens between two commits.
 #[derive(Debug, Clone)]
@@ -148,21 +150,37 @@ fn make_happen(expected: &mut Snapshot, happening: Happening, tick: i64) -> Chan
     change
 }
 
-fn whatever_happens_is_loaded_as_it_was_stored<P: Place>(cases: u32, place: impl Fn() -> P) {
+/// Stores what happens in a place and in the memory twin; both must hold what was expected.
+fn whatever_happens_is_loaded_as_it_was_stored<P: Place, F: Future<Output = P>>(
+    cases: u32,
+    place: impl Fn() -> F,
+) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let mut runner =
         TestRunner::new(ProptestConfig { cases, failure_persistence: None, ..Default::default() });
     let verdict = runner.run(&vec(happening(), 1..12), |happenings| {
         runtime.block_on(async {
-            let place = place();
+            let (place, twin): (_, Arc<dyn Store>) = (place().await, Arc::new(MemoryStore::new()));
             let store = place.open().await;
-            let permit = lead(&store, "leader").await;
+            let (permit, twins) = (lead(&store, "leader").await, lead(&twin, "leader").await);
             let mut expected = Snapshot::default();
             for (tick, happening) in (0..).zip(happenings) {
-                let change = make_happen(&mut expected, happening, tick);
+                let mut change = make_happen(&mut expected, happening, tick);
+                for stored in &expected.migrations {
+                    let event = HistoryEvent::ALL[tick as usize % HistoryEvent::ALL.len()];
+                    change.history.push(entry(&stored.migration.key, event));
+                }
+                twin.commit(&twins, change.clone()).await.expect("the twin commits");
                 store.commit(&permit, change).await.expect("commits");
             }
-            assert_eq!(place.open().await.load().await.expect("loads"), expected);
+            let other = place.open().await;
+            assert_eq!(twin.load().await.expect("the twin loads"), expected);
+            assert_eq!(other.load().await.expect("loads"), expected);
+            for stored in &expected.migrations {
+                let id = &stored.migration.key.id;
+                let history = other.history(id, 7).await.expect("reads the history");
+                assert_eq!(history, twin.history(id, 7).await.expect("reads the twin's"));
+            }
         });
         Ok(())
     });
@@ -171,10 +189,17 @@ fn whatever_happens_is_loaded_as_it_was_stored<P: Place>(cases: u32, place: impl
 
 #[test]
 fn memory_whatever_happens_is_loaded_as_it_was_stored() {
-    whatever_happens_is_loaded_as_it_was_stored(200, MemoryStore::new);
+    whatever_happens_is_loaded_as_it_was_stored(200, || async { MemoryStore::new() });
 }
 
 #[test]
 fn sqlite_whatever_happens_is_loaded_as_it_was_stored() {
-    whatever_happens_is_loaded_as_it_was_stored(40, || SqliteFile(tempfile::tempdir().expect("a directory")));
+    whatever_happens_is_loaded_as_it_was_stored(40, || async {
+        SqliteFile(tempfile::tempdir().expect("a directory"))
+    });
+}
+
+#[test]
+fn postgres_whatever_happens_is_loaded_as_it_was_stored() {
+    whatever_happens_is_loaded_as_it_was_stored(30, PostgresDatabase::new);
 }

@@ -5,8 +5,8 @@ use shardlift_runtime::clock;
 use sqlx::{Sqlite, SqliteConnection, SqlitePool, Transaction};
 
 use super::super::permit::next_epoch;
-use super::super::{LeaderPermit, StoreError};
 use super::super::rows::{counted, stored_number, time_text};
+use super::super::{LeaderPermit, StoreError};
 
 /// Begins a write. From here on no other connection can begin one, so nobody takes over in between.
 pub(super) async fn begin(writer: &SqlitePool) -> Result<Transaction<'static, Sqlite>, StoreError> {

@@ -7,9 +7,9 @@ use shardlift_domain::{Epoch, ErrorCode, Failure, Fence, Nonce};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Connection, SqliteConnection};
 
+use super::super::steps::step_status;
 use super::super::{Store, StoreError};
 use super::SqliteStore;
-use super::super::steps::step_status;
 
 struct File {
     _dir: tempfile::TempDir,

@@ -1,14 +1,14 @@
 //! One change, written as rows inside the caller's transaction.
 
-use shardlift_domain::migration::{Migration, ShardMigration, Step, Stop};
+use shardlift_domain::migration::{Migration, ShardMigration, Step};
 use shardlift_domain::progress::ShardProgress;
 use shardlift_domain::{MigrationKey, ShardId};
 use shardlift_runtime::clock;
 use sqlx::SqliteConnection;
 
-use super::super::{Change, HistoryEntry, Moved, StoreError, StoredMigration, Times};
-use super::super::rows::{Rest, json, stored_number, time_text};
+use super::super::rows::{Rest, json, reason, stored_number, time_text};
 use super::super::steps;
+use super::super::{Change, HistoryEntry, Moved, StoreError, StoredMigration, Times};
 use super::topology;
 
 /// Writes everything; the caller commits, or drops the transaction and with it everything.
@@ -113,12 +113,7 @@ async fn write_head(
     migration: &Migration,
     times: &Times,
 ) -> Result<(), StoreError> {
-    let halted = match &migration.stop {
-        Some(Stop::System { reason }) => Some(reason),
-        Some(Stop::Person) | None => None,
-    };
-    let error =
-        halted.or(migration.failure()).map(|failure| json("migrations.error", failure)).transpose()?;
+    let error = reason(migration).map(|failure| json("migrations.error", failure)).transpose()?;
     sqlx::query(
         "UPDATE migrations SET status = ?, phase = ?, created_at = ?, started_at = ?, completed_at = ?, error = ?, \
          metadata = ?, type = ?, database_type = ?, cluster = ?, checksum = ? WHERE id = ?",

@@ -1,0 +1,98 @@
+//! The store for several coordinators: a PostgreSQL database, in the schema `shardlift_coordinator`.
+//!
+//! Every commit is one transaction that locks the fence row first, so that it conflicts with a take-over, which updates
+//! that row. It costs a handful of statements however many shards it speaks of. One guarded session serves all: who
+//! leads asks for one thing at a time, and a session whose answer was not waited for is closed, not used again.
+
+mod fence;
+mod open;
+mod progress;
+mod read;
+mod session;
+#[cfg(test)]
+mod tests;
+mod write;
+
+use async_trait::async_trait;
+use shardlift_domain::{Epoch, Fence, MigrationId, Nonce};
+use shardlift_runtime::config::Secret;
+
+use super::{Change, HistoryEntry, LeaderPermit, Snapshot, Store, StoreError};
+use session::Sessions;
+
+/// A store in a PostgreSQL database.
+#[derive(Debug)]
+pub struct PostgresStore {
+    sessions: Sessions,
+}
+
+impl PostgresStore {
+    /// Connects, and brings the schema up to this release. The database must exist.
+    pub async fn open(url: &Secret) -> Result<Self, StoreError> {
+        let sessions = Sessions::new(url)?;
+        open::prepare(&sessions).await?;
+        Ok(Self { sessions })
+    }
+}
+
+#[async_trait]
+impl Store for PostgresStore {
+    async fn fence(&self) -> Result<Fence, StoreError> {
+        let mut session = self.sessions.take().await?;
+        let fence = fence::read(&mut session.connection).await?;
+        session.keep();
+        Ok(fence)
+    }
+
+    async fn take_over(
+        &self,
+        seen: &Fence,
+        above: Option<Epoch>,
+        nonce: Nonce,
+        holder: &str,
+    ) -> Result<LeaderPermit, StoreError> {
+        let mut session = self.sessions.take().await?;
+        let permit = fence::raise(&mut session.connection, seen, above, nonce, holder).await?;
+        session.keep();
+        Ok(permit)
+    }
+
+    async fn load(&self) -> Result<Snapshot, StoreError> {
+        let mut session = self.sessions.take().await?;
+        // Read row by row, each in time: a large store may need longer for all of them than one statement is given.
+        let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = 0";
+        session.begin(begin).await?;
+        let snapshot = read::snapshot(&mut session.connection).await?;
+        session.end("COMMIT").await?;
+        Ok(snapshot)
+    }
+
+    async fn commit(&self, permit: &LeaderPermit, change: Change) -> Result<(), StoreError> {
+        let mut session = self.sessions.take().await?;
+        session.begin("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE").await?;
+        let made = match fence::hold(&mut session.connection, permit.fence()).await {
+            Ok(()) => write::apply(&mut session.connection, &change).await,
+            refused => refused,
+        };
+        match made {
+            Ok(()) => {
+                fail::fail_point!("store-before-commit", |_| std::process::abort());
+                session.end("COMMIT").await?;
+                fail::fail_point!("store-after-commit", |_| std::process::abort());
+                Ok(())
+            }
+            Err(error @ StoreError::Unavailable { .. }) => Err(error),
+            Err(refused) => {
+                session.end("ROLLBACK").await?;
+                Err(refused)
+            }
+        }
+    }
+
+    async fn history(&self, id: &MigrationId, limit: u32) -> Result<Vec<HistoryEntry>, StoreError> {
+        let mut session = self.sessions.take().await?;
+        let entries = read::history(&mut session.connection, id, limit).await?;
+        session.keep();
+        Ok(entries)
+    }
+}

@@ -1,0 +1,130 @@
+//! Rows of the relational backends back into migrations and history. Times come as text, numbers as 64 bits.
+
+use std::collections::BTreeMap;
+
+use shardlift_domain::migration::{Migration, ShardMigration};
+use shardlift_domain::progress::ShardProgress;
+use shardlift_domain::spec::SpecFile;
+use shardlift_domain::{Checksum, MigrationKey, ShardId, Version};
+
+use super::rows::{Rest, counted, from_json, from_time, from_word};
+use super::{HistoryEntry, StoreError, StoredMigration, Times};
+
+/// A row of `migrations`.
+#[derive(sqlx::FromRow)]
+pub(in crate::store) struct MigrationRow {
+    pub(in crate::store) id: i64,
+    name: String,
+    version: i64,
+    r#type: String,
+    database_type: String,
+    cluster: String,
+    checksum: String,
+    status: String,
+    phase: String,
+    created_at: String,
+    started_at: Option<String>,
+    completed_at: Option<String>,
+    metadata: String,
+    spec_name: String,
+    spec_text: String,
+}
+
+/// A row of `shard_migrations`.
+#[derive(sqlx::FromRow)]
+pub(in crate::store) struct ShardRow {
+    pub(in crate::store) migration_id: i64,
+    shard_id: String,
+    step: Option<String>,
+    verified: bool,
+    error: Option<String>,
+    items_processed: i64,
+    items_seen: i64,
+    total_items: i64,
+    batches: i64,
+    ranges: i64,
+    ranges_done: i64,
+    pass: i64,
+}
+
+/// A row of `migration_history` with the migration that it speaks of.
+#[derive(sqlx::FromRow)]
+pub(in crate::store) struct HistoryRow {
+    name: String,
+    version: i64,
+    event_type: String,
+    created_at: String,
+    actor: String,
+    details: String,
+}
+
+/// The migration without its shards.
+pub(in crate::store) fn migration(row: MigrationRow) -> Result<StoredMigration, StoreError> {
+    let rest: Rest = from_json("migrations.metadata", &row.metadata)?;
+    let time = |what, text: &Option<String>| text.as_deref().map(|text| from_time(what, text)).transpose();
+    let times = Times {
+        created_at: from_time("migrations.created_at", &row.created_at)?,
+        started_at: time("migrations.started_at", &row.started_at)?,
+        completed_at: time("migrations.completed_at", &row.completed_at)?,
+    };
+    let migration = Migration {
+        key: MigrationKey { id: from_word("migrations.name", &row.name)?, version: version(row.version) },
+        kind: from_word("migrations.type", &row.r#type)?,
+        engine: from_word("migrations.database_type", &row.database_type)?,
+        cluster: from_word("migrations.cluster", &row.cluster)?,
+        checksum: Checksum::from_stored(row.checksum),
+        relation: rest.relation,
+        has_where: rest.has_where,
+        waits_for: rest.waits_for,
+        status: from_word("migrations.status", &row.status)?,
+        released: rest.released,
+        phase: from_word("migrations.phase", &row.phase)?,
+        touched: rest.touched,
+        stop: rest.stop,
+        traceparent: rest.traceparent,
+        shards: BTreeMap::new(),
+    };
+    let spec = SpecFile { name: row.spec_name, text: row.spec_text };
+    Ok(StoredMigration { migration, spec, progress: BTreeMap::new(), times })
+}
+
+/// One shard's part and figures.
+pub(in crate::store) fn part(row: &ShardRow) -> Result<(ShardId, ShardMigration, ShardProgress), StoreError> {
+    let todo = row.step.as_deref().map(|word| from_word("shard_migrations.step", word)).transpose()?;
+    let failure = row.error.as_deref().map(|text| from_json("shard_migrations.error", text)).transpose()?;
+    let progress = ShardProgress {
+        rows_done: counted(row.items_processed),
+        rows_seen: counted(row.items_seen),
+        rows_total: counted(row.total_items),
+        batches: counted(row.batches),
+        ranges: small(row.ranges),
+        ranges_done: small(row.ranges_done),
+        pass: small(row.pass),
+        ..ShardProgress::default()
+    };
+    let name = from_word("shard_migrations.shard_id", &row.shard_id)?;
+    Ok((name, ShardMigration { todo, failure, verified: row.verified }, progress))
+}
+
+/// One entry of the history.
+pub(in crate::store) fn entry(row: HistoryRow) -> Result<HistoryEntry, StoreError> {
+    Ok(HistoryEntry {
+        migration: MigrationKey {
+            id: from_word("migrations.name", &row.name)?,
+            version: version(row.version),
+        },
+        event: from_word("migration_history.event_type", &row.event_type)?,
+        at: from_time("migration_history.created_at", &row.created_at)?,
+        actor: row.actor,
+        detail: from_json("migration_history.details", &row.details)?,
+    })
+}
+
+fn version(number: i64) -> Version {
+    Version(small(number))
+}
+
+/// A number that was stored from 32 bits.
+fn small(number: i64) -> u32 {
+    u32::try_from(number).unwrap_or_default()
+}
