@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use shardlift_domain::{ErrorCode, Failure};
+use shardlift_runtime::route::Route;
 use tonic::transport::Uri;
 
 /// An address such as `http://127.0.0.1:7400`.
@@ -27,12 +28,35 @@ pub enum AddressError {
     Path,
 }
 
+/// The coordinators that may be asked, at least one.
+#[derive(Debug, Clone)]
+pub struct Coordinators(Route<Address>);
+
+impl Coordinators {
+    /// Reads addresses; each text may hold several, with commas between them.
+    pub fn parse<T: AsRef<str>>(texts: &[T]) -> Result<Self, AddressError> {
+        let texts = texts.iter().flat_map(|text| text.as_ref().split(','));
+        let addresses: Vec<Address> = texts.map(str::parse).collect::<Result<_, _>>()?;
+        Route::new(addresses).map(Self).ok_or(AddressError::Malformed)
+    }
+
+    pub(crate) fn into_route(self) -> Route<Address> {
+        self.0
+    }
+}
+
+impl From<Address> for Coordinators {
+    fn from(address: Address) -> Self {
+        Self(Route::of(address))
+    }
+}
+
 impl From<AddressError> for Failure {
     fn from(error: AddressError) -> Self {
         Failure::new(
             ErrorCode::RequestInvalid,
             error.to_string(),
-            "give --coordinator http://host:port, or set SHARDLIFT_COORDINATOR",
+            "give --coordinator host:port, or set SHARDLIFT_COORDINATOR; commas between several",
         )
     }
 }
@@ -85,6 +109,21 @@ mod tests {
             assert_eq!(address.to_string(), "http://127.0.0.1:7400");
         }
         assert_eq!("[::1]:7400".parse::<Address>().expect("IPv6").to_string(), "http://[::1]:7400");
+    }
+
+    #[test]
+    fn several_are_written_with_commas_or_given_one_by_one() {
+        let coordinators = Coordinators::parse(&["a:1,b:2", " c:3 "]).expect("three");
+        let mut route = coordinators.into_route();
+        let dialled = [(); 4].map(|()| {
+            let now = route.current().to_string();
+            route.failed(None);
+            now
+        });
+        assert_eq!(dialled, ["http://a:1", "http://b:2", "http://c:3", "http://a:1"]);
+        for wrong in [&["a:1,"][..], &["a:1,b"], &[""], &[]] {
+            assert_eq!(Coordinators::parse(wrong).err(), Some(AddressError::Malformed), "{wrong:?}");
+        }
     }
 
     #[test]

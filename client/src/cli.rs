@@ -1,7 +1,9 @@
 //! The grammar of the command line.
 
+use std::time::Duration;
+
 use clap::{Parser, Subcommand};
-use shardlift_client::Client;
+use shardlift_client::{Client, Coordinators};
 
 use crate::console::{Console, Ended, Output};
 use crate::exit::{Exit, TABLE};
@@ -20,6 +22,7 @@ use crate::verbs::start::Start;
 use crate::verbs::status::Status;
 use crate::verbs::watch::Watch;
 use crate::verbs::workers::Workers;
+use crate::view::failure::brief;
 
 const EXAMPLES: &str = "\
 A first migration:
@@ -36,16 +39,21 @@ A first migration:
 #[derive(Debug, Parser)]
 #[command(name = "shardlift", version, max_term_width = 110, after_help = format!("{EXAMPLES}\n{TABLE}"))]
 pub(crate) struct Arguments {
-    /// Where the coordinator listens.
+    /// Where a coordinator listens; any of them answers. Several: give it again, or write commas between them.
     #[arg(
         long,
         global = true,
-        value_name = "URL",
+        value_name = "HOST:PORT",
         env = "SHARDLIFT_COORDINATOR",
         hide_env_values = true,
-        default_value = "http://127.0.0.1:7400"
+        value_delimiter = ',',
+        default_value = "127.0.0.1:7400"
     )]
-    coordinator: String,
+    coordinator: Vec<String>,
+
+    /// How long to try while no coordinator answers, or none leads; 0: each is tried once.
+    #[arg(long, global = true, value_name = "SECONDS", env = "SHARDLIFT_WAIT", default_value_t = 30)]
+    wait: u64,
 
     /// The form of answers.
     #[arg(long, global = true, value_enum, default_value_t = Output::Table)]
@@ -91,17 +99,29 @@ enum Verb {
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) console: Console,
-    coordinator: String,
+    coordinators: Vec<String>,
+    wait: Duration,
 }
 
 impl Session {
-    /// Connects, or says why not.
-    pub(crate) async fn client(&self) -> Result<Client, Ended> {
-        let address = self.coordinator.parse().map_err(|error: shardlift_client::AddressError| {
-            Ended::from(shardlift_domain::Failure::from(error))
-        })?;
-        Ok(Client::connect(&address).await?)
+    /// A client of the coordinators that were named.
+    pub(crate) fn client(&self) -> Result<Client, Ended> {
+        let coordinators = Coordinators::parse(&self.coordinators)
+            .map_err(|error| Ended::from(shardlift_domain::Failure::from(error)))?;
+        let (console, wait) = (self.console, self.wait);
+        // Standard error of a script holds JSON and nothing else.
+        let told = move |failure: &shardlift_domain::Failure| match console.output {
+            Output::Table => console.note(&waiting(failure, wait)),
+            Output::Json => {}
+        };
+        Ok(Client::new(coordinators, wait).on_wait(told))
     }
+}
+
+/// The line for whoever waits.
+fn waiting(failure: &shardlift_domain::Failure, wait: Duration) -> String {
+    let patience = wait.as_secs();
+    format!("waiting for a coordinator that leads, for {patience} s at most ({})\n", brief(failure))
 }
 
 impl Arguments {
@@ -111,7 +131,8 @@ impl Arguments {
 
     /// Does what the verb says.
     pub(crate) async fn run(self, console: Console) -> Result<Exit, Ended> {
-        let session = Session { console, coordinator: self.coordinator };
+        let session =
+            Session { console, coordinators: self.coordinator, wait: Duration::from_secs(self.wait) };
         match &self.verb {
             Verb::Plan(verb) => verb.run(&session).await,
             Verb::Apply(verb) => verb.run(&session).await,
@@ -157,6 +178,13 @@ mod tests {
     fn the_help_has_the_exit_codes() {
         let help = Arguments::command().render_long_help().to_string();
         assert!(help.contains("3    a migration failed"), "{help}");
+    }
+
+    #[test]
+    fn coordinators_may_be_given_one_by_one_and_in_a_list() {
+        let arguments = ["shardlift", "--coordinator", "a:1,b:2", "--coordinator", "c:3", "list"];
+        let parsed = Arguments::try_parse_from(arguments).expect("parses");
+        assert_eq!((parsed.coordinator, parsed.wait), (vec!["a:1".into(), "b:2".into(), "c:3".into()], 30));
     }
 
     #[test]

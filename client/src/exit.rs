@@ -15,7 +15,7 @@ Exit codes:
   3    a migration failed
   4    a migration is paused, halted or cancelled, or waits for one that is; or a plan was declined
   5    a spec or the plan was refused
-  6    the coordinator is not reachable or not ready
+  6    no coordinator is reachable, or none leads
   7    the move is not possible in this state, a conflict, or not found
   130  interrupted by Ctrl-C or a closed pipe; migrations keep running";
 
@@ -66,6 +66,7 @@ impl Exit {
             }
             ErrorCode::RequestInvalid | ErrorCode::ConfigInvalid => Exit::Usage,
             ErrorCode::CoordinatorUnreachable
+            | ErrorCode::CoordinatorNotLeader
             | ErrorCode::CoordinatorNotReady
             | ErrorCode::StoreUnavailable
             | ErrorCode::StoreFenced => Exit::Unreachable,
@@ -93,7 +94,10 @@ mod tests {
         let table = [
             (1, "internal.defect fence.stale fence.forked lease.lost"),
             (2, "request.invalid config.invalid"),
-            (6, "coordinator.unreachable coordinator.not-ready store.unavailable store.fenced"),
+            (
+                6,
+                "coordinator.unreachable coordinator.not-leader coordinator.not-ready store.unavailable store.fenced",
+            ),
             (7, "spec.conflict request.illegal-move request.not-found"),
         ];
         for code in ErrorCode::ALL {

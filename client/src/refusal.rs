@@ -28,18 +28,12 @@ impl Refusal {
         match failures.first().map(|failure| failure.code) {
             Some(
                 ErrorCode::CoordinatorUnreachable
+                | ErrorCode::CoordinatorNotLeader
                 | ErrorCode::CoordinatorNotReady
                 | ErrorCode::StoreUnavailable
                 | ErrorCode::StoreFenced,
             ) => Refusal::Lost(failures.swap_remove(0)),
             _ => Refusal::Told(failures),
-        }
-    }
-
-    pub(crate) fn into_failures(self) -> Vec<Failure> {
-        match self {
-            Refusal::Lost(failure) => vec![failure],
-            Refusal::Told(failures) => failures,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Following one migration until it rests, through restarts of the coordinator.
+//! Following one migration until it rests, through restarts of coordinators and changes of the leader.
 
 use std::time::Duration;
 
@@ -6,40 +6,40 @@ use futures::stream::{self, Stream};
 use shardlift_domain::failure::Failure;
 use shardlift_domain::ids::MigrationId;
 use shardlift_proto::v1;
-use shardlift_runtime::retry::{Delays, Policy};
+use shardlift_runtime::retry::Delays;
+use tokio::time::Instant;
 use tonic::Streaming;
 
-use crate::Client;
+use crate::Address;
+use crate::connection::{Connection, QUIET, Services, again};
 use crate::model::MigrationView;
 use crate::refusal::Refusal;
-
-/// A person is waiting, so the pauses stay short; jitter keeps many watchers of a restarted coordinator apart.
-const AGAIN: Policy =
-    Policy { first: Duration::from_millis(100), longest: Duration::from_secs(2), total: None };
 
 /// What a watcher learns.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Watched {
     /// The migration as it is now.
     Now(Box<MigrationView>),
-    /// The coordinator is not there; it is tried again until it is. Told once for each time it goes away.
+    /// For two seconds nobody has answered, or nobody led; it is tried again until somebody does. Told once for each time.
     Lost(Failure),
 }
 
 /// A migration being followed. It ends after the first view that rests, or after a refusal.
 pub struct Watch {
-    client: Client,
+    connection: Connection,
     id: MigrationId,
-    stream: Option<Streaming<v1::WatchResponse>>,
+    stream: Option<(Address, Streaming<v1::WatchResponse>)>,
     delays: Delays,
     pause: Option<Duration>,
-    lost: bool,
+    lost: Option<Instant>,
+    told: bool,
     over: bool,
 }
 
 impl Watch {
-    pub(crate) fn new(client: Client, id: MigrationId) -> Self {
-        Self { client, id, stream: None, delays: Delays::new(&AGAIN), pause: None, lost: false, over: false }
+    pub(crate) fn new(connection: Connection, id: MigrationId) -> Self {
+        let delays = Delays::new(&again());
+        Self { connection, id, stream: None, delays, pause: None, lost: None, told: false, over: false }
     }
 
     /// The next news; `None` after the last.
@@ -51,7 +51,8 @@ impl Watch {
             match self.receive().await {
                 Ok(Some(view)) => {
                     self.delays.reset();
-                    self.lost = false;
+                    self.lost = None;
+                    self.told = false;
                     self.over = view.rests();
                     return Some(Ok(Watched::Now(Box::new(view))));
                 }
@@ -59,7 +60,8 @@ impl Watch {
                 Ok(None) => self.again(),
                 Err(Refusal::Lost(failure)) => {
                     self.again();
-                    if !std::mem::replace(&mut self.lost, true) {
+                    let since = *self.lost.get_or_insert_with(Instant::now);
+                    if since.elapsed() >= QUIET && !std::mem::replace(&mut self.told, true) {
                         return Some(Ok(Watched::Lost(failure)));
                     }
                 }
@@ -79,18 +81,23 @@ impl Watch {
 
     fn again(&mut self) {
         self.stream = None;
-        self.pause = Some(self.delays.next().unwrap_or(AGAIN.longest));
+        self.pause = self.delays.next();
     }
 
     async fn receive(&mut self) -> Result<Option<MigrationView>, Refusal> {
-        let stream = match &mut self.stream {
-            Some(stream) => stream,
-            empty => empty.insert(self.client.open_watch(&self.id).await?),
+        let (address, stream) = match &mut self.stream {
+            Some(open) => open,
+            empty => {
+                // No deadline: it would end the stream too. Keep-alive notices a peer that is gone.
+                let asked = v1::WatchRequest { id: self.id.to_string() };
+                let ask = |mut to: Services| async move { to.migrations.watch(asked).await };
+                empty.insert(self.connection.once(ask).await?)
+            }
         };
         match stream.message().await {
             Ok(Some(message)) => Ok(Some(MigrationView::from_wire(message.migration)?)),
             Ok(None) => Ok(None),
-            Err(status) => Err(self.client.refusal(&status)),
+            Err(status) => Err(self.connection.refused(address, &status)),
         }
     }
 }

@@ -19,6 +19,7 @@ use anyhow::Context;
 use shardlift_domain::topology::{Cluster, Topology};
 use shardlift_runtime::doors::Doors;
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use config::{Config, ElectionConfig, StoreConfig};
@@ -43,13 +44,14 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     };
     let me = Peer { name: config.name.clone(), address };
     let election: Arc<dyn Election> = match &config.election {
-        ElectionConfig::Standalone => Arc::new(Standalone::new(me)),
-        ElectionConfig::Etcd(options) => Arc::new(Etcd::start((**options).clone(), me).await?),
+        ElectionConfig::Standalone => Arc::new(Standalone::new(me.clone())),
+        ElectionConfig::Etcd(options) => Arc::new(Etcd::start((**options).clone(), me.clone()).await?),
     };
     let mut registry = shardlift_runtime::metrics::registry();
     let metrics = Metrics::new(&mut registry);
     let parts = Parts {
-        name: config.name.clone(),
+        name: me.name,
+        address: me.address,
         ttl: config.lease_ttl,
         declared: declared(&config),
         store: Arc::new(ObservedStore::new(store, Arc::clone(&metrics))),
@@ -58,17 +60,39 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     };
     let (orchestrator, heart) = orchestrator::run(parts, shutdown.clone());
     if let Some(address) = config.metrics_listen {
-        let doors = Doors::bind(address, registry, Arc::new(|| Ok(()))).await.with_context(|| {
+        let standing = orchestrator.standing().clone();
+        let ready = Arc::new(move || standing.ready());
+        let doors = Doors::bind(address, registry, ready).await.with_context(|| {
             format!("cannot listen on {address} (`metrics_listen`): choose a free address")
         })?;
         tokio::spawn(doors.serve(shutdown.child_token()));
     }
     tracing::info!(address = %listener.local_addr()?, "listening");
-    api::serve(Services::new(orchestrator), listener, config.reflection, shutdown.clone()).await?;
-    shutdown.cancel();
-    let ended = heart.await.context("the orchestrator ended with a defect");
+    let ended = serve(Services::new(orchestrator), heart, listener, config.reflection, shutdown).await;
     election.leave().await;
     ended
+}
+
+/// Serves as long as the heart beats. The doors stay open until the lead is handed over: whoever is inside is told
+/// where to go.
+async fn serve(
+    services: Services,
+    heart: JoinHandle<()>,
+    listener: TcpListener,
+    reflection: bool,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let closing = CancellationToken::new();
+    let guard = closing.clone().drop_guard();
+    let heart = tokio::spawn(async move {
+        let ended = heart.await;
+        drop(guard);
+        ended
+    });
+    let served = api::serve(services, listener, reflection, closing).await;
+    shutdown.cancel();
+    heart.await.and_then(|ended| ended).context("the orchestrator ended with a defect")?;
+    served
 }
 
 fn declared(config: &Config) -> Topology {

@@ -8,14 +8,15 @@ use crate::convert::failure_from_wire;
 use crate::v1;
 
 const DETAIL_TYPE: &str = "type.googleapis.com/shardlift.v1.Failures";
+const LEADER_TYPE: &str = "type.googleapis.com/shardlift.v1.NotLeader";
 
 /// The gRPC code of a failure.
 pub fn grpc_code(code: ErrorCode) -> Code {
     use ErrorCode::{
-        ConfigInvalid, CoordinatorNotReady, CoordinatorUnreachable, FenceForked, FenceStale, Internal,
-        LeaseLost, PlanCycle, PlanMissingDependency, PlanRefused, RequestIllegal, RequestInvalid,
-        RequestNotFound, ShardNoWorker, ShardUnreachable, SpecConflict, SpecInvalid, SpecUnsupported,
-        StoreFenced, StoreUnavailable, WorkerRefused,
+        ConfigInvalid, CoordinatorNotLeader, CoordinatorNotReady, CoordinatorUnreachable, FenceForked,
+        FenceStale, Internal, LeaseLost, PlanCycle, PlanMissingDependency, PlanRefused, RequestIllegal,
+        RequestInvalid, RequestNotFound, ShardNoWorker, ShardUnreachable, SpecConflict, SpecInvalid,
+        SpecUnsupported, StoreFenced, StoreUnavailable, WorkerRefused,
     };
     match code {
         SpecInvalid
@@ -26,7 +27,8 @@ pub fn grpc_code(code: ErrorCode) -> Code {
         | ConfigInvalid => Code::InvalidArgument,
         SpecConflict => Code::AlreadyExists,
         RequestNotFound => Code::NotFound,
-        CoordinatorNotReady
+        CoordinatorNotLeader
+        | CoordinatorNotReady
         | CoordinatorUnreachable
         | StoreUnavailable
         | StoreFenced
@@ -42,16 +44,32 @@ pub fn grpc_code(code: ErrorCode) -> Code {
 
 /// A refused call with all its failures as typed details. The first one leads.
 pub fn refuse(failures: Vec<Failure>) -> Status {
+    refusal(failures, None)
+}
+
+/// A call refused because this coordinator does not lead, with whom to ask instead as a typed detail.
+pub fn refuse_not_leader(failure: Failure, leader: Option<v1::Peer>) -> Status {
+    let hint = v1::NotLeader { leader };
+    let hint = prost_types::Any { type_url: LEADER_TYPE.to_owned(), value: hint.encode_to_vec() };
+    refusal(vec![failure], Some(hint))
+}
+
+/// Whom a coordinator that does not lead says to ask instead.
+pub fn leader_of(status: &Status) -> Option<v1::Peer> {
+    let outer = tonic_types::Status::decode(status.details()).ok()?;
+    let hint = outer.details.into_iter().find(|detail| detail.type_url == LEADER_TYPE)?;
+    v1::NotLeader::decode(hint.value.as_slice()).ok()?.leader
+}
+
+fn refusal(failures: Vec<Failure>, more: Option<prost_types::Any>) -> Status {
     let Some(first) = failures.first() else {
         return Status::internal("refused without a reason");
     };
     let (code, message) = (grpc_code(first.code), first.to_string());
     let details = v1::Failures { failures: failures.into_iter().map(Into::into).collect() };
-    let status = tonic_types::Status {
-        code: code.into(),
-        message: message.clone(),
-        details: vec![prost_types::Any { type_url: DETAIL_TYPE.to_owned(), value: details.encode_to_vec() }],
-    };
+    let told = prost_types::Any { type_url: DETAIL_TYPE.to_owned(), value: details.encode_to_vec() };
+    let details = std::iter::once(told).chain(more).collect();
+    let status = tonic_types::Status { code: code.into(), message: message.clone(), details };
     Status::with_details(code, message, status.encode_to_vec().into())
 }
 
@@ -101,6 +119,17 @@ mod tests {
         let status = refuse(sent.clone());
         assert_eq!(status.code(), Code::InvalidArgument);
         assert_eq!(failures_of(&status), sent);
+    }
+
+    #[test]
+    fn who_leads_is_told_beside_the_failure_and_only_there() {
+        let failure = Failure::new(ErrorCode::CoordinatorNotLeader, "does not lead", "ask the leader");
+        let leader = v1::Peer { name: "c2".into(), address: "10.0.0.2:7400".into() };
+        let status = refuse_not_leader(failure.clone(), Some(leader.clone()));
+        assert_eq!((failures_of(&status), leader_of(&status)), (vec![failure.clone()], Some(leader)));
+        assert_eq!(leader_of(&refuse_not_leader(failure.clone(), None)), None);
+        assert_eq!(leader_of(&refuse(vec![failure])), None);
+        assert_eq!(leader_of(&Status::unavailable("gone")), None);
     }
 
     #[test]

@@ -8,15 +8,17 @@ use serde::Deserialize;
 use shardlift_domain::ids::{ClusterName, ShardId, WorkerId};
 use shardlift_domain::spec::Engine;
 use shardlift_runtime::config::{ConfigProblems, Secret, load, read_secret};
+use shardlift_runtime::route::Route;
 use shardlift_runtime::telemetry::{Settings, Written};
+use tonic::transport::Uri;
 
 /// The settings, all valid.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Name of this worker; unique among all workers.
     pub name: WorkerId,
-    /// Coordinators to try, as `http://host:port`.
-    pub coordinators: Vec<String>,
+    /// Coordinators to try, as `http://host:port`; whichever answers says who leads.
+    pub coordinators: Route<String>,
     /// Tasks at once, 1 to 256.
     pub slots: u32,
     /// Where metrics and health are shown, if at all.
@@ -82,13 +84,10 @@ impl File {
     fn check(self) -> Result<Config, ConfigProblems> {
         let mut problems = ConfigProblems::default();
         let name = keep(&mut problems, "name", WorkerId::new(&self.name));
+        let coordinators: Vec<_> =
+            self.coordinators.iter().filter_map(|text| coordinator(&mut problems, text)).collect();
         if self.coordinators.is_empty() {
-            problems.add("coordinators", "name at least one, such as http://127.0.0.1:7400");
-        }
-        for address in &self.coordinators {
-            if !address.starts_with("http://") && !address.starts_with("https://") {
-                problems.add("coordinators", format!("{address:?} must begin with http:// or https://"));
-            }
+            problems.add("coordinators", "name at least one, such as \"127.0.0.1:7400\"");
         }
         if !(1..=256).contains(&self.slots) {
             problems.add("slots", format!("{} is not between 1 and 256", self.slots));
@@ -107,16 +106,31 @@ impl File {
                 problems.add("shard.id", format!("{} is there twice", shard.id));
             }
         }
-        match name {
-            Some(name) if problems.list().is_empty() => Ok(Config {
-                name,
-                coordinators: self.coordinators,
-                slots: self.slots,
-                metrics_listen,
-                telemetry,
-                shards,
-            }),
+        match name.zip(Route::new(coordinators)) {
+            Some((name, coordinators)) if problems.list().is_empty() => {
+                Ok(Config { name, coordinators, slots: self.slots, metrics_listen, telemetry, shards })
+            }
             _ => Err(problems),
+        }
+    }
+}
+
+/// `host:port`, also with `http://` before it.
+fn coordinator(problems: &mut ConfigProblems, text: &str) -> Option<String> {
+    let url = format!("http://{}", text.trim().trim_start_matches("http://"));
+    let uri = url.parse::<Uri>().ok().filter(|uri| uri.path_and_query().is_none_or(|rest| rest == "/"));
+    let authority = uri.as_ref().and_then(Uri::authority);
+    match authority {
+        Some(authority) if authority.as_str().contains('@') => {
+            problems.add("coordinators", "an address must not hold a user name or a password");
+            None
+        }
+        Some(authority) if !authority.host().is_empty() && authority.port_u16().is_some() => {
+            Some(format!("http://{authority}"))
+        }
+        _ => {
+            problems.add("coordinators", "an address must look like host:port, such as \"127.0.0.1:7400\"");
+            None
         }
     }
 }
@@ -155,7 +169,7 @@ mod tests {
         let config = read(
             r#"
             name = "w1"
-            coordinators = ["http://127.0.0.1:7400"]
+            coordinators = ["127.0.0.1:7400", "http://[::1]:7401"]
             [[shard]]
             id = "s1"
             cluster = "c"
@@ -165,6 +179,10 @@ mod tests {
         )
         .expect("valid");
         assert_eq!((config.slots, config.shards.len()), (4, 1));
+        let mut coordinators = config.coordinators.clone();
+        assert_eq!(coordinators.current(), "http://127.0.0.1:7400");
+        coordinators.failed(None);
+        assert_eq!(coordinators.current(), "http://[::1]:7401");
         assert!(!format!("{config:?}").contains("hunter2"), "a secret was shown");
     }
 
@@ -173,7 +191,7 @@ mod tests {
         let problems = read(
             r#"
             name = "w 1"
-            coordinators = ["127.0.0.1"]
+            coordinators = ["127.0.0.1", "https://c:7400", "u:hunter2@c:7400", "c:7400/x"]
             slots = 0
             [[shard]]
             id = "s1"
@@ -183,8 +201,9 @@ mod tests {
         )
         .expect_err("refused")
         .to_string();
-        for part in ["name", "http://", "slots", "oracle", "dsn_file"] {
+        for part in ["name", "host:port", "password", "slots", "oracle", "dsn_file"] {
             assert!(problems.contains(part), "{part} is not told in {problems}");
         }
+        assert!(!problems.contains("hunter2"), "{problems}");
     }
 }

@@ -13,7 +13,7 @@ pub(crate) struct Leader;
 
 impl Leader {
     pub(crate) async fn run(&self, session: &Session) -> Result<Exit, Ended> {
-        let answer = session.client().await?.leader().await?;
+        let answer = session.client()?.leader().await?;
         session.console.answer(|_| cluster::leader(&answer), || json::leader(&answer))?;
         Ok(Exit::Done)
     }

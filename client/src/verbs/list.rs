@@ -13,7 +13,7 @@ pub(crate) struct List;
 
 impl List {
     pub(crate) async fn run(&self, session: &Session) -> Result<Exit, Ended> {
-        let answer = session.client().await?.list(&[]).await?;
+        let answer = session.client()?.list(&[]).await?;
         session.console.answer(|paint| list::list(paint, &answer), || json::list(&answer))?;
         Ok(Exit::Done)
     }

@@ -11,7 +11,7 @@ use crate::view::{json, status};
 
 /// Asks for the move and tells where the migration stands now.
 pub(super) async fn ask(session: &Session, verb: Verb, id: &MigrationId) -> Result<Exit, Ended> {
-    let answer = session.client().await?.ask(verb, id).await?;
+    let answer = session.client()?.ask(verb, id).await?;
     let view = &answer.migration;
     let sentence = |paint: crate::view::paint::Paint| {
         let already = if answer.changed { "" } else { " (as before: nothing changed)" };

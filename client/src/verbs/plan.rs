@@ -32,7 +32,7 @@ pub(crate) struct Plan {
 impl Plan {
     pub(crate) async fn run(&self, session: &Session) -> Result<Exit, Ended> {
         let files = specs::load(&self.paths, &session.console)?;
-        let client = session.client().await?;
+        let client = session.client()?;
         let plan = match client.plan(files.clone()).await {
             Ok(plan) => plan,
             Err(failures) => return Err(Ended::Refused { failures, files }),

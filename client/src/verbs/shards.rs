@@ -13,7 +13,7 @@ pub(crate) struct Shards;
 
 impl Shards {
     pub(crate) async fn run(&self, session: &Session) -> Result<Exit, Ended> {
-        let answer = session.client().await?.shards().await?;
+        let answer = session.client()?.shards().await?;
         session.console.answer(|paint| cluster::shards(paint, &answer), || json::shards(&answer))?;
         Ok(Exit::Done)
     }

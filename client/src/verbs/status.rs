@@ -23,7 +23,7 @@ pub(crate) struct Status {
 
 impl Status {
     pub(crate) async fn run(&self, session: &Session) -> Result<Exit, Ended> {
-        let view = session.client().await?.get(&self.id, None).await?;
+        let view = session.client()?.get(&self.id, None).await?;
         session.console.answer(|paint| status::status(paint, &view), || json::status(&view))?;
         Ok(Exit::Done)
     }

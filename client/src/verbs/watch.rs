@@ -15,7 +15,8 @@ use crate::view::status;
   shardlift watch 0008_message_text
   shardlift watch 0008_message_text --output json | jq .status
 
-Ctrl-C stops the watching, never the migration. A coordinator that goes away is waited for.
+Ctrl-C stops the watching, never the migration. A coordinator that goes away, or a
+lead that passes on, is waited for.
 With --output json each change is one line, of the shape of `shardlift status ID --output json`.
 Ends with 0 when it is completed, 3 when it failed, 4 when it is paused, halted or cancelled.")]
 pub(crate) struct Watch {
@@ -25,7 +26,7 @@ pub(crate) struct Watch {
 
 impl Watch {
     pub(crate) async fn run(&self, session: &Session) -> Result<Exit, Ended> {
-        let client = session.client().await?;
+        let client = session.client()?;
         let mut course = Course::single(&self.id);
         let mut display = display(&session.console);
         match follow(&client, &mut course, display.as_mut()).await? {

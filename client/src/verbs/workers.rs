@@ -13,7 +13,7 @@ pub(crate) struct Workers;
 
 impl Workers {
     pub(crate) async fn run(&self, session: &Session) -> Result<Exit, Ended> {
-        let answer = session.client().await?.workers().await?;
+        let answer = session.client()?.workers().await?;
         session.console.answer(|paint| cluster::workers(paint, &answer), || json::workers(&answer))?;
         Ok(Exit::Done)
     }

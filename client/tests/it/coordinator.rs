@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures::StreamExt;
 use futures::stream::{self, BoxStream, Stream};
 use shardlift_domain::failure::{ErrorCode, Failure};
-use shardlift_proto::status::refuse;
+use shardlift_proto::status::{refuse, refuse_not_leader};
 use shardlift_proto::v1;
 use shardlift_proto::v1::cluster_service_server::{ClusterService, ClusterServiceServer};
 use shardlift_proto::v1::migration_service_server::{MigrationService, MigrationServiceServer};
@@ -28,6 +29,8 @@ pub(crate) struct Script {
     migrations: Arc<watch::Sender<Vec<v1::Migration>>>,
     /// Names of the calls, in order.
     calls: Arc<Mutex<Vec<&'static str>>>,
+    /// What it refuses everything with, if it does not lead.
+    follows: Arc<watch::Sender<Option<Status>>>,
 }
 
 impl Default for Script {
@@ -36,6 +39,7 @@ impl Default for Script {
             plan: Arc::new(Mutex::new(Ok(v1::Plan::default()))),
             migrations: Arc::new(watch::channel(Vec::new()).0),
             calls: Arc::default(),
+            follows: Arc::new(watch::channel(None).0),
         }
     }
 }
@@ -53,8 +57,19 @@ impl Script {
         self.calls.lock().expect("not poisoned").clone()
     }
 
-    fn called(&self, call: &'static str) {
+    /// It does not lead, and says who does; what is open ends with these words.
+    pub(crate) fn follows(&self, leader: Option<v1::Peer>) {
+        let failure = Failure::new(ErrorCode::CoordinatorNotLeader, "does not lead", "ask the leader");
+        self.follows.send_replace(Some(refuse_not_leader(failure, leader)));
+    }
+
+    pub(crate) fn leads(&self) {
+        self.follows.send_replace(None);
+    }
+
+    fn called(&self, call: &'static str) -> Result<(), Status> {
         self.calls.lock().expect("not poisoned").push(call);
+        self.follows.borrow().clone().map_or(Ok(()), Err)
     }
 
     fn find(&self, id: &str) -> Result<v1::Migration, Status> {
@@ -65,7 +80,7 @@ impl Script {
     }
 
     fn verb(&self, call: &'static str, request: Request<v1::VerbRequest>) -> Answer<v1::VerbResponse> {
-        self.called(call);
+        self.called(call)?;
         let migration = Some(self.find(&request.into_inner().id)?);
         if call == "cancel" {
             let failure = Failure::new(ErrorCode::RequestIllegal, "it is finished", "nothing");
@@ -75,7 +90,7 @@ impl Script {
     }
 
     fn planned(&self, call: &'static str) -> Result<Option<v1::Plan>, Status> {
-        self.called(call);
+        self.called(call)?;
         self.plan.lock().expect("not poisoned").clone().map(Some).map_err(refuse)
     }
 }
@@ -189,20 +204,29 @@ impl MigrationService for Script {
     }
 
     async fn get(&self, request: Request<v1::GetRequest>) -> Answer<v1::GetResponse> {
-        self.called("get");
+        self.called("get")?;
         Ok(Response::new(v1::GetResponse { migration: Some(self.find(&request.into_inner().id)?) }))
     }
 
     async fn list(&self, _request: Request<v1::ListRequest>) -> Answer<v1::ListResponse> {
-        self.called("list");
+        self.called("list")?;
         Ok(Response::new(v1::ListResponse { migrations: self.migrations.borrow().clone() }))
     }
 
     async fn watch(&self, request: Request<v1::WatchRequest>) -> Answer<Self::WatchStream> {
-        self.called("watch");
+        self.called("watch")?;
         let id = request.into_inner().id;
         self.find(&id)?;
-        Ok(Response::new(Box::pin(views(id, self.migrations.subscribe()))))
+        let mut follows = self.follows.subscribe();
+        let over =
+            async move { follows.wait_for(Option::is_some).await.ok().and_then(|status| status.clone()) };
+        let views = views(id, self.migrations.subscribe()).map(Some);
+        let last = stream::once(over).map(|status| status.map(Err));
+        let all = stream::select(views, last).scan(false, |over, each| {
+            let goes_on = !std::mem::replace(over, !matches!(each, Some(Ok(_))));
+            std::future::ready(each.filter(|_| goes_on))
+        });
+        Ok(Response::new(Box::pin(all)))
     }
 }
 

@@ -104,7 +104,9 @@ codes! {
     StoreFenced = "store.fenced", Shardlift, true;
     /// The coordinator does not answer.
     CoordinatorUnreachable = "coordinator.unreachable", Network, true;
-    /// The coordinator is not the leader or not ready yet.
+    /// This coordinator does not lead, and only the leader can do what was asked.
+    CoordinatorNotLeader = "coordinator.not-leader", Shardlift, true;
+    /// No coordinator leads now, or the leader does not answer.
     CoordinatorNotReady = "coordinator.not-ready", Shardlift, true;
     /// The worker speaks a protocol that this coordinator does not.
     WorkerRefused = "worker.refused", User, false;

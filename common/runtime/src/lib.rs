@@ -9,6 +9,7 @@ pub mod doors;
 pub mod metrics;
 pub mod random;
 pub mod retry;
+pub mod route;
 pub mod shutdown;
 pub mod telemetry;
 pub mod tls;

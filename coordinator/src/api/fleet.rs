@@ -1,4 +1,7 @@
-//! The door for workers: FleetService. One stream each way; hello first.
+//! The door for workers: FleetService. One stream each way; hello first. Sessions are the leader's alone: whoever
+//! comes to a follower, or stays while the lead passes on, is told where to go.
+
+use std::time::Duration;
 
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
@@ -15,10 +18,14 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::orchestrator::{Handle, Joining, Order, Report, SessionId, Welcome};
+use super::forward::refusal;
+use crate::orchestrator::{Handle, Joining, Order, Report, SessionId, Standing, Welcome};
 
 /// Orders that may wait for one worker.
 const QUEUE: usize = 1024;
+
+/// How long a worker that comes while nobody leads waits at the door: it hears of the next leader at once.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// FleetService over the orchestrator.
 pub(super) struct FleetDoor {
@@ -30,6 +37,16 @@ impl FleetDoor {
     pub(super) fn new(orchestrator: Handle, shutdown: CancellationToken) -> Self {
         Self { orchestrator, shutdown }
     }
+
+    /// Only a leader has sessions.
+    async fn admits(&self) -> Result<(), Status> {
+        let standing = self.orchestrator.standing();
+        tokio::select! {
+            () = standing.settled(PATIENCE) => {}
+            () = self.shutdown.cancelled() => {}
+        }
+        if standing.leads() { Ok(()) } else { Err(refusal(standing)) }
+    }
 }
 
 #[tonic::async_trait]
@@ -40,6 +57,7 @@ impl FleetService for FleetDoor {
         &self,
         request: Request<Streaming<v1::FromWorker>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
+        self.admits().await?;
         let mut reports = request.into_inner();
         let first = reports.message().await?.and_then(|first| first.message);
         let Some(from_worker::Message::Hello(hello)) = first else {
@@ -47,9 +65,16 @@ impl FleetService for FleetDoor {
         };
         let (orders, queue) = mpsc::channel(QUEUE);
         let joining = joining(hello, orders).map_err(|failure| refuse(vec![failure]))?;
-        let welcome = self.orchestrator.join(joining).await.map_err(|failure| refuse(vec![failure]))?;
+        let standing = self.orchestrator.standing().clone();
+        let welcome = match self.orchestrator.join(joining).await {
+            Ok(welcome) => welcome,
+            Err(failure) if failure.code == ErrorCode::CoordinatorNotLeader => {
+                return Err(refusal(&standing));
+            }
+            Err(failure) => return Err(refuse(vec![failure])),
+        };
         tokio::spawn(listen(self.orchestrator.clone(), welcome.session, reports, self.shutdown.clone()));
-        Ok(Response::new(Box::pin(speak(welcome, queue, self.shutdown.clone()))))
+        Ok(Response::new(Box::pin(speak(welcome, queue, standing, self.shutdown.clone()))))
     }
 }
 
@@ -138,10 +163,12 @@ fn report(message: from_worker::Message) -> Result<Report, WireError> {
     })
 }
 
-/// Welcome first, then orders, until the leader drops the queue or the coordinator ends.
+/// Welcome first, then orders, until the leader drops the queue or the coordinator ends. If that is because the lead
+/// has passed on, the last word is who leads now.
 fn speak(
     welcome: Welcome,
     queue: mpsc::Receiver<Order>,
+    standing: Standing,
     shutdown: CancellationToken,
 ) -> impl Stream<Item = Result<v1::ToWorker, Status>> {
     let first = to_worker::Message::Welcome(v1::Welcome {
@@ -158,6 +185,12 @@ fn speak(
         .chain(ReceiverStream::new(queue).map(order))
         .map(|message| Ok(v1::ToWorker { message: Some(message) }))
         .take_until(shutdown.cancelled_owned())
+        .chain(futures::stream::once(async move { refusal_after(&standing) }).filter_map(async |last| last))
+}
+
+/// The last word of a session, when it ends because this coordinator does not lead any more.
+fn refusal_after(standing: &Standing) -> Option<Result<v1::ToWorker, Status>> {
+    (!standing.leads()).then(|| Err(refusal(standing)))
 }
 
 fn order(order: Order) -> to_worker::Message {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use futures::Stream;
 use futures::stream::BoxStream;
-use shardlift_domain::failure::Failure;
-use shardlift_domain::ids::Version;
+use shardlift_domain::failure::{ErrorCode, Failure};
+use shardlift_domain::ids::{MigrationId, Version};
 use shardlift_domain::migration::{Status as MigrationStatus, Verb};
 use shardlift_domain::spec::SpecFile;
 use shardlift_proto::convert::plan_to_wire;
@@ -15,9 +15,10 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 use tracing::Instrument;
 
+use super::forward::refusal;
 use super::spans::called;
 use super::views::migration_to_wire;
-use crate::orchestrator::MigrationView;
+use crate::orchestrator::{MigrationView, Standing};
 use crate::service::{Services, migration_id};
 
 /// How often a watched migration is told at most.
@@ -117,19 +118,26 @@ impl MigrationService for MigrationDoor {
     }
 }
 
+struct Watching {
+    services: Services,
+    shutdown: CancellationToken,
+    next: Option<MigrationView>,
+    id: MigrationId,
+    resting: bool,
+}
+
+/// The last word of a watch when the lead passes on: who leads now, so that the watcher goes on there.
+fn gone(standing: &Standing, mut state: Watching) -> (Result<v1::WatchResponse, Status>, Watching) {
+    state.resting = true;
+    (Err(refusal(standing)), state)
+}
+
 /// The migration now and whenever it changed, until it rests. Ends when the coordinator does, or leads no more.
 fn watching(
     services: Services,
     shutdown: CancellationToken,
     first: MigrationView,
 ) -> impl Stream<Item = Result<v1::WatchResponse, Status>> {
-    struct Watching {
-        services: Services,
-        shutdown: CancellationToken,
-        next: Option<MigrationView>,
-        id: shardlift_domain::MigrationId,
-        resting: bool,
-    }
     let id = first.migration.key.id.clone();
     let state = Watching { services, shutdown, next: Some(first), id, resting: false };
     futures::stream::unfold(state, async |mut state| {
@@ -141,17 +149,22 @@ fn watching(
             None => {
                 let mut changes = state.services.orchestrator().changes();
                 changes.mark_unchanged();
-                tokio::select! {
-                    () = state.shutdown.cancelled() => return None,
-                    () = tokio::time::sleep(WATCH_EVERY) => {}
-                }
-                tokio::select! {
-                    () = state.shutdown.cancelled() => return None,
+                let standing = state.services.orchestrator().standing().clone();
+                let news = async {
+                    tokio::time::sleep(WATCH_EVERY).await;
                     // A beat without change too: the speed of an idle shard falls to nothing.
-                    _ = tokio::time::timeout(Duration::from_secs(1), changes.changed()) => {}
+                    let _ = tokio::time::timeout(Duration::from_secs(1), changes.changed()).await;
+                };
+                tokio::select! {
+                    () = news => {}
+                    () = state.shutdown.cancelled() => return Some(gone(&standing, state)),
+                    () = standing.let_go() => return Some(gone(&standing, state)),
                 }
                 match state.services.orchestrator().get(state.id.clone(), None).await {
                     Ok(view) => view,
+                    Err(failure) if failure.code == ErrorCode::CoordinatorNotLeader => {
+                        return Some(gone(&standing, state));
+                    }
                     Err(failure) => {
                         state.resting = true;
                         return Some((Err(one(failure)), state));

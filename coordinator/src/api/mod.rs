@@ -1,7 +1,9 @@
-//! The doors: they translate and (later) authorise; they decide nothing.
+//! The doors: they translate and (later) authorise; they decide nothing. While this coordinator does not lead, what
+//! people ask is passed on to the leader ([`forward`]), and workers are told where to go ([`fleet`]).
 
 mod cluster;
 mod fleet;
+mod forward;
 mod migration;
 mod spans;
 mod views;
@@ -23,7 +25,7 @@ const MAX_MESSAGE: usize = 16 * 1024 * 1024;
 /// Calls that may be answered at once, over all connections; more wait. Open streams do not count.
 const MAX_CALLS: usize = 1024;
 
-/// Serves gRPC on this listener until the token is cancelled.
+/// Serves gRPC on this listener until the token is cancelled, whether this coordinator leads or not.
 pub async fn serve(
     services: Services,
     listener: TcpListener,
@@ -42,6 +44,8 @@ pub async fn serve(
     let migration = migration::MigrationDoor::new(services.clone(), shutdown.clone());
     let fleet = fleet::FleetDoor::new(services.orchestrator().clone(), shutdown.clone());
     let cluster = cluster::ClusterDoor::new(services.orchestrator().clone());
+    let forward = forward::Forward::new(services.orchestrator().standing().clone(), shutdown.clone());
+    let migration = MigrationServiceServer::new(migration).max_decoding_message_size(MAX_MESSAGE);
     Server::builder()
         .tcp_nodelay(true)
         .http2_keepalive_interval(Some(std::time::Duration::from_secs(5)))
@@ -49,8 +53,8 @@ pub async fn serve(
         .layer(GlobalConcurrencyLimitLayer::new(MAX_CALLS))
         .add_service(health_service)
         .add_optional_service(reflection.transpose()?)
-        .add_service(MigrationServiceServer::new(migration).max_decoding_message_size(MAX_MESSAGE))
-        .add_service(ClusterServiceServer::new(cluster))
+        .add_service(forward.around(migration))
+        .add_service(forward.around(ClusterServiceServer::new(cluster)))
         .add_service(FleetServiceServer::new(fleet).max_decoding_message_size(MAX_MESSAGE))
         .serve_with_incoming_shutdown(TcpListenerStream::new(listener), shutdown.cancelled_owned())
         .await?;

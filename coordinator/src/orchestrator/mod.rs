@@ -4,7 +4,7 @@
 //! wake it. The leader's parts: [`book`] is what the store holds, [`board`] the tasks and who has them, [`fleet`]
 //! the workers; [`leader`] ties them, [`traces`] and [`waits`] tell
 //! operators of them; [`effects`] is the only place where a decision becomes a message.
-//! [`view`] is what doors may see.
+//! [`view`] is what doors may see, [`standing`] who leads.
 
 mod board;
 mod book;
@@ -13,6 +13,7 @@ mod fleet;
 mod leader;
 mod reports;
 mod role;
+mod standing;
 #[cfg(test)]
 mod tests;
 mod traces;
@@ -22,5 +23,7 @@ mod wake;
 
 pub use fleet::{Order, Report, SessionId};
 pub use role::{Parts, run};
+pub use standing::Standing;
 pub use view::{LeaderView, MigrationView, PlanningView, ShardStatus, ShardView, WorkerView};
+pub(crate) use wake::not_leader;
 pub use wake::{Handle, Joining, Submission, Welcome};

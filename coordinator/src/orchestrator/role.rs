@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::book::Book;
 use super::leader::{Leader, Seat, StepDown};
+use super::standing::{Post, Standing};
 use super::wake::{Handle, Wake};
 use crate::election::{Election, ElectionError, Leadership, Registered};
 use crate::metrics::Metrics;
@@ -31,10 +32,15 @@ const AGAIN: Policy =
 const RIVALS: Policy =
     Policy { first: Duration::from_secs(2), longest: Duration::from_secs(300), total: None };
 
+/// How long a coordinator that hands over waits for the name of the next leader, so that it can tell its workers.
+const SUCCESSOR: Duration = Duration::from_millis(300);
+
 /// All that the orchestrator needs.
 pub struct Parts {
     /// Name of this coordinator.
     pub name: String,
+    /// Where clients, workers and other coordinators reach it.
+    pub address: String,
     /// How long a worker may be silent.
     pub ttl: Duration,
     /// The declared clusters; revision and new uuids are the store's business.
@@ -51,6 +57,8 @@ pub struct Parts {
 pub fn run(parts: Parts, shutdown: CancellationToken) -> (Handle, tokio::task::JoinHandle<()>) {
     let (sender, wakes) = mpsc::channel(QUEUE);
     let (changes, watcher) = watch::channel(0);
+    let (post, seen) = watch::channel(Post::Follows);
+    let standing = Standing::new(seen, parts.election.leader(), parts.address.clone());
     let seat = Seat {
         name: parts.name.clone(),
         ttl: parts.ttl,
@@ -58,8 +66,9 @@ pub fn run(parts: Parts, shutdown: CancellationToken) -> (Handle, tokio::task::J
         changes,
         metrics: Arc::clone(&parts.metrics),
     };
-    let task = tokio::spawn(Orchestrator { parts, seat, wakes }.run(shutdown));
-    (Handle::new(sender, watcher), task)
+    let handle = Handle::new(sender, watcher, standing.clone());
+    let task = tokio::spawn(Orchestrator { parts, seat, wakes, post, standing }.run(shutdown));
+    (handle, task)
 }
 
 enum Role {
@@ -71,6 +80,8 @@ struct Orchestrator {
     parts: Parts,
     seat: Seat,
     wakes: mpsc::Receiver<Wake>,
+    post: watch::Sender<Post>,
+    standing: Standing,
 }
 
 /// Why a leadership has ended.
@@ -102,7 +113,9 @@ impl Orchestrator {
             if let Role::Leader(leader, leadership) = role {
                 pause.reset();
                 let began = Instant::now();
+                self.post.send_replace(Post::Leads);
                 let end = self.lead(*leader, leadership, &shutdown).await;
+                self.post.send_replace(Post::Follows);
                 above = None;
                 if began.elapsed() > RIVALS.longest {
                     rivals.reset();
@@ -146,15 +159,20 @@ impl Orchestrator {
             }
         };
         let epoch = leader.book.permit().fence().epoch;
+        self.post.send_replace(Post::HandsOver);
         if matches!(end, End::Told) {
             // Best effort: what is not saved is read from the shards again.
             if let Err(error) = leader.book.flush().await {
                 tracing::debug!(%error, "progress was not saved at the end");
             }
+            leadership.resign().await;
+            // Whoever is told to go should hear where to, if that is known soon.
+            self.standing.settled(SUCCESSOR).await;
+            drop(leader);
+        } else {
+            drop(leader);
+            leadership.resign().await;
         }
-        // With it end the sessions of all workers: they look for the next leader.
-        drop(leader);
-        leadership.resign().await;
         match end {
             End::RiseAbove(above) => {
                 tracing::warn!(%epoch, %above, "leads no more: a shard has seen a newer leader, or another one of this epoch")

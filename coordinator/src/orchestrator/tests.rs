@@ -64,6 +64,7 @@ impl Coordinator {
         let shutdown = CancellationToken::new();
         let parts = Parts {
             name: "c1".into(),
+            address: "127.0.0.1:7400".into(),
             ttl: Duration::from_secs(2),
             declared: topology(),
             store: Arc::clone(store),

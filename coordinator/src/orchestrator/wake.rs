@@ -14,6 +14,7 @@ use shardlift_domain::topology::Topology;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::fleet::{Order, Report, SessionId};
+use super::standing::Standing;
 use super::view::{LeaderView, MigrationView, PlanningView, ShardView, WorkerView};
 use crate::store::HistoryEntry;
 
@@ -83,25 +84,31 @@ pub(super) enum Wake {
 pub struct Handle {
     wakes: mpsc::Sender<Wake>,
     changes: watch::Receiver<u64>,
+    standing: Standing,
 }
 
 macro_rules! ask {
     ($self:ident, $($wake:tt)*) => {{
         let (reply, answer) = oneshot::channel();
         $self.send(ask!(@wake reply, $($wake)*)).await?;
-        answer.await.map_err(|_| not_ready())?
+        answer.await.map_err(|_| not_leader())?
     }};
     (@wake $reply:ident, $name:ident) => { Wake::$name($reply) };
     (@wake $reply:ident, $name:ident, $($part:expr),+) => { Wake::$name($($part,)+ $reply) };
 }
 
 impl Handle {
-    pub(super) fn new(wakes: mpsc::Sender<Wake>, changes: watch::Receiver<u64>) -> Self {
-        Self { wakes, changes }
+    pub(super) fn new(wakes: mpsc::Sender<Wake>, changes: watch::Receiver<u64>, standing: Standing) -> Self {
+        Self { wakes, changes, standing }
+    }
+
+    /// Whether this coordinator leads, and who does otherwise.
+    pub fn standing(&self) -> &Standing {
+        &self.standing
     }
 
     async fn send(&self, wake: Wake) -> Result<(), Failure> {
-        self.wakes.send(wake).await.map_err(|_| not_ready())
+        self.wakes.send(wake).await.map_err(|_| not_leader())
     }
 
     /// What planning needs to know of the present state.
@@ -175,11 +182,11 @@ impl Handle {
     }
 }
 
-/// What is told while nobody leads here.
-pub(super) fn not_ready() -> Failure {
+/// What is told while nobody leads here. Nothing was done.
+pub(crate) fn not_leader() -> Failure {
     Failure::new(
-        ErrorCode::CoordinatorNotReady,
+        ErrorCode::CoordinatorNotLeader,
         "this coordinator does not lead now",
-        "try again in a moment; if it lasts, look into its log",
+        "ask again, or ask the leader; if it lasts, look into the coordinators' logs",
     )
 }

@@ -1,10 +1,12 @@
 //! The worker's one stream to the coordinator: hello, welcome, then tasks down and reports up.
 //!
-//! When the stream breaks, running batches finish, leases end, and the worker dials again, any coordinator of its
-//! list in turn. Nothing of a task outlives its session but what the shard's checkpoint says.
+//! When the stream breaks, running batches finish, leases end, and the worker dials again: the leader that it was told
+//! of, else the coordinators of its list in turn. Nothing of a task outlives its session but its open batch and what the
+//! shard's checkpoint says: the next leader hands the task out anew, under its own epoch.
 
 mod shards;
 mod spans;
+mod stragglers;
 mod tasks;
 mod wire;
 
@@ -12,7 +14,7 @@ use std::time::Duration;
 
 use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::fence::Fence;
-use shardlift_proto::status::failures_of;
+use shardlift_proto::status::{failures_of, leader_of};
 use shardlift_proto::v1::fleet_service_client::FleetServiceClient;
 use shardlift_proto::v1::{self, to_worker};
 use shardlift_runtime::retry::{Delays, Policy};
@@ -21,19 +23,22 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::Streaming;
 use tonic::transport::{Channel, Endpoint};
+use tonic::{Status, Streaming};
 
 pub use shards::Shards;
+use stragglers::Stragglers;
 use tasks::Tasks;
 
 use crate::config::Config;
 use crate::lease::Pulse;
 
-/// Pauses between attempts to reach a coordinator.
+/// Pauses between attempts to reach a coordinator. Short, since shards wait for the next leader's word.
 const PAUSES: Policy =
-    Policy { first: Duration::from_millis(100), longest: Duration::from_secs(3), total: None };
-/// How long connecting and the first answer may take.
+    Policy { first: Duration::from_millis(50), longest: Duration::from_secs(1), total: None };
+/// How long dialling may take: while a machine is gone, the next one of the list may know who leads.
+const DIAL_WITHIN: Duration = Duration::from_secs(2);
+/// How long the first answer may take.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 /// Messages that may wait to be sent.
 const QUEUE: usize = 1024;
@@ -43,30 +48,60 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Serves coordinators, one after another, until the token is cancelled.
 pub async fn run(config: &Config, shards: Shards, shutdown: CancellationToken) {
     let mut delays = Delays::new(&PAUSES);
-    let mut turn = 0;
+    let mut route = config.coordinators.clone();
+    let stragglers = Stragglers::default();
     while !shutdown.is_cancelled() {
-        let address = &config.coordinators[turn % config.coordinators.len()];
-        turn += 1;
-        let opened = open(config, address, &shards).await;
+        let address = route.current().clone();
+        let opened = open(config, &address, &shards, &stragglers).await;
         shards.metrics().dialled(opened.is_ok());
-        match opened {
+        let ended = match opened {
             Ok(session) => {
                 delays.reset();
                 tracing::info!(coordinator = %address, epoch = %session.pulse.leader().epoch, "connected");
-                session.serve(&shutdown).await;
+                let leader = session.serve(&shutdown).await;
                 shards.metrics().hung_up();
                 tracing::info!(coordinator = %address, "the session is over");
+                leader
             }
-            Err(failure) => {
-                tracing::warn!(coordinator = %address, code = %failure.code, "{} ({})", failure.message, failure.next)
+            Err(Refused { failure, leader: Some(leader) }) => {
+                tracing::info!(coordinator = %address, %leader, "{}; going to the leader", failure.message);
+                Some(leader)
             }
-        }
+            Err(Refused { failure, leader: None }) => {
+                tracing::warn!(coordinator = %address, code = %failure.code, "{} ({})", failure.message, failure.next);
+                None
+            }
+        };
+        route.failed(ended);
         let wait = delays.next().unwrap_or(PAUSES.longest);
         tokio::select! {
             () = sleep(wait) => {}
             () = shutdown.cancelled() => {}
         }
     }
+}
+
+/// Why there is no session, and who is said to lead instead.
+struct Refused {
+    failure: Failure,
+    leader: Option<String>,
+}
+
+impl From<Failure> for Refused {
+    fn from(failure: Failure) -> Self {
+        Self { failure, leader: None }
+    }
+}
+
+impl From<Status> for Refused {
+    fn from(status: Status) -> Self {
+        Self { failure: failures_of(&status).swap_remove(0), leader: leader_named(&status) }
+    }
+}
+
+/// Where the leader is, as a coordinator that does not lead says it.
+fn leader_named(status: &Status) -> Option<String> {
+    leader_of(status).map(|leader| format!("http://{}", leader.address))
 }
 
 struct Session<'a> {
@@ -97,7 +132,12 @@ impl Greeting {
 }
 
 /// Connects, says hello and waits for the welcome.
-async fn open<'a>(config: &Config, address: &str, shards: &'a Shards) -> Result<Session<'a>, Failure> {
+async fn open<'a>(
+    config: &Config,
+    address: &str,
+    shards: &'a Shards,
+    stragglers: &Stragglers,
+) -> Result<Session<'a>, Refused> {
     let hello = Greeting { worker: config.name.to_string(), slots: config.slots };
     let channel = connect(address).await?;
     let (out, queue) = mpsc::channel(QUEUE);
@@ -111,16 +151,15 @@ async fn open<'a>(config: &Config, address: &str, shards: &'a Shards) -> Result<
     });
     let (orders, first) = answer
         .await
-        .map_err(|_| unreachable(format!("no answer within {} s", CONNECT_WITHIN.as_secs())))?
-        .map_err(|status| failures_of(&status).remove(0))?;
+        .map_err(|_| unreachable(format!("no answer within {} s", CONNECT_WITHIN.as_secs())))??;
     let Some(to_worker::Message::Welcome(v1::Welcome { fence: Some(fence), lease_ttl_ms, cluster_uuids })) =
         first
     else {
-        return Err(unreachable("it did not say welcome".to_owned()));
+        return Err(unreachable("it did not say welcome".to_owned()).into());
     };
     let pulse = Pulse::begin(Fence::from(fence), Duration::from_millis(lease_ttl_ms));
     shards.begin_session(cluster_uuids.into_iter().collect());
-    let tasks = Tasks::new(std::sync::Arc::clone(&pulse), out.clone());
+    let tasks = Tasks::new(std::sync::Arc::clone(&pulse), out.clone(), stragglers.clone());
     Ok(Session { shards, pulse, orders, out, tasks, hello })
 }
 
@@ -128,7 +167,7 @@ async fn connect(address: &str) -> Result<Channel, Failure> {
     let endpoint =
         Endpoint::from_shared(address.to_owned()).map_err(|error| unreachable(error.to_string()))?;
     endpoint
-        .connect_timeout(CONNECT_WITHIN)
+        .connect_timeout(DIAL_WITHIN)
         .tcp_nodelay(true)
         .http2_keep_alive_interval(Duration::from_secs(5))
         .keep_alive_timeout(Duration::from_secs(10))
@@ -146,8 +185,10 @@ fn unreachable(why: String) -> Failure {
 }
 
 impl Session<'_> {
-    /// Serves until the stream ends, the coordinator falls silent, or the worker is to stop.
-    async fn serve(mut self, shutdown: &CancellationToken) {
+    /// Serves until the stream ends, the coordinator falls silent, or the worker is to stop. Answers who leads now, if
+    /// that was the last word.
+    async fn serve(mut self, shutdown: &CancellationToken) -> Option<String> {
+        let mut leader = None;
         let mut beats = interval(self.pulse.ttl() / 5);
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut looks = interval(LOOK_EVERY);
@@ -159,6 +200,7 @@ impl Session<'_> {
                     Ok(None) => false,
                     Err(status) => {
                         tracing::debug!(code = ?status.code(), "the stream broke");
+                        leader = leader_named(&status);
                         false
                     }
                 },
@@ -172,6 +214,7 @@ impl Session<'_> {
         }
         self.pulse.close();
         self.tasks.end(shutdown.is_cancelled()).await;
+        leader
     }
 
     fn obey(&mut self, order: v1::ToWorker) -> bool {

@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use tracing::Instrument;
 
 use super::shards::Shards;
+use super::stragglers::Stragglers;
 use super::{spans, wire};
 use crate::executor::{self, Assignment, Ending};
 use crate::lease::{Pulse, TaskLease};
@@ -34,10 +35,11 @@ pub(super) struct Tasks {
     receipts: executor::Receipts,
     running: JoinSet<()>,
     leases: Arc<Mutex<HashMap<TaskId, TaskLease>>>,
+    stragglers: Stragglers,
 }
 
 impl Tasks {
-    pub(super) fn new(pulse: Arc<Pulse>, out: mpsc::Sender<v1::FromWorker>) -> Self {
+    pub(super) fn new(pulse: Arc<Pulse>, out: mpsc::Sender<v1::FromWorker>, stragglers: Stragglers) -> Self {
         let (receipts, mut queue) = mpsc::channel(RECEIPTS);
         let sender = out.clone();
         tokio::spawn(async move {
@@ -47,7 +49,7 @@ impl Tasks {
                 }
             }
         });
-        Self { pulse, out, receipts, running: JoinSet::new(), leases: Arc::default() }
+        Self { pulse, out, receipts, running: JoinSet::new(), leases: Arc::default(), stragglers }
     }
 
     /// Begins a task. The same hand-out again is a repeated message: the running one goes on. `false`: it was not
@@ -75,17 +77,23 @@ impl Tasks {
         }
         let (out, receipts, leases) = (self.out.clone(), self.receipts.clone(), Arc::clone(&self.leases));
         let shards = shards.clone();
+        let mut here = self.stragglers.begin(lease.task());
         tracing::debug!(task = %lease.task(), token = %lease.token(), "begins");
         let span = spans::task(&lease, parent.as_deref());
         let open = shards.metrics().open_task(lease.task().step);
         let work = async move {
+            tokio::select! {
+                () = here.alone() => {}
+                () = lease.withdrawn() => {}
+            }
             let ending = AssertUnwindSafe(run(assignment, &shards, receipts)).catch_unwind().await;
             let ending = ending.unwrap_or_else(|_| Ending::Broke(defect(&lease)));
             forget(&leases, &lease);
             tracing::debug!(task = %lease.task(), ?ending, "ends");
             open.ended(spans::ended(&ending));
-            // If the session is over the coordinator learns it from the shard.
-            let _ = out.send(wire::ending(&lease, ending)).await;
+            if out.send(wire::ending(&lease, ending)).await.is_err() {
+                tracing::info!(task = %lease.task(), token = %lease.token(), "ended after its session: the next leader learns it from the shard, or has it done again");
+            }
         };
         self.running.spawn(work.instrument(span));
         true

@@ -1,6 +1,7 @@
 //! A worker's sessions with a coordinator that is played by the test, over a real connection.
 
 mod coordinator;
+mod leaders;
 mod log;
 
 use std::collections::BTreeMap;
@@ -11,6 +12,7 @@ use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::ids::ShardId;
 use shardlift_domain::migration::Step;
 use shardlift_proto::v1::{from_worker::Message, to_worker};
+use shardlift_runtime::route::Route;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -34,10 +36,14 @@ struct Worker {
 
 impl Worker {
     fn start(coordinator: &Coordinator, memory: &Memory) -> Self {
+        Self::of(vec![coordinator.address.clone()], memory)
+    }
+
+    fn of(coordinators: Vec<String>, memory: &Memory) -> Self {
         let shutdown = CancellationToken::new();
         let config = Config {
             name: "w1".parse().expect("a name"),
-            coordinators: vec![coordinator.address.clone()],
+            coordinators: Route::new(coordinators).expect("at least one"),
             slots: 4,
             metrics_listen: None,
             telemetry: shardlift_runtime::telemetry::Settings::default(),

@@ -4,11 +4,11 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use shardlift_domain::failure::Failure;
+use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::ids::{ShardId, TaskId};
 use shardlift_domain::migration::Step;
 use shardlift_proto::convert::{task_to_wire, token_to_wire};
-use shardlift_proto::status::refuse;
+use shardlift_proto::status::{refuse, refuse_not_leader};
 use shardlift_proto::v1::fleet_service_server::{FleetService, FleetServiceServer};
 use shardlift_proto::v1::from_worker::Message;
 use shardlift_proto::v1::{self, to_worker};
@@ -70,6 +70,12 @@ impl Coordinator {
         Self { address, refusals, arrivals }
     }
 
+    /// The next worker that says hello hears that this one does not lead, and who does.
+    pub(super) fn points_to(&self, leader: Option<&str>) {
+        let refusal = not_leader(leader);
+        self.refusals.lock().unwrap_or_else(PoisonError::into_inner).push_back(refusal);
+    }
+
     /// The next worker that says hello hears this instead of a welcome.
     pub(super) fn refuse_next(&self, failure: Failure) {
         let refusal = refuse(vec![failure]);
@@ -83,15 +89,27 @@ impl Coordinator {
 
     /// The same, and it is welcome.
     pub(super) async fn welcome(&mut self, ttl: Duration) -> Session {
+        self.welcome_in(1, ttl).await
+    }
+
+    /// The same, in this epoch.
+    pub(super) async fn welcome_in(&mut self, epoch: u64, ttl: Duration) -> Session {
         let session = self.arrival().await;
         let welcome = v1::Welcome {
-            fence: Some(v1::Fence { epoch: 1, nonce: "n".into() }),
+            fence: Some(v1::Fence { epoch, nonce: "n".into() }),
             lease_ttl_ms: u64::try_from(ttl.as_millis()).expect("short"),
             cluster_uuids: HashMap::from([("c".to_owned(), "uuid".to_owned())]),
         };
         session.say(to_worker::Message::Welcome(welcome)).await;
         session
     }
+}
+
+fn not_leader(leader: Option<&str>) -> Status {
+    let failure = Failure::new(ErrorCode::CoordinatorNotLeader, "does not lead", "ask the leader");
+    let address = |url: &str| url.trim_start_matches("http://").to_owned();
+    let leader = leader.map(|url| v1::Peer { name: "leader".into(), address: address(url) });
+    refuse_not_leader(failure, leader)
 }
 
 /// The coordinator's side of one session. It echoes no heartbeat.
@@ -102,6 +120,11 @@ pub(super) struct Session {
 }
 
 impl Session {
+    /// The lead has passed on: the last word is who leads now.
+    pub(super) async fn hand_over(self, leader: &Coordinator) {
+        self.orders.send(Err(not_leader(Some(&leader.address)))).await.expect("the session goes on");
+    }
+
     pub(super) async fn say(&self, message: to_worker::Message) {
         self.orders.send(Ok(v1::ToWorker { message: Some(message) })).await.expect("the session goes on");
     }
