@@ -40,12 +40,15 @@ pub(crate) struct Services {
     pub(crate) cluster: ClusterServiceClient<Channel>,
 }
 
+/// Hears that a question waits.
+type Told = Arc<dyn Fn(&Failure) + Send + Sync>;
+
 /// The connection of a client. Clones share it.
 #[derive(Clone)]
 pub(crate) struct Connection {
     shared: Arc<Mutex<Shared>>,
     patience: Duration,
-    told: Option<Arc<dyn Fn(&Failure) + Send + Sync>>,
+    told: Option<Told>,
 }
 
 struct Shared {
