@@ -23,7 +23,7 @@ use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{FORWARDED, WITHIN};
-use crate::election::{Election, ElectionError, Leadership, Peer, Seat};
+use crate::election::{Election, ElectionError, Leadership, Peer, Registered, Seat};
 use crate::orchestrator::{Joining, Order, Parts, Report, Standing};
 use crate::service::Services;
 use crate::store::{MemoryStore, Store};
@@ -109,6 +109,12 @@ impl Election for Candidate {
     fn leader(&self) -> watch::Receiver<Option<Peer>> {
         self.ballot.said.subscribe()
     }
+
+    fn coordinators(&self) -> watch::Receiver<Vec<Peer>> {
+        watch::Sender::new(Vec::new()).subscribe()
+    }
+
+    async fn leave(&self) {}
 }
 
 struct Taken(Ballot, String);
@@ -118,6 +124,14 @@ impl Seat for Taken {
     async fn confirm(&self) -> Result<(), ElectionError> {
         let held = self.0.elected.borrow().as_ref().is_some_and(|peer| peer.address == self.1);
         if held { Ok(()) } else { Err(ElectionError::Lost) }
+    }
+
+    fn expired(&self) -> bool {
+        false
+    }
+
+    fn registry(&self) -> Option<&watch::Sender<Vec<Registered>>> {
+        None
     }
 
     async fn resign(self: Box<Self>) {
