@@ -138,7 +138,13 @@ impl Seat for Taken {
         if self.confirm().await.is_ok() {
             let next = self.0.successor.lock().unwrap_or_else(PoisonError::into_inner).take();
             self.0.elected.send_replace(next.clone());
-            self.0.said.send_replace(next);
+            self.0.said.send_replace(None);
+            // News of an election takes its way.
+            let said = self.0.said.clone();
+            tokio::spawn(async move {
+                sleep(Duration::from_millis(50)).await;
+                said.send_replace(next);
+            });
         }
     }
 }
@@ -297,11 +303,14 @@ fn facts(query: u64, relations: Vec<String>) -> Report {
     Report::Facts(query, Ok(facts))
 }
 
+/// The deadline as the header said it, and whether the call came from another coordinator.
+type Heard = (Option<String>, bool);
+
 /// A leader that answers one call, and keeps what came with it.
 #[derive(Clone)]
 pub(super) struct Echo {
     pub(super) address: String,
-    heard: Arc<Mutex<Option<(Option<String>, bool)>>>,
+    heard: Arc<Mutex<Option<Heard>>>,
 }
 
 impl Echo {
@@ -314,8 +323,8 @@ impl Echo {
         echo
     }
 
-    /// The deadline as the header said it, and whether it came from another coordinator.
-    pub(super) fn heard(&self) -> (Option<String>, bool) {
+    /// What came with the newest call.
+    pub(super) fn heard(&self) -> Heard {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner).take().expect("it was asked")
     }
 }
