@@ -2,10 +2,10 @@
 
 use std::sync::Mutex;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use super::config::CoordinatorConfig;
-use super::{Engine, Installation, Member, Shard, WorkerSpec};
+use super::{Coordinator, Election, Engine, Installation, Member, Shard, Store, WorkerSpec};
 use crate::ports::Port;
 use crate::process::{Launch, Process};
 use crate::programs;
@@ -16,6 +16,9 @@ use crate::sandbox::Sandbox;
 pub struct InstallationBuilder {
     shards: Vec<Shard>,
     workers: Option<Vec<WorkerSpec>>,
+    coordinators: usize,
+    store: Store,
+    election: Election,
     lease_ttl_ms: u64,
     coordinator_env: Vec<(String, String)>,
     extra: String,
@@ -26,6 +29,9 @@ impl Default for InstallationBuilder {
         Self {
             shards: Vec::new(),
             workers: None,
+            coordinators: 1,
+            store: Store::default(),
+            election: Election::default(),
             lease_ttl_ms: 5000,
             coordinator_env: Vec::new(),
             extra: String::new(),
@@ -53,24 +59,42 @@ impl InstallationBuilder {
         self
     }
 
+    /// So many coordinators, `coordinator-1` and so on; more than one needs an election.
+    pub fn coordinators(mut self, count: usize) -> Self {
+        self.coordinators = count;
+        self
+    }
+
+    /// Where the coordinators keep their memory.
+    pub fn store(mut self, store: Store) -> Self {
+        self.store = store;
+        self
+    }
+
+    /// How the coordinators agree.
+    pub fn election(mut self, election: Election) -> Self {
+        self.election = election;
+        self
+    }
+
     /// After this long without a word a worker has lost its tasks.
     pub fn lease_ttl_ms(mut self, milliseconds: u64) -> Self {
         self.lease_ttl_ms = milliseconds;
         self
     }
 
-    /// An environment variable of the coordinator.
+    /// An environment variable of the coordinators.
     pub fn coordinator_env(mut self, key: &str, value: &str) -> Self {
         self.coordinator_env.push((key.to_owned(), value.to_owned()));
         self
     }
 
-    /// Failpoints of the coordinator.
+    /// Failpoints of the coordinators.
     pub fn coordinator_failpoints(self, failpoints: &str) -> Self {
         self.coordinator_env("FAILPOINTS", failpoints)
     }
 
-    /// Top-level keys of the coordinator's configuration, as TOML lines, for example `reflection = true`.
+    /// Top-level keys of the coordinators' configuration, as TOML lines, for example `reflection = true`.
     pub fn coordinator_config(mut self, toml: &str) -> Self {
         self.extra.push_str(toml);
         self.extra.push('\n');
@@ -84,42 +108,52 @@ impl InstallationBuilder {
         Ok(installation)
     }
 
-    /// Starts everything, and waits only until the coordinator takes connections.
-    pub async fn launch(self) -> Result<Installation> {
+    /// Starts everything, and waits only until the coordinators take connections.
+    pub async fn launch(mut self) -> Result<Installation> {
+        ensure!(self.coordinators > 0, "an installation needs a coordinator");
         let sandbox = Sandbox::new("installation")?;
+        let coordinators = (1..=self.coordinators)
+            .map(|number| self.coordinator(&sandbox, number))
+            .collect::<Result<Vec<_>>>()?;
+        let workers = self.workers.take();
+        let workers = workers.unwrap_or_else(|| self.shards.iter().map(one_worker).collect());
+        let installation =
+            Installation { coordinators, workers: Mutex::default(), shards: self.shards, sandbox };
+        for coordinator in &installation.coordinators {
+            coordinator.member.wait_ready().await?;
+        }
+        for spec in &workers {
+            installation.add_worker(spec)?;
+        }
+        Ok(installation)
+    }
+
+    fn coordinator(&self, sandbox: &Sandbox, number: usize) -> Result<Coordinator> {
         let (listen, metrics) = (Port::reserve()?, Port::reserve()?);
-        let config = sandbox.path().join("coordinator.toml");
+        let name = format!("coordinator-{number}");
+        let config = sandbox.path().join(format!("{name}.toml"));
         let text = CoordinatorConfig {
+            name: name.clone(),
             listen: listen.address().to_string(),
             metrics_listen: metrics.address().to_string(),
-            store: sandbox.path().join("coordinator.db").display().to_string(),
+            store: &self.store,
+            file: sandbox.path().join("coordinator.db").display().to_string(),
+            election: &self.election,
             lease_ttl_ms: self.lease_ttl_ms,
             shards: &self.shards,
             extra: &self.extra,
         };
         std::fs::write(&config, text.toml())?;
-        let launch = self.coordinator_env.iter().fold(
-            Launch::new("coordinator", programs::product("shardlift-coordinator")?)
-                .arg("--config")
-                .arg(&config),
-            |launch, (key, value)| launch.env(key, value),
-        );
-        let process = Process::spawn(&sandbox, launch)?;
-        let coordinator = Member { process, config, address: Some(listen.address()) };
-        let workers = self.workers.unwrap_or_else(|| self.shards.iter().map(one_worker).collect());
-        let installation = Installation {
-            coordinator,
-            workers: Mutex::default(),
-            shards: self.shards,
-            listen,
-            metrics,
-            sandbox,
-        };
-        installation.coordinator.wait_ready().await?;
-        for spec in &workers {
-            installation.add_worker(spec)?;
-        }
-        Ok(installation)
+        let program = programs::product("shardlift-coordinator")?;
+        let launch = self
+            .coordinator_env
+            .iter()
+            .fold(Launch::new(name, program).arg("--config").arg(&config), |launch, (key, value)| {
+                launch.env(key, value)
+            });
+        let process = Process::spawn(sandbox, launch)?;
+        let member = Member { process, config, address: Some(listen.address()) };
+        Ok(Coordinator { member, listen, metrics })
     }
 }
 

@@ -90,12 +90,12 @@ impl WorkerSpec {
         &self.env
     }
 
-    pub(super) fn toml(&self, shards: &[Shard], coordinator: &str) -> Result<String> {
-        let coordinator = self.coordinator.as_deref().unwrap_or(coordinator);
+    pub(super) fn toml(&self, shards: &[Shard], coordinators: &[String]) -> Result<String> {
+        let own = self.coordinator.clone().map(|one| vec![one]);
         let mut toml = format!(
-            "name = {}\ncoordinators = [{}]\nslots = {}\n",
+            "name = {}\ncoordinators = {}\nslots = {}\n",
             text(&self.name),
-            text(coordinator),
+            list(own.as_deref().unwrap_or(coordinators)),
             self.slots
         );
         for id in &self.shards {
@@ -115,11 +115,64 @@ impl WorkerSpec {
     }
 }
 
-/// The coordinator's file.
+/// Where the coordinators keep their memory.
+#[derive(Debug, Clone, Default)]
+pub enum Store {
+    /// A file in the installation's directory.
+    #[default]
+    Sqlite,
+    /// The PostgreSQL database at this URL.
+    Postgres(String),
+    /// The MongoDB replica set at this URL.
+    Mongodb(String),
+}
+
+impl Store {
+    fn toml(&self, file: &str) -> String {
+        let (kind, key, value) = match self {
+            Self::Sqlite => ("sqlite", "path", file),
+            Self::Postgres(url) => ("postgres", "url", url.as_str()),
+            Self::Mongodb(url) => ("mongodb", "url", url.as_str()),
+        };
+        format!("[store]\nkind = \"{kind}\"\n{key} = {}\n", text(value))
+    }
+}
+
+/// How the coordinators agree on a leader.
+#[derive(Debug, Clone, Default)]
+pub enum Election {
+    /// There is one coordinator.
+    #[default]
+    Standalone,
+    /// Through this etcd.
+    Etcd {
+        /// URLs of its members.
+        endpoints: Vec<String>,
+        /// How long a dead leader keeps the seat.
+        ttl_ms: u64,
+    },
+}
+
+impl Election {
+    fn toml(&self) -> String {
+        match self {
+            Self::Standalone => "[election]\nkind = \"standalone\"\n".to_owned(),
+            Self::Etcd { endpoints, ttl_ms } => {
+                format!("[election]\nkind = \"etcd\"\nendpoints = {}\nttl_ms = {ttl_ms}\n", list(endpoints))
+            }
+        }
+    }
+}
+
+/// A coordinator's file.
 pub(super) struct CoordinatorConfig<'a> {
+    pub(super) name: String,
     pub(super) listen: String,
     pub(super) metrics_listen: String,
-    pub(super) store: String,
+    pub(super) store: &'a Store,
+    /// The file, if the store is one.
+    pub(super) file: String,
+    pub(super) election: &'a Election,
     pub(super) lease_ttl_ms: u64,
     pub(super) shards: &'a [Shard],
     /// Further top-level lines and tables, as TOML.
@@ -129,12 +182,13 @@ pub(super) struct CoordinatorConfig<'a> {
 impl CoordinatorConfig<'_> {
     pub(super) fn toml(&self) -> String {
         let mut toml = format!(
-            "name = \"coordinator-1\"\nlisten = {}\nmetrics_listen = {}\n{}\n[store]\nkind = \"sqlite\"\npath = {}\n\n\
-             [election]\nkind = \"standalone\"\n\n[lease]\nttl_ms = {}\n",
+            "name = {}\nlisten = {}\nmetrics_listen = {}\n{}\n{}\n{}\n[lease]\nttl_ms = {}\n",
+            text(&self.name),
             text(&self.listen),
             text(&self.metrics_listen),
             self.extra,
-            text(&self.store),
+            self.store.toml(&self.file),
+            self.election.toml(),
             self.lease_ttl_ms
         );
         let mut clusters: Vec<(&str, Engine)> = Vec::new();
@@ -155,6 +209,12 @@ impl CoordinatorConfig<'_> {
         }
         toml
     }
+}
+
+/// A TOML array of strings.
+fn list(values: &[String]) -> String {
+    let values: Vec<String> = values.iter().map(|value| text(value)).collect();
+    format!("[{}]", values.join(", "))
 }
 
 /// A TOML string. JSON's escapes are a subset of TOML's.
@@ -179,8 +239,8 @@ mod tests {
     fn a_worker_reaches_a_shard_where_it_is_told_to() {
         let shards = [shard("a"), shard("b")];
         let spec = WorkerSpec::new("w", &["a", "b"]).dsn("b", "postgres://proxy");
-        let toml = spec.toml(&shards, "http://c").unwrap();
-        assert!(toml.contains("coordinators = [\"http://c\"]"), "{toml}");
+        let toml = spec.toml(&shards, &["http://c".to_owned(), "http://d".to_owned()]).unwrap();
+        assert!(toml.contains("coordinators = [\"http://c\", \"http://d\"]"), "{toml}");
         assert!(
             toml.contains("dsn = \"postgres://a\"") && toml.contains("dsn = \"postgres://proxy\""),
             "{toml}"
@@ -190,7 +250,7 @@ mod tests {
 
     #[test]
     fn a_worker_of_an_unknown_shard_is_a_mistake_of_the_test() {
-        let error = WorkerSpec::new("w", &["z"]).toml(&[shard("a")], "http://c").unwrap_err();
+        let error = WorkerSpec::new("w", &["z"]).toml(&[shard("a")], &[]).unwrap_err();
         assert!(error.to_string().contains("unknown shard z"), "{error}");
     }
 
@@ -198,9 +258,12 @@ mod tests {
     fn a_cluster_is_listed_once_with_all_its_shards() {
         let shards = [shard("a"), shard("b")];
         let config = CoordinatorConfig {
+            name: "c".into(),
             listen: "127.0.0.1:1".into(),
             metrics_listen: "127.0.0.1:2".into(),
-            store: "c.db".into(),
+            store: &Store::Sqlite,
+            file: "c.db".into(),
+            election: &Election::Standalone,
             lease_ttl_ms: 5000,
             shards: &shards,
             extra: "",

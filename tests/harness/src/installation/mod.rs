@@ -1,4 +1,4 @@
-//! A whole Shardlift as an operator runs it: one coordinator and workers as real processes with configuration files,
+//! A whole Shardlift as an operator runs it: coordinators and workers as real processes with configuration files,
 //! and the command line. It knows the programs by their documented interfaces only.
 
 mod build;
@@ -22,20 +22,48 @@ use crate::wait::{and_tell, wait_for_ok};
 
 pub use build::InstallationBuilder;
 pub use cli::Output;
-pub use config::{Engine, Shard, WorkerSpec};
+pub use config::{Election, Engine, Shard, Store, WorkerSpec};
 
 const READY: Duration = Duration::from_secs(30);
 const STOPPED: Duration = Duration::from_secs(30);
 
-/// A running coordinator and its workers in a temporary directory. Dropping it kills and removes everything.
+/// Running coordinators and workers in a temporary directory. Dropping it kills and removes everything.
 #[derive(Debug)]
 pub struct Installation {
-    coordinator: Member,
+    coordinators: Vec<Coordinator>,
     workers: Mutex<Vec<Arc<Member>>>,
     shards: Vec<Shard>,
+    sandbox: Sandbox,
+}
+
+/// A coordinator and its addresses.
+#[derive(Debug)]
+pub struct Coordinator {
+    member: Member,
     listen: Port,
     metrics: Port,
-    sandbox: Sandbox,
+}
+
+impl Coordinator {
+    /// Its process.
+    pub fn member(&self) -> &Member {
+        &self.member
+    }
+
+    /// Its URL for clients and workers.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.listen.address())
+    }
+
+    /// Its gRPC address.
+    pub fn address(&self) -> SocketAddr {
+        self.listen.address()
+    }
+
+    /// `http://127.0.0.1:port/metrics`.
+    pub fn metrics_url(&self) -> String {
+        format!("http://{}/metrics", self.metrics.address())
+    }
 }
 
 /// One program of an installation.
@@ -108,9 +136,18 @@ impl Installation {
         InstallationBuilder::default()
     }
 
-    /// The coordinator.
+    /// The only coordinator, or the first of several.
     pub fn coordinator(&self) -> &Member {
-        &self.coordinator
+        &self.first().member
+    }
+
+    /// All coordinators.
+    pub fn coordinators(&self) -> &[Coordinator] {
+        &self.coordinators
+    }
+
+    fn first(&self) -> &Coordinator {
+        &self.coordinators[0]
     }
 
     /// The worker `index`, in the order in which they were added.
@@ -135,7 +172,7 @@ impl Installation {
     /// Starts one more worker. It does not wait until the coordinator knows it.
     pub fn add_worker(&self, spec: &WorkerSpec) -> Result<Arc<Member>> {
         let config = self.sandbox.path().join(format!("{}.toml", spec.name()));
-        std::fs::write(&config, spec.toml(&self.shards, &self.url())?)?;
+        std::fs::write(&config, spec.toml(&self.shards, &self.urls())?)?;
         let launch = spec.environment().iter().fold(
             Launch::new(spec.name(), programs::product("shardlift-worker")?).arg("--config").arg(&config),
             |launch, (key, value)| launch.env(key, value),
@@ -146,19 +183,24 @@ impl Installation {
         Ok(member)
     }
 
-    /// The coordinator's URL for clients and workers.
+    /// The URL of the (first) coordinator.
     pub fn url(&self) -> String {
-        format!("http://{}", self.listen.address())
+        self.first().url()
     }
 
-    /// The coordinator's gRPC address.
+    /// The URLs of all coordinators.
+    pub fn urls(&self) -> Vec<String> {
+        self.coordinators.iter().map(Coordinator::url).collect()
+    }
+
+    /// The gRPC address of the (first) coordinator.
     pub fn address(&self) -> SocketAddr {
-        self.listen.address()
+        self.first().address()
     }
 
-    /// `http://127.0.0.1:port/metrics` of the coordinator.
+    /// `http://127.0.0.1:port/metrics` of the (first) coordinator.
     pub fn metrics_url(&self) -> String {
-        format!("http://{}/metrics", self.metrics.address())
+        self.first().metrics_url()
     }
 
     /// The directory of configuration files, logs and the coordinator's store.
@@ -166,14 +208,14 @@ impl Installation {
         self.sandbox.path()
     }
 
-    /// Runs `shardlift ARGS` against this coordinator and waits for its end (two minutes at most).
+    /// Runs `shardlift ARGS` against all coordinators and waits for its end (two minutes at most).
     pub async fn cli(&self, args: &[&str]) -> Result<Output> {
         self.cli_with(args, &[]).await
     }
 
     /// The same with environment variables of its own.
     pub async fn cli_with(&self, args: &[&str], env: &[(&str, &str)]) -> Result<Output> {
-        cli::run(&self.url(), args, env).await
+        cli::run(&self.urls().join(","), args, env).await
     }
 
     /// Runs `shardlift ARGS --output json`; fails unless it exits with 0 and prints JSON.
@@ -225,7 +267,8 @@ impl Installation {
     /// The ends of the logs of all programs.
     pub fn log_tails(&self, lines: usize) -> String {
         let workers = self.workers();
-        let members = std::iter::once(&self.coordinator).chain(workers.iter().map(AsRef::as_ref));
+        let coordinators = self.coordinators.iter().map(Coordinator::member);
+        let members = coordinators.chain(workers.iter().map(AsRef::as_ref));
         members.map(|member| member.process.log_tail(lines)).collect::<Vec<_>>().join("\n")
     }
 }

@@ -60,7 +60,7 @@ pub(crate) async fn apply_library(library: &Library, installation: &Installation
             .arg("apply")
             .arg(library.path())
             .arg("--yes")
-            .env("SHARDLIFT_COORDINATOR", installation.url())
+            .env("SHARDLIFT_COORDINATOR", installation.urls().join(","))
             .kill_on_drop(true)
             .status()
             .await

@@ -3,6 +3,8 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line program talks to its user")]
 
 mod apply;
+mod chaos;
+mod control;
 mod keep;
 mod phase;
 mod platform;
@@ -17,8 +19,10 @@ use clap::Parser;
 use shardlift_harness::dataset::DatasetSize;
 use shardlift_harness::installation::Installation;
 use shardlift_harness::wait::until_told_to_end;
+use tokio::sync::watch;
 
 use apply::{Library, apply_library};
+use control::{Control, ElectionKind, Shape, StoreKind};
 use phase::phase;
 use platform::Platform;
 use summary::Summary;
@@ -30,6 +34,18 @@ struct Arguments {
     /// Rows over all PostgreSQL shards, and as many documents over all MongoDB shards
     #[arg(long, value_name = "N", default_value_t = 200_000)]
     rows: u64,
+    /// So many coordinators; more than one agree through etcd
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=9))]
+    coordinators: u8,
+    /// Where the coordinators keep their memory [default: sqlite; postgres for several coordinators]
+    #[arg(long, value_enum)]
+    store: Option<StoreKind>,
+    /// How the coordinators agree [default: standalone; etcd, with three members, for several coordinators]
+    #[arg(long, value_enum)]
+    election: Option<ElectionKind>,
+    /// Kill coordinators, workers and etcd members at random while the library is applied (kill -9), and start them again
+    #[arg(long)]
+    chaos: bool,
     /// Leave everything running at the end, and tell how to reach, kill and restart each process
     #[arg(long)]
     keep: bool,
@@ -63,22 +79,32 @@ async fn demo(arguments: &Arguments) -> Result<()> {
     let library = Library::copy(&arguments.library)?;
     let size = DatasetSize { postgres_rows: arguments.rows, mongodb_documents: arguments.rows };
 
+    let shape = Shape::new(arguments.coordinators, arguments.store, arguments.election)?;
     let platform =
         phase("starting 2 PostgreSQL servers and 2 MongoDB replica sets", Platform::start()).await?;
     let loading = format!("loading {0} rows and {0} documents", arguments.rows);
     phase(&loading, platform.load(&size)).await?;
-    let installation =
-        phase("starting a coordinator and one worker for each shard", platform.install()).await?;
+    let control = match shape.servers() {
+        None => Control::start(shape).await?,
+        Some(servers) => phase(&format!("starting {servers}"), Control::start(shape)).await?,
+    };
+    let who = match shape.coordinators {
+        1 => "a coordinator".to_owned(),
+        several => format!("{several} coordinators"),
+    };
+    let starting = format!("starting {who} and one worker for each shard");
+    let installation = phase(&starting, platform.install(&control, shape)).await?;
+    let cast = Cast { platform: &platform, control: &control, installation: &installation };
     if arguments.keep {
-        keep::tell_processes(&platform, &installation)?;
+        keep::tell_processes(&cast)?;
     }
     let work = async {
-        let outcome = migrate(&library, &platform, &installation, arguments.keep).await;
+        let outcome = migrate(&library, &cast, arguments).await;
         println!("Total {:.1} s.", started.elapsed().as_secs_f64());
         if !arguments.keep {
             return outcome;
         }
-        keep::tell_access(&platform, &installation)?;
+        keep::tell_access(&cast)?;
         if let Err(error) = outcome {
             eprintln!("\nThe demo failed: {error:#}");
         }
@@ -86,26 +112,47 @@ async fn demo(arguments: &Arguments) -> Result<()> {
     };
     tokio::select! {
         outcome = Box::pin(work) => outcome,
-        never = keep::collect_the_dead(&platform, &installation) => match never {},
+        never = keep::collect_the_dead(&cast) => match never {},
     }
 }
 
+/// Everything that runs.
+struct Cast<'a> {
+    platform: &'a Platform,
+    control: &'a Control,
+    installation: &'a Installation,
+}
+
 /// The job itself, while the application keeps writing.
-async fn migrate(
-    library: &Library,
-    platform: &Platform,
-    installation: &Installation,
-    keep: bool,
-) -> Result<()> {
+async fn migrate(library: &Library, cast: &Cast<'_>, arguments: &Arguments) -> Result<()> {
+    let Cast { platform, installation, .. } = cast;
     let writers = platform.start_writers();
     println!("\nThe application is writing to all shards from here on.");
-    apply_library(library, installation, keep)
+    apply(library, cast, arguments)
         .await
         .with_context(|| format!("the library was not applied\n{}", installation.log_tails(10)))?;
     let (problems, reports) = phase("checking every row by other means", platform.check(writers)).await?;
     let summary = Summary::read(installation).await?;
     println!("\n{summary}\n\n{}", reports.join("\n"));
     verdict(&problems, &summary)
+}
+
+/// Applies the library, among deaths if they were asked for.
+async fn apply(library: &Library, cast: &Cast<'_>, arguments: &Arguments) -> Result<()> {
+    let applying = apply_library(library, cast.installation, arguments.keep);
+    if !arguments.chaos {
+        return applying.await;
+    }
+    println!("Processes die at random from here on.");
+    let (end, over) = watch::channel(false);
+    let work = async {
+        let applied = applying.await;
+        end.send_replace(true);
+        applied
+    };
+    let (applied, casualties) = tokio::join!(work, chaos::wreak(cast.installation, cast.control, over));
+    println!("{}", casualties?);
+    applied
 }
 
 fn verdict(problems: &[String], summary: &Summary) -> Result<()> {

@@ -8,6 +8,8 @@ use shardlift_harness::process::Process;
 use shardlift_harness::servers::{Mongod, MongodOptions, Postgres, PostgresOptions};
 use shardlift_harness::writer::{Writer, WriterReport};
 
+use crate::control::{Control, Shape};
+
 const SHARDS: usize = 2;
 const DATABASE: &str = "chat";
 
@@ -114,7 +116,7 @@ impl Platform {
     }
 
     /// Starts Shardlift for these shards.
-    pub(crate) async fn install(&self) -> Result<Installation> {
+    pub(crate) async fn install(&self, control: &Control, shape: Shape) -> Result<Installation> {
         let builder = self.shards.iter().fold(Installation::builder(), |builder, shard| {
             let (cluster, engine) = match shard.server {
                 Server::Postgres(_) => ("chat", Engine::Postgres),
@@ -122,7 +124,7 @@ impl Platform {
             };
             builder.shard(&shard.id, cluster, engine, &shard.dsn())
         });
-        builder.start().await
+        control.describe(builder, shape).start().await
     }
 
     pub(crate) fn start_writers(&self) -> Vec<Writer> {
