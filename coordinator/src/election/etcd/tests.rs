@@ -13,8 +13,8 @@ use tokio::time::{Instant, timeout};
 use super::{Etcd, EtcdOptions};
 use crate::election::{Election, Leadership, Peer};
 
-/// Short, so that tests are.
-const TTL: Duration = Duration::from_secs(2);
+/// Short, so that tests are, but not so short that a busy machine costs the lead.
+const TTL: Duration = Duration::from_secs(3);
 /// Long enough for everything, also on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(30);
 
