@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use shardlift_domain::failure::Failure;
-use shardlift_domain::ids::{MigrationId, Version};
+use shardlift_domain::ids::{MigrationId, Version, WorkerId};
 use shardlift_domain::migration::{Status, Verb};
 use shardlift_domain::plan::Plan;
 use shardlift_domain::spec::SpecFile;
@@ -14,7 +14,7 @@ use tonic::Request;
 use tracing::Instrument;
 
 use crate::connection::{Connection, Services};
-use crate::model::{Leader, MigrationView, ShardPresence, WorkerPresence};
+use crate::model::{Drained, Leader, MigrationView, ShardPresence, WorkerPresence};
 use crate::{Coordinators, Watch};
 
 /// Verbs and look-ups are answered from memory or one commit.
@@ -142,6 +142,16 @@ impl Client {
             |mut to: Services| async move { to.cluster.workers(within(QUICK, v1::WorkersRequest {})).await };
         let workers = self.connection.answered(ask).await?.workers;
         workers.into_iter().map(WorkerPresence::from_wire).collect::<Result<_, _>>().map_err(lacking)
+    }
+
+    /// Gives a worker nothing new, or lets it take work again.
+    pub async fn drain(&self, worker: &WorkerId, draining: bool) -> Result<Drained, Vec<Failure>> {
+        let request = v1::DrainRequest { worker: worker.to_string(), draining };
+        let ask = |mut to: Services| {
+            let request = request.clone();
+            async move { to.cluster.drain(within(QUICK, request)).await }
+        };
+        Drained::from_wire(self.connection.answered(ask).await?).map_err(lacking)
     }
 
     /// Who leads.

@@ -11,6 +11,7 @@ mod elections;
 mod happy;
 mod partition;
 mod rows;
+mod scale;
 mod secrets;
 mod shard_faults;
 mod stage;

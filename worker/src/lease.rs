@@ -3,8 +3,8 @@
 //! A lease that has run out stops the worker early; it is not what keeps rows safe. That is the token, which the
 //! shard checks in every batch.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use shardlift_domain::fence::{Fence, Token};
@@ -72,7 +72,13 @@ impl Pulse {
 
     /// The right to run one task, as the leader of this session gave it.
     pub fn grant(self: &Arc<Self>, task: TaskId, token: Token) -> TaskLease {
-        TaskLease { task, token, pulse: Arc::clone(self), withdrawn: CancellationToken::new() }
+        TaskLease {
+            task,
+            token,
+            pulse: Arc::clone(self),
+            withdrawn: CancellationToken::new(),
+            wish: Arc::default(),
+        }
     }
 
     fn elapsed_ms(&self) -> u64 {
@@ -87,6 +93,16 @@ pub struct TaskLease {
     token: Token,
     pulse: Arc<Pulse>,
     withdrawn: CancellationToken,
+    wish: Arc<Mutex<Option<Wish>>>,
+}
+
+/// How the coordinator wants a running range to go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wish {
+    /// Ranges of the shard that run at once from now on.
+    pub sharers: u32,
+    /// Split off the later half of what is left, if that is worth it.
+    pub share: bool,
 }
 
 impl TaskLease {
@@ -113,6 +129,19 @@ impl TaskLease {
     /// The coordinator wants it back at the next batch boundary.
     pub fn withdraw(&self) {
         self.withdrawn.cancel();
+    }
+
+    /// The coordinator wants it to go on otherwise from the next batch on. A wish to share is not forgotten for a later
+    /// one about the rate.
+    pub fn adjust(&self, wish: Wish) {
+        let mut wanted = self.wish.lock().unwrap_or_else(PoisonError::into_inner);
+        let share = wish.share || wanted.is_some_and(|earlier| earlier.share);
+        *wanted = Some(Wish { share, ..wish });
+    }
+
+    /// What the coordinator wished since the last call.
+    pub fn take_wish(&self) -> Option<Wish> {
+        self.wish.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Ends when the lease is withdrawn (not when the coordinator falls silent): for waits that should not outlast it.
@@ -159,6 +188,15 @@ mod tests {
         tokio::time::advance(Duration::from_secs(60)).await;
         pulse.beat();
         assert_eq!(lease.check(), Err(LeaseOver));
+    }
+
+    #[tokio::test]
+    async fn a_wish_is_taken_once_and_none_is_lost_to_a_later_one() {
+        let lease = lease(&pulse());
+        lease.adjust(Wish { sharers: 2, share: true });
+        lease.clone().adjust(Wish { sharers: 3, share: false });
+        assert_eq!(lease.take_wish(), Some(Wish { sharers: 3, share: true }));
+        assert_eq!(lease.take_wish(), None);
     }
 
     #[tokio::test]

@@ -52,6 +52,8 @@ pub struct WorkerPresence {
     pub slots: u32,
     /// Tasks now.
     pub busy: u32,
+    /// It is given nothing new.
+    pub draining: bool,
 }
 
 impl WorkerPresence {
@@ -62,6 +64,28 @@ impl WorkerPresence {
             shards: worker.shards.into_iter().map(ShardId::new).collect::<Result<_, _>>()?,
             slots: worker.slots,
             busy: worker.busy,
+            draining: worker.draining,
+        })
+    }
+}
+
+/// What became of a wish to drain a worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Drained {
+    /// The worker now.
+    pub worker: WorkerPresence,
+    /// Whether it was otherwise before.
+    pub changed: bool,
+    /// Shards that nobody else can work on.
+    pub alone: Vec<ShardId>,
+}
+
+impl Drained {
+    pub(crate) fn from_wire(answer: v1::DrainResponse) -> Result<Self, WireError> {
+        Ok(Self {
+            worker: WorkerPresence::from_wire(answer.worker.ok_or(WireError::Missing("worker"))?)?,
+            changed: answer.changed,
+            alone: answer.alone.into_iter().map(ShardId::new).collect::<Result<_, _>>()?,
         })
     }
 }

@@ -3,5 +3,5 @@
 mod cluster;
 mod migration;
 
-pub use cluster::{Leader, ShardPresence, WorkerPresence};
+pub use cluster::{Drained, Leader, ShardPresence, WorkerPresence};
 pub use migration::{MigrationView, ShardView};

@@ -1,6 +1,6 @@
 //! Shards, workers and the leader as tables.
 
-use shardlift_client::model::{Leader, ShardPresence, WorkerPresence};
+use shardlift_client::model::{Drained, Leader, ShardPresence, WorkerPresence};
 
 use super::failure::failure;
 use super::harmless::line;
@@ -54,6 +54,7 @@ pub(crate) fn workers(paint: Paint, workers: &[WorkerPresence]) -> String {
         ("VERSION", Side::Left),
         ("SLOTS", Side::Right),
         ("BUSY", Side::Right),
+        ("STATE", Side::Left),
         ("SHARDS", Side::Left),
     ]);
     for worker in workers {
@@ -63,10 +64,30 @@ pub(crate) fn workers(paint: Paint, workers: &[WorkerPresence]) -> String {
             line(&worker.version).into(),
             worker.slots.to_string().into(),
             worker.busy.to_string().into(),
+            if worker.draining { Cell::new(Tone::Warn, "draining") } else { "active".into() },
             shards.join(", ").into(),
         ]);
     }
     table.render(paint)
+}
+
+/// What became of a wish to drain a worker.
+pub(crate) fn drained(answer: &Drained) -> String {
+    let worker = &answer.worker;
+    let already = if answer.changed { "" } else { " already" };
+    if !worker.draining {
+        return format!("{} takes work{already}\n", worker.worker);
+    }
+    let mut text =
+        format!("{} is given nothing new{already}; {} of its tasks run\n", worker.worker, worker.busy);
+    if !answer.alone.is_empty() {
+        let shards: Vec<_> = answer.alone.iter().map(|shard| shard.as_str()).collect();
+        text.push_str(&format!(
+            "nobody else serves {}: what runs there is finished there, and nothing new begins\n",
+            shards.join(", ")
+        ));
+    }
+    text
 }
 
 /// Who leads, in one line.
@@ -102,10 +123,25 @@ error[shard.unreachable]: connection refused
     #[test]
     fn workers_are_listed_with_their_load() {
         let expected = "\
-WORKER    VERSION  SLOTS  BUSY  SHARDS
-worker-a  0.1.0        4     1  chat-pg-01, chat-pg-02
+WORKER    VERSION  SLOTS  BUSY  STATE     SHARDS
+worker-a  0.1.0        4     1  active    chat-pg-01, chat-pg-02
+worker-b  0.1.0        2     0  draining  chat-pg-02
 ";
         assert_eq!(workers(Paint::PLAIN, &samples::workers()), expected);
+    }
+
+    #[test]
+    fn a_drain_says_what_is_left_and_who_is_alone() {
+        let [active, draining] = <[_; 2]>::try_from(samples::workers()).expect("two workers");
+        let alone = draining.shards.clone();
+        let answer = Drained { worker: draining, changed: true, alone };
+        let expected = "\
+worker-b is given nothing new; 0 of its tasks run
+nobody else serves chat-pg-02: what runs there is finished there, and nothing new begins
+";
+        assert_eq!(drained(&answer), expected);
+        let answer = Drained { worker: active, changed: false, alone: Vec::new() };
+        assert_eq!(drained(&answer), "worker-a takes work already\n");
     }
 
     #[test]

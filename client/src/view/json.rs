@@ -1,7 +1,7 @@
 //! Answers for scripts. The shapes are a promise: keys are added, never renamed or removed.
 
 use serde_json::{Value, json};
-use shardlift_client::model::{Leader, MigrationView, ShardPresence, ShardView, WorkerPresence};
+use shardlift_client::model::{Drained, Leader, MigrationView, ShardPresence, ShardView, WorkerPresence};
 use shardlift_domain::failure::Failure;
 use shardlift_domain::plan::{Disposition, Plan, PlannedMigration};
 use shardlift_domain::verdict::Finding;
@@ -75,16 +75,23 @@ pub(crate) fn shards(shards: &[ShardPresence]) -> Value {
 
 /// The connected workers.
 pub(crate) fn workers(workers: &[WorkerPresence]) -> Value {
-    let entry = |worker: &WorkerPresence| {
-        json!({
-            "worker": worker.worker,
-            "version": worker.version,
-            "shards": worker.shards,
-            "slots": worker.slots,
-            "busy": worker.busy,
-        })
-    };
-    json!({ "workers": workers.iter().map(entry).collect::<Vec<_>>() })
+    json!({ "workers": workers.iter().map(worker).collect::<Vec<_>>() })
+}
+
+fn worker(worker: &WorkerPresence) -> Value {
+    json!({
+        "worker": worker.worker,
+        "version": worker.version,
+        "shards": worker.shards,
+        "slots": worker.slots,
+        "busy": worker.busy,
+        "draining": worker.draining,
+    })
+}
+
+/// What became of a wish to drain a worker.
+pub(crate) fn drained(answer: &Drained) -> Value {
+    json!({ "worker": worker(&answer.worker), "changed": answer.changed, "alone": answer.alone })
 }
 
 /// Who leads.
@@ -248,7 +255,7 @@ mod tests {
         assert_eq!(keys(&value["shards"][0]), expected);
         assert_eq!(keys(&value["shards"][1]["problem"]), FAILURE);
         let value = workers(&samples::workers());
-        assert_eq!(keys(&value["workers"][0]), ["worker", "version", "shards", "slots", "busy"]);
+        assert_eq!(keys(&value["workers"][0]), ["worker", "version", "shards", "slots", "busy", "draining"]);
     }
 
     #[test]

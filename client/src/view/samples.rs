@@ -183,11 +183,16 @@ pub(crate) fn shards() -> Vec<ShardPresence> {
 }
 
 pub(crate) fn workers() -> Vec<WorkerPresence> {
-    vec![WorkerPresence {
-        worker: worker("worker-a"),
+    let present = |name: &str, shards: &[&str], slots, busy, draining| WorkerPresence {
+        worker: worker(name),
         version: "0.1.0".into(),
-        shards: vec![shard("chat-pg-01"), shard("chat-pg-02")],
-        slots: 4,
-        busy: 1,
-    }]
+        shards: shards.iter().map(|name| shard(name)).collect(),
+        slots,
+        busy,
+        draining,
+    };
+    vec![
+        present("worker-a", &["chat-pg-01", "chat-pg-02"], 4, 1, false),
+        present("worker-b", &["chat-pg-02"], 2, 0, true),
+    ]
 }

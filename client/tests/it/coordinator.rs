@@ -266,6 +266,16 @@ impl ClusterService for Script {
         Ok(Response::new(v1::WorkersResponse { workers: vec![] }))
     }
 
+    async fn drain(&self, request: Request<v1::DrainRequest>) -> Answer<v1::DrainResponse> {
+        let v1::DrainRequest { worker, draining } = request.into_inner();
+        let worker = v1::Worker { worker, draining, version: "0.1.0".into(), ..v1::Worker::default() };
+        Ok(Response::new(v1::DrainResponse {
+            worker: Some(worker),
+            changed: true,
+            alone: vec!["chat-pg-01".into()],
+        }))
+    }
+
     async fn leader(&self, _request: Request<v1::LeaderRequest>) -> Answer<v1::LeaderResponse> {
         Ok(Response::new(v1::LeaderResponse { name: "coordinator-1".into(), epoch: 3, here: true }))
     }

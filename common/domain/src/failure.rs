@@ -76,6 +76,8 @@ codes! {
     FenceStale = "fence.stale", Shardlift, true;
     /// The shard saw another leader of the same epoch: the metadata store was restored from an old copy.
     FenceForked = "fence.forked", Shardlift, true;
+    /// The shard's fence holds an epoch that no leader can have had: it was damaged.
+    FenceDamaged = "fence.damaged", Shard, false;
     /// The right to run the task has passed to somebody else.
     LeaseLost = "lease.lost", Shardlift, true;
     /// A schema statement failed.
@@ -110,6 +112,12 @@ codes! {
     CoordinatorNotReady = "coordinator.not-ready", Shardlift, true;
     /// The worker speaks a protocol that this coordinator does not.
     WorkerRefused = "worker.refused", User, false;
+    /// The worker is of an older release than what it met on the shard.
+    WorkerOutdated = "worker.outdated", User, true;
+    /// No connected worker of the shard can do what the migration needs, or those that can are drained.
+    WorkerUnfit = "worker.unfit", User, true;
+    /// Workers were lost again and again while they ran the same task.
+    WorkerLost = "worker.lost", Shardlift, true;
     /// A defect of Shardlift.
     Internal = "internal.defect", Shardlift, false;
 }

@@ -13,6 +13,10 @@ impl Epoch {
     /// Before any leader.
     pub const NONE: Self = Self(0);
 
+    /// No leader ever comes so far by taking over: a shard that reports more was damaged. To rise above it would leave
+    /// the next leaders less and less room, for the sake of one shard.
+    pub const LARGEST: Self = Self(1 << 48);
+
     /// The epoch of the next take-over.
     pub fn next(self) -> Self {
         Self(self.0 + 1)

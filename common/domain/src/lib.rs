@@ -2,10 +2,11 @@
 //!
 //! Reading order: [`ids`] and [`fence`] name things, [`failure`] is what reaches a person, [`spec`] is what a user
 //! writes, [`facts`] is what a shard tells, [`plan`] is what follows from both, [`migration`] and [`task`] are the
-//! two tables of moves, [`progress`] folds receipts, [`range`] and [`verdict`] describe work and its proof.
+//! two tables of moves, [`progress`] folds receipts, [`capability`] says what a worker can do, [`range`] and [`verdict`] describe work and its proof.
 //!
 //! Nothing here does I/O, reads a clock, draws a random number or awaits: facts, time and chance are arguments.
 
+pub mod capability;
 pub mod facts;
 pub mod failure;
 pub mod fence;

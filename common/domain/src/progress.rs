@@ -82,6 +82,15 @@ mod tests {
     }
 
     #[test]
+    fn ranges_may_grow_while_they_are_walked() {
+        let mut progress = ShardProgress { rows_total: 100, ..ShardProgress::default() };
+        let totals = RangeTotals { rows: 40, seen: 60, batches: 3 };
+        progress.fold(totals, 1, 2, 1);
+        progress.fold(totals, 1, 5, 1);
+        assert_eq!((progress.ranges, progress.ranges_done, progress.rows_seen), (5, 1, 60));
+    }
+
+    #[test]
     fn an_eta_needs_movement() {
         let mut progress = ShardProgress { rows_total: 100, rows_seen: 50, ..ShardProgress::default() };
         assert_eq!(progress.eta_seconds(), None);

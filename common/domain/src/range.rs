@@ -101,12 +101,51 @@ impl Pass {
     /// Takes over what a receipt says of one range. Ranges only go forward: an older receipt changes nothing.
     pub fn advance(&mut self, newer: &RangeState) {
         if let Some(range) = self.ranges.iter_mut().find(|range| range.index == newer.index) {
-            range.rows = range.rows.max(newer.rows);
-            range.seen = range.seen.max(newer.seen);
-            range.batches = range.batches.max(newer.batches);
-            range.done |= newer.done;
+            range.advance(newer);
         }
     }
+
+    /// Takes over a range that its owner has split off. Known already: only goes forward.
+    pub fn add(&mut self, range: RangeState) {
+        match self.ranges.binary_search_by_key(&range.index, |known| known.index) {
+            Ok(known) => self.ranges[known].advance(&range),
+            Err(place) => self.ranges.insert(place, range),
+        }
+    }
+
+    /// Takes over what the shard says of its newest pass. Ranges are never taken back, and none is forgotten: what was
+    /// read may be older than what was heard meanwhile.
+    pub fn merge(&mut self, seen: Pass) {
+        if seen.number > self.number {
+            *self = seen;
+        } else if seen.number == self.number {
+            self.before = seen.before;
+            seen.ranges.into_iter().for_each(|range| self.add(range));
+        }
+    }
+
+    /// How many ranges are still to be walked.
+    pub fn open(&self) -> usize {
+        self.ranges.iter().filter(|range| !range.done).count()
+    }
+}
+
+impl RangeState {
+    fn advance(&mut self, newer: &RangeState) {
+        self.rows = self.rows.max(newer.rows);
+        self.seen = self.seen.max(newer.seen);
+        self.batches = self.batches.max(newer.batches);
+        self.done |= newer.done;
+    }
+}
+
+/// What the owner of a range has split off from it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rest {
+    /// The pass to which the range belongs.
+    pub pass: u32,
+    /// The new range; nobody has claimed it yet.
+    pub range: RangeState,
 }
 
 #[cfg(test)]
@@ -136,5 +175,27 @@ mod tests {
         pass.advance(&state(20, false));
         assert_eq!(pass.totals().rows, 50);
         assert!(pass.done());
+    }
+
+    fn fresh(index: u32, rows: u64) -> RangeState {
+        RangeState { index, rows, seen: rows, batches: 1, done: false }
+    }
+
+    #[test]
+    fn a_pass_grows_by_what_is_split_off_and_forgets_nothing() {
+        let before = RangeTotals { rows: 5, seen: 5, batches: 1 };
+        let mut pass = Pass { number: 2, ranges: vec![fresh(3, 10), fresh(4, 0)], before };
+        pass.add(fresh(7, 0));
+        pass.add(fresh(5, 1));
+        pass.add(fresh(3, 2));
+        let indexes: Vec<u32> = pass.ranges.iter().map(|range| range.index).collect();
+        assert_eq!((indexes, pass.totals().rows, pass.open()), (vec![3, 4, 5, 7], 16, 4));
+
+        pass.merge(Pass { number: 2, ranges: vec![fresh(3, 1), fresh(6, 0)], before });
+        assert_eq!((pass.ranges.len(), pass.totals().rows), (5, 16), "what was read was older");
+        pass.merge(Pass { number: 1, ranges: vec![fresh(0, 1)], before: RangeTotals::default() });
+        assert_eq!(pass.ranges.len(), 5, "an earlier pass says nothing");
+        pass.merge(Pass { number: 3, ranges: vec![fresh(8, 0)], before: pass.totals() });
+        assert_eq!((pass.ranges.len(), pass.totals().rows), (1, 16));
     }
 }

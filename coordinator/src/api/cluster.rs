@@ -1,5 +1,7 @@
 //! The door to who is there: ClusterService.
 
+use shardlift_domain::failure::{ErrorCode, Failure};
+use shardlift_domain::ids::WorkerId;
 use shardlift_proto::status::refuse;
 use shardlift_proto::v1::{self, cluster_service_server::ClusterService};
 use tonic::{Request, Response, Status};
@@ -37,6 +39,23 @@ impl ClusterService for ClusterDoor {
         let leader = self.orchestrator.leader().await.map_err(|failure| refuse(vec![failure]))?;
         Ok(Response::new(v1::LeaderResponse { name: leader.name, epoch: leader.epoch.0, here: true }))
     }
+
+    async fn drain(&self, request: Request<v1::DrainRequest>) -> Result<Response<v1::DrainResponse>, Status> {
+        let v1::DrainRequest { worker, draining } = request.into_inner();
+        let worker = worker_id(worker).map_err(|failure| refuse(vec![failure]))?;
+        let drained = self.orchestrator.drain(worker, draining).await;
+        let drained = drained.map_err(|failure| refuse(vec![failure]))?;
+        Ok(Response::new(v1::DrainResponse {
+            worker: Some(worker_to_wire(drained.worker)),
+            changed: drained.changed,
+            alone: drained.alone.into_iter().map(Into::into).collect(),
+        }))
+    }
+}
+
+fn worker_id(text: String) -> Result<WorkerId, Failure> {
+    let next = "use a name as `shardlift workers` shows it";
+    WorkerId::new(text).map_err(|error| Failure::new(ErrorCode::RequestInvalid, error.to_string(), next))
 }
 
 fn shard_to_wire(shard: ShardView) -> v1::Shard {
@@ -58,5 +77,6 @@ fn worker_to_wire(worker: WorkerView) -> v1::Worker {
         shards: worker.shards.into_iter().map(Into::into).collect(),
         slots: worker.slots,
         busy: worker.busy,
+        draining: worker.draining,
     }
 }

@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
+use shardlift_domain::capability::Capabilities;
 use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::ids::WorkerId;
+use shardlift_domain::range::Rest;
 use shardlift_proto::convert::{
-    WireError, facts_from_wire, failure_from_wire, hello_from_wire, outcome_from_wire, receipt_from_wire,
-    task_from_wire, task_to_wire, token_from_wire, token_to_wire,
+    WireError, facts_from_wire, failure_from_wire, hello_from_wire, outcome_from_wire, range_from_wire,
+    receipt_from_wire, task_from_wire, task_to_wire, token_from_wire, token_to_wire,
 };
 use shardlift_proto::status::refuse;
 use shardlift_proto::v1::{self, fleet_service_server::FleetService, from_worker, to_worker};
@@ -79,27 +81,45 @@ impl FleetService for FleetDoor {
 }
 
 fn joining(hello: v1::Hello, orders: mpsc::Sender<Order>) -> Result<Joining, Failure> {
-    if hello.protocol != shardlift_proto::PROTOCOL {
-        return Err(Failure::new(
-            ErrorCode::WorkerRefused,
-            format!(
-                "worker {} ({}) speaks protocol {}, this coordinator {}",
-                hello.worker,
-                hello.version,
-                hello.protocol,
-                shardlift_proto::PROTOCOL
-            ),
-            "use a worker and a coordinator of the same release",
-        ));
-    }
+    let Some(protocol) = shardlift_proto::common_protocol(hello.oldest_protocol, hello.protocol) else {
+        return Err(stranger(&hello));
+    };
     let wrong = |error: shardlift_domain::IdError| Failure::from(WireError::from(error));
+    // The first protocol had no words for what a worker can do.
+    let knows = match protocol {
+        1 => Capabilities::of_the_first_protocol(),
+        _ => hello.knows.into_iter().collect(),
+    };
     Ok(Joining {
         worker: WorkerId::new(hello.worker).map_err(wrong)?,
         version: hello.version,
         slots: hello.slots,
         shards: hello.shards.into_iter().map(hello_from_wire).collect::<Result<_, _>>()?,
+        knows,
+        draining: hello.draining,
         orders,
     })
+}
+
+/// There is no version of the protocol that both speak.
+fn stranger(hello: &v1::Hello) -> Failure {
+    let next = if hello.protocol < shardlift_proto::OLDEST_PROTOCOL {
+        "upgrade the worker"
+    } else {
+        "upgrade the coordinator first, then the workers"
+    };
+    Failure::new(
+        ErrorCode::WorkerRefused,
+        format!(
+            "worker {} ({}) speaks protocol {}, this coordinator {} to {}",
+            hello.worker,
+            hello.version,
+            hello.protocol,
+            shardlift_proto::OLDEST_PROTOCOL,
+            shardlift_proto::PROTOCOL
+        ),
+        next,
+    )
 }
 
 /// Reads what the worker says until it stops, or the coordinator does.
@@ -153,6 +173,12 @@ fn report(message: from_worker::Message) -> Result<Report, WireError> {
         Message::Released(released) => {
             Report::Released(task_from_wire(released.task)?, token_from_wire(released.token)?)
         }
+        Message::Shared(shared) => {
+            let (pass, rest) = (shared.pass, shared.rest);
+            let rest = rest.map(|range| Rest { pass, range: range_from_wire(&range) });
+            Report::Shared(task_from_wire(shared.task)?, token_from_wire(shared.token)?, rest)
+        }
+        Message::Leaving(_) => Report::Leaving,
         Message::Facts(v1::FactsAnswer { query, answer }) => {
             let answer = match answer.ok_or(WireError::Missing("answer"))? {
                 v1::facts_answer::Answer::Facts(facts) => Ok(facts_from_wire(facts)?),
@@ -180,6 +206,7 @@ fn speak(
             .values()
             .map(|cluster| (cluster.name.to_string(), cluster.uuid.clone()))
             .collect(),
+        protocol: shardlift_proto::PROTOCOL,
     });
     futures::stream::once(async { first })
         .chain(ReceiverStream::new(queue).map(order))
@@ -211,6 +238,13 @@ fn order(order: Order) -> to_worker::Message {
             task: Some(task_to_wire(&task)),
             token: Some(token_to_wire(token)),
         }),
+        Order::Adjust { task, token, sharers, share } => Message::Adjust(v1::Adjust {
+            task: Some(task_to_wire(&task)),
+            token: Some(token_to_wire(token)),
+            sharers,
+            share,
+        }),
+        Order::Drain(draining) => Message::Drain(v1::Drain { draining }),
         Order::AskFacts { query, shard, request } => {
             Message::Facts(v1::FactsQuery { query, shard: shard.into(), relations: request.relations })
         }

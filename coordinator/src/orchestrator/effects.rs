@@ -2,90 +2,143 @@
 //!
 //! Every order may be lost: what matters is on the board, and a worker that is not heard loses its tasks.
 
-use shardlift_domain::ids::{MigrationKey, WorkerId};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use shardlift_domain::capability::Capabilities;
+use shardlift_domain::ids::{MigrationKey, ShardId, TaskId, WorkerId};
 use shardlift_domain::migration::Step;
 use shardlift_domain::spec::SpecBody;
 
-use super::board::{Unwanted, Wanted};
+use super::board::{Held, Wanted};
+use super::book::Page;
 use super::fleet::{Order, SessionId};
 use super::leader::Leader;
-use crate::scheduler::{Candidacy, assign};
+use crate::scheduler::{Candidacy, Candidate, assign};
 
 impl Leader {
-    /// Closes the gap between what a migration wants and what the board has; then hands out what can be.
+    /// Closes the gap between what a migration wants and what the board has.
     pub(super) fn reconcile(&mut self, key: &MigrationKey) {
         if let Some(page) = self.book.page(key) {
             self.traces.follow(page.migration());
         }
-        let wanted = self.wanted(key);
-        for Unwanted { task, worker, token } in self.board.reconcile(key, wanted) {
+        self.close_gap(key, None);
+    }
+
+    /// The same for one shard, when nothing was decided about the others.
+    pub(super) fn reconcile_shard(&mut self, key: &MigrationKey, shard: &ShardId) {
+        self.close_gap(key, Some(shard));
+    }
+
+    fn close_gap(&mut self, key: &MigrationKey, only: Option<&ShardId>) {
+        let wanted = self.wanted(key, only);
+        for Held { task, worker, token } in self.board.reconcile(key, only, wanted) {
             self.order(&worker, Order::Withdraw { task, token });
+        }
+        if let Some(shard) = only {
+            self.retune(key, shard);
         }
     }
 
     /// The tasks that a migration wants now: one per shard and step, and for a backfill one per unfinished range.
-    fn wanted(&self, key: &MigrationKey) -> Vec<Wanted> {
+    fn wanted(&self, key: &MigrationKey, only: Option<&ShardId>) -> Vec<Wanted> {
         let Some(page) = self.book.page(key) else { return Vec::new() };
-        let limit = match &page.spec.body {
-            SpecBody::Schema(_) => 1,
-            SpecBody::Data(data) => data.parallel.workers,
-        };
+        let limit = limit(page);
         let mut wanted = Vec::new();
-        for (shard, step) in page.migration().wanted() {
-            let task = |range| shardlift_domain::TaskId {
-                migration: key.clone(),
-                shard: shard.clone(),
-                step,
-                range,
-            };
+        let steps = page.migration().wanted().filter(|(shard, _)| only.is_none_or(|only| only == *shard));
+        for (shard, step) in steps {
+            let task = |step, range| TaskId { migration: key.clone(), shard: shard.clone(), step, range };
             match (step, self.board.pass(key, shard)) {
                 (Step::Backfill, Some(pass)) => wanted.extend(
                     pass.ranges
                         .iter()
                         .filter(|range| !range.done)
-                        .map(|range| Wanted { task: task(Some(range.index)), limit }),
+                        .map(|range| Wanted { task: task(step, Some(range.index)), limit }),
                 ),
-                _ => wanted.push(Wanted { task: task(None), limit: 1 }),
+                // Splitting again lays nothing out: it reads which ranges there are.
+                (Step::Backfill, None) => wanted.push(Wanted { task: task(Step::Split, None), limit: 1 }),
+                _ => wanted.push(Wanted { task: task(step, None), limit: 1 }),
             }
         }
         wanted
     }
 
+    /// The workers that may be given something new and have a free slot.
+    pub(super) fn free(&self) -> Vec<Candidacy> {
+        self.fleet.iter().filter_map(|(id, _)| self.candidacy(id)).collect()
+    }
+
+    /// A worker, if it may be given something new and has a free slot.
+    fn candidacy(&self, id: &WorkerId) -> Option<Candidacy> {
+        let worker = self.fleet.get(id).filter(|worker| !worker.draining)?;
+        let busy = self.board.busy(id);
+        (busy < worker.slots).then(|| Candidacy {
+            worker: id.clone(),
+            shards: Arc::clone(worker.usable()),
+            knows: Arc::clone(&worker.knows),
+            slots: worker.slots,
+            busy,
+        })
+    }
+
+    /// Shards on which something waits, and on which something could be handed out: found from the side of the shards
+    /// or of the free workers, whichever are fewer, since this is asked after every report.
+    fn shards_to_serve(&mut self) -> Vec<ShardId> {
+        let now = self.clock.millis();
+        let workers = self.fleet.iter().count();
+        let ready: Vec<ShardId> = self.board.ready_shards(now).take(workers + 1).cloned().collect();
+        if ready.len() <= workers {
+            return ready;
+        }
+        let free = self.free();
+        let served: BTreeSet<&ShardId> = free.iter().flat_map(|worker| worker.shards.iter()).collect();
+        served.into_iter().filter(|shard| self.board.ready(shard).next().is_some()).cloned().collect()
+    }
+
     /// Hands out everything that limits and slots allow.
     pub(super) fn dispatch(&mut self) {
-        let candidates = self.board.candidates(self.clock.millis());
-        if candidates.is_empty() {
+        let now = self.clock.millis();
+        let shards = self.shards_to_serve();
+        if shards.is_empty() {
             return;
         }
-        self.waits.due(&candidates, self.clock.millis());
-        let workers = self
-            .fleet
-            .iter()
-            .map(|(id, worker)| Candidacy {
-                worker: id.clone(),
-                shards: worker.usable(),
-                slots: worker.slots,
-                busy: self.board.busy(id),
-            })
-            .collect();
+        let serving: BTreeSet<&WorkerId> =
+            shards.iter().flat_map(|shard| self.fleet.serving(shard).map(|(id, _)| id)).collect();
+        let workers = serving.into_iter().filter_map(|id| self.candidacy(id)).collect();
+        let candidates = self.candidates(&shards);
         for (task, worker) in assign(&candidates, workers) {
             let Some(page) = self.book.page(&task.migration) else { continue };
             let spec = page.stored.spec.clone();
-            let limit =
-                candidates.iter().find(|candidate| candidate.task == task).map_or(1, |found| found.limit);
-            let open = self
-                .board
-                .pass(&task.migration, &task.shard)
-                .map_or(1, |pass| pass.ranges.iter().filter(|range| !range.done).count());
-            let sharers = limit.min(u32::try_from(open).unwrap_or(limit)).max(1);
+            let sharers = self.board.sharers(&task.migration, &task.shard, limit(page));
             let slots = self.fleet.serving(&task.shard).map(|(_, worker)| worker.slots);
             let shard_slots = slots.fold(0, u32::saturating_add);
-            if let Some(token) = self.board.hand_out(&task, &worker) {
-                self.waited(&task);
+            self.waited(&task);
+            if let Some(token) = self.board.hand_out(&task, &worker, sharers, now) {
                 let traceparent = self.traces.context(&task.migration);
                 self.order(&worker, Order::Assign { task, token, spec, shard_slots, sharers, traceparent });
             }
         }
+    }
+
+    /// What waits on these shards.
+    fn candidates(&self, shards: &[ShardId]) -> Vec<Candidate> {
+        let mut needs: BTreeMap<MigrationKey, Arc<Capabilities>> = BTreeMap::new();
+        let mut candidates = Vec::new();
+        for ready in shards.iter().flat_map(|shard| self.board.ready(shard)) {
+            let Some(page) = self.book.page(&ready.task.migration) else { continue };
+            let needs = needs
+                .entry(ready.task.migration.clone())
+                .or_insert_with(|| Arc::new(Capabilities::needed(&page.spec)));
+            candidates.push(Candidate {
+                task: ready.task,
+                limit: ready.limit,
+                running: ready.running,
+                served: ready.served,
+                needs: Arc::clone(needs),
+                last: ready.last,
+            });
+        }
+        candidates
     }
 
     /// Queues an order. A worker that does not read loses its session with the next tick.
@@ -99,12 +152,21 @@ impl Leader {
 
     /// Ends the sessions of workers that are gone, silent or deaf, and gives their tasks back.
     pub(super) fn end_sessions(&mut self, sessions: Vec<SessionId>) {
+        let now = self.clock.millis();
         for session in sessions {
             if let Some(worker) = self.fleet.leave(session) {
                 tracing::info!(%worker, "is gone; its tasks are handed out again");
-                self.board.lose(&worker);
+                self.board.lose(&worker, now);
                 self.forget_queries(session);
             }
         }
+    }
+}
+
+/// How many ranges of one shard may run at once.
+pub(super) fn limit(page: &Page) -> u32 {
+    match &page.spec.body {
+        SpecBody::Schema(_) => 1,
+        SpecBody::Data(data) => data.parallel.workers,
     }
 }

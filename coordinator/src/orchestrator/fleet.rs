@@ -1,12 +1,15 @@
 //! The connected workers: who serves what, who was heard when. Volatile; never stored.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use shardlift_domain::capability::{Capabilities, SHARE};
 use shardlift_domain::facts::{FactsRequest, ShardFacts, ShardHello};
 use shardlift_domain::failure::Failure;
 use shardlift_domain::fence::Token;
 use shardlift_domain::ids::{ShardId, TaskId, WorkerId};
 use shardlift_domain::progress::Receipt;
+use shardlift_domain::range::Rest;
 use shardlift_domain::spec::SpecFile;
 use shardlift_domain::task::Millis;
 use shardlift_domain::verdict::TaskOutcome;
@@ -45,6 +48,19 @@ pub enum Order {
         /// The right that ends.
         token: Token,
     },
+    /// Go on otherwise from the next batch on.
+    Adjust {
+        /// Which task.
+        task: TaskId,
+        /// The right under which it runs.
+        token: Token,
+        /// Ranges of the shard that run at once from now on.
+        sharers: u32,
+        /// Split off a part of what is left.
+        share: bool,
+    },
+    /// Take nothing new, or take work again.
+    Drain(bool),
     /// Tell me about a shard.
     AskFacts {
         /// Names the question.
@@ -71,6 +87,10 @@ pub enum Report {
     Broke(TaskId, Token, Failure),
     /// A task was given back.
     Released(TaskId, Token),
+    /// A range was asked to share: what it split off, if anything.
+    Shared(TaskId, Token, Option<Rest>),
+    /// It is about to stop.
+    Leaving,
     /// Facts, as asked.
     Facts(u64, Result<ShardFacts, Failure>),
 }
@@ -82,17 +102,32 @@ pub(super) struct Worker {
     pub(super) slots: u32,
     pub(super) shards: BTreeMap<ShardId, ShardHello>,
     pub(super) heard: Millis,
+    pub(super) knows: Arc<Capabilities>,
+    /// It is given nothing new.
+    pub(super) draining: bool,
+    usable: Arc<BTreeSet<ShardId>>,
     orders: mpsc::Sender<Order>,
 }
 
 impl Worker {
     /// Shards that it reaches.
-    pub(super) fn usable(&self) -> BTreeSet<ShardId> {
-        self.shards
-            .values()
-            .filter(|hello| hello.problem.is_none())
-            .map(|hello| hello.shard.clone())
-            .collect()
+    pub(super) fn usable(&self) -> &Arc<BTreeSet<ShardId>> {
+        &self.usable
+    }
+
+    /// Whether it may be given what needs these capabilities on a shard.
+    pub(super) fn takes(&self, shard: &ShardId, needs: &Capabilities) -> bool {
+        !self.draining && self.usable.contains(shard) && self.knows.cover(needs)
+    }
+
+    /// Whether it understands orders about running ranges and about draining.
+    pub(super) fn adjusts(&self) -> bool {
+        self.knows.has(SHARE)
+    }
+
+    fn look_again(&mut self) {
+        let usable = self.shards.values().filter(|hello| hello.problem.is_none());
+        self.usable = Arc::new(usable.map(|hello| hello.shard.clone()).collect());
     }
 
     /// Queues an order. `false`: the worker does not read; its session is to be ended.
@@ -106,40 +141,78 @@ impl Worker {
 pub(super) struct Fleet {
     workers: BTreeMap<WorkerId, Worker>,
     sessions: BTreeMap<SessionId, WorkerId>,
+    by_shard: BTreeMap<ShardId, BTreeSet<WorkerId>>,
 }
 
 impl Fleet {
     /// Admits a worker. A former session of the same name is over: the process was started again, or its
     /// connection broke without notice.
     pub(super) fn join(&mut self, joining: Joining, session: SessionId, now: Millis) -> Option<SessionId> {
-        let shards = joining.shards.into_iter().map(|hello| (hello.shard.clone(), hello)).collect();
+        let former = self.workers.get(&joining.worker).map(|former| former.session);
+        if let Some(former) = former {
+            self.leave(former);
+        }
         let worker = Worker {
             session,
             version: joining.version,
             slots: joining.slots,
-            shards,
+            shards: BTreeMap::new(),
             heard: now,
+            knows: Arc::new(joining.knows),
+            draining: joining.draining,
+            usable: Arc::default(),
             orders: joining.orders,
         };
         self.sessions.insert(session, joining.worker.clone());
-        let former = self.workers.insert(joining.worker, worker)?;
-        self.sessions.remove(&former.session);
-        Some(former.session)
+        self.workers.insert(joining.worker.clone(), worker);
+        self.told(&joining.worker, joining.shards);
+        former
     }
 
     /// Forgets a session; its worker with it, unless the worker has a newer one.
     pub(super) fn leave(&mut self, session: SessionId) -> Option<WorkerId> {
         let worker = self.sessions.remove(&session)?;
+        self.told(&worker, Vec::new());
         self.workers.remove(&worker);
         Some(worker)
     }
 
-    /// The worker of a session that is still on.
-    pub(super) fn heard(&mut self, session: SessionId, now: Millis) -> Option<(WorkerId, &mut Worker)> {
-        let id = self.sessions.get(&session)?;
+    /// A worker tells of its shards; what it told before is over.
+    pub(super) fn told(&mut self, id: &WorkerId, shards: Vec<ShardHello>) {
+        let Some(worker) = self.workers.get_mut(id) else { return };
+        for shard in worker.shards.keys() {
+            if let Some(serving) = self.by_shard.get_mut(shard) {
+                serving.remove(id);
+            }
+        }
+        for hello in &shards {
+            self.by_shard.entry(hello.shard.clone()).or_default().insert(id.clone());
+        }
+        worker.shards = shards.into_iter().map(|hello| (hello.shard.clone(), hello)).collect();
+        worker.look_again();
+    }
+
+    /// A worker has found that it cannot use a shard.
+    pub(super) fn problem(&mut self, id: &WorkerId, shard: &ShardId, problem: Failure) {
+        let Some(worker) = self.workers.get_mut(id) else { return };
+        if let Some(hello) = worker.shards.get_mut(shard) {
+            hello.problem = Some(problem);
+        }
+        worker.look_again();
+    }
+
+    /// A worker is to be given nothing new, or is to take work again. `None`: it is not connected; `Some(false)`: it is
+    /// so already.
+    pub(super) fn drain(&mut self, id: &WorkerId, draining: bool) -> Option<bool> {
         let worker = self.workers.get_mut(id)?;
-        worker.heard = now;
-        Some((id.clone(), worker))
+        Some(std::mem::replace(&mut worker.draining, draining) != draining)
+    }
+
+    /// The worker of a session that is still on.
+    pub(super) fn heard(&mut self, session: SessionId, now: Millis) -> Option<WorkerId> {
+        let id = self.sessions.get(&session)?;
+        self.workers.get_mut(id)?.heard = now;
+        Some(id.clone())
     }
 
     pub(super) fn get(&self, worker: &WorkerId) -> Option<&Worker> {
@@ -155,7 +228,7 @@ impl Fleet {
         &'a self,
         shard: &'a ShardId,
     ) -> impl Iterator<Item = (&'a WorkerId, &'a Worker)> {
-        self.workers.iter().filter(move |(_, worker)| worker.shards.contains_key(shard))
+        self.by_shard.get(shard).into_iter().flatten().filter_map(|id| self.workers.get_key_value(id))
     }
 
     /// Sessions that were silent for longer than the lease allows.

@@ -9,7 +9,7 @@ use shardlift_domain::facts::{FactsRequest, ShardFacts, ShardHello};
 use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::fence::Epoch;
 use shardlift_domain::ids::{MigrationId, MigrationKey, ShardId, TaskId};
-use shardlift_domain::migration::{Event, Migration, Status, Verb};
+use shardlift_domain::migration::{Event, Migration, Phase, Status, Verb};
 use shardlift_domain::task::Millis;
 use shardlift_runtime::clock::Monotonic;
 use tokio::sync::watch;
@@ -17,10 +17,10 @@ use tokio::sync::watch;
 use super::board::Board;
 use super::book::{Book, Page, Refused};
 use super::fleet::{Fleet, Order, SessionId};
+use super::reports::set_aside;
 use super::role::TICK;
 use super::traces::Traces;
 use super::view::{LeaderView, MigrationView, PlanningView, ShardStatus, ShardView, WorkerView};
-use super::waits::Waits;
 use super::wake::{Joining, Reply, Wake, Welcome};
 use crate::metrics::{Census, Leading, Metrics};
 use crate::store::StoreError;
@@ -66,7 +66,6 @@ pub(super) struct Leader {
     flushed: Millis,
     ticked: Millis,
     pub(super) traces: Traces,
-    pub(super) waits: Waits,
     shown: Leading,
 }
 
@@ -76,7 +75,6 @@ impl Leader {
         let mut leader = Self {
             board: Board::new(epoch),
             traces: Traces::new(epoch),
-            waits: Waits::default(),
             shown: seat.metrics.leading(epoch),
             seat,
             clock: Monotonic::start(),
@@ -123,6 +121,7 @@ impl Leader {
             Wake::Shards(reply) => answer(reply, Ok(self.shard_views())),
             Wake::Workers(reply) => answer(reply, Ok(self.worker_views())),
             Wake::Leader(reply) => answer(reply, Ok(self.leader_view())),
+            Wake::Drain(worker, draining, reply) => answer(reply, self.drain(&worker, draining)),
             Wake::Join(joining, reply) => self.on_join(*joining, reply)?,
             Wake::Report(session, report) => self.on_report(session, *report).await?,
             Wake::Leave(session) => {
@@ -145,6 +144,8 @@ impl Leader {
         self.queries.retain(|_, (_, reply)| !reply.is_closed());
         self.begin_ready().await?;
         self.dispatch();
+        self.take_away_from_drained();
+        self.ask_to_share();
         if now.saturating_sub(self.flushed) >= FLUSH_EVERY {
             self.flushed = now;
             self.shown.show(&self.census());
@@ -170,26 +171,40 @@ impl Leader {
         census
     }
 
-    /// A task is handed out.
+    /// A task is about to be handed out.
     pub(super) fn waited(&mut self, task: &TaskId) {
-        let waited = self.waits.over(task, self.clock.millis());
+        let waited = self.board.waited(task, self.clock.millis());
         self.seat.metrics.handed_out(waited);
     }
 
     /// Moves a migration and follows up: its tasks, and those that waited for it.
     pub(super) async fn apply(&mut self, key: &MigrationKey, event: Event) -> Result<(), StepDown> {
+        let before = self.stage(key);
         match self.book.on(key, &event, "coordinator").await {
             Ok(_) => {}
             Err(Refused::Store(error)) => return Err(error.into()),
             // Only a person's verb can be illegal.
             Err(Refused::Person(failure)) => tracing::error!(%failure, "an event of a worker was refused"),
         }
-        self.follow_up(key).await
+        match event {
+            // The other shards want what they wanted: ten thousand need not be looked at for one.
+            Event::StepDone { shard, .. } | Event::StepFailed { shard, .. } if self.stage(key) == before => {
+                self.reconcile_shard(key, &shard);
+                self.dispatch();
+                self.changed();
+                Ok(())
+            }
+            _ => self.follow_up(key).await,
+        }
+    }
+
+    fn stage(&self, key: &MigrationKey) -> Option<(Status, Phase)> {
+        self.book.page(key).map(|page| (page.migration().status, page.migration().phase))
     }
 
     async fn follow_up(&mut self, key: &MigrationKey) -> Result<(), StepDown> {
         self.reconcile(key);
-        if self.book.page(key).is_some_and(|page| page.migration().status == Status::Completed) {
+        if self.book.page(key).is_some_and(|page| page.migration().status.is_final()) {
             self.board.close(key);
         }
         self.begin_ready().await?;
@@ -266,18 +281,18 @@ impl Leader {
         Ok(true)
     }
 
-    fn on_join(&mut self, joining: Joining, reply: Reply<Welcome>) -> Result<(), StepDown> {
+    fn on_join(&mut self, mut joining: Joining, reply: Reply<Welcome>) -> Result<(), StepDown> {
         if let Some(failure) = self.strangers(&joining.shards) {
             answer(reply, Err(failure));
             return Ok(());
         }
-        let seen: Vec<_> = joining.shards.iter().filter_map(|hello| hello.fence.clone()).collect();
-        self.outrank(&seen)?;
+        joining.shards.iter_mut().for_each(set_aside);
+        self.outrank(&joining.shards)?;
         let session = SessionId(self.seat.sessions.fetch_add(1, Ordering::Relaxed));
         let worker = joining.worker.clone();
         tracing::info!(%worker, version = joining.version, shards = joining.shards.len(), "has joined");
         if let Some(former) = self.fleet.join(joining, session, self.clock.millis()) {
-            self.board.lose(&worker);
+            self.board.lose(&worker, self.clock.millis());
             self.forget_queries(former);
         }
         let welcome = Welcome {
@@ -348,7 +363,7 @@ impl Leader {
     }
 
     /// Why no worker can work on the shard.
-    fn shard_problem(&self, shard: &ShardId) -> Failure {
+    pub(super) fn shard_problem(&self, shard: &ShardId) -> Failure {
         let told =
             self.fleet.serving(shard).find_map(|(_, worker)| worker.shards.get(shard)?.problem.clone());
         told.unwrap_or_else(|| {
@@ -385,8 +400,7 @@ impl Leader {
         let mut progress = page.stored.progress.get(shard).cloned().unwrap_or_default();
         progress.rows_per_second = activity.rows_per_second;
         progress.batch_size = activity.batch_size;
-        let stuck = activity.open && !self.fleet.iter().any(|(_, worker)| worker.usable().contains(shard));
-        let trouble = activity.trouble.or_else(|| stuck.then(|| self.shard_problem(shard)));
+        let trouble = activity.trouble.or_else(|| self.stuck(page, shard, activity.open, activity.waiting));
         ShardStatus { progress, trouble, workers: activity.workers.into_iter().collect() }
     }
 
@@ -403,7 +417,7 @@ impl Leader {
         topology
             .shards()
             .map(|(shard, cluster)| {
-                let reachable = self.fleet.iter().any(|(_, worker)| worker.usable().contains(shard));
+                let reachable = self.reaches(shard);
                 let version = self
                     .fleet
                     .serving(shard)
@@ -422,16 +436,7 @@ impl Leader {
     }
 
     fn worker_views(&self) -> Vec<WorkerView> {
-        self.fleet
-            .iter()
-            .map(|(id, worker)| WorkerView {
-                worker: id.clone(),
-                version: worker.version.clone(),
-                shards: worker.shards.keys().cloned().collect(),
-                slots: worker.slots,
-                busy: self.board.busy(id),
-            })
-            .collect()
+        self.fleet.iter().map(|(id, worker)| self.worker_view(id, worker)).collect()
     }
 
     fn leader_view(&self) -> LeaderView {

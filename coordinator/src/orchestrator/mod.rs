@@ -8,22 +8,23 @@
 
 mod board;
 mod book;
+mod drain;
 mod effects;
 mod fleet;
 mod leader;
 mod reports;
 mod role;
+mod share;
 mod standing;
 #[cfg(test)]
 mod tests;
 mod traces;
 mod view;
-mod waits;
 mod wake;
 
 pub use fleet::{Order, Report, SessionId};
 pub use role::{Parts, run};
 pub use standing::Standing;
-pub use view::{LeaderView, MigrationView, PlanningView, ShardStatus, ShardView, WorkerView};
+pub use view::{Drained, LeaderView, MigrationView, PlanningView, ShardStatus, ShardView, WorkerView};
 pub(crate) use wake::not_leader;
 pub use wake::{Handle, Joining, Submission, Welcome};

@@ -1,7 +1,8 @@
 //! What workers report, turned into events of the board and of migrations.
 
+use shardlift_domain::facts::ShardHello;
 use shardlift_domain::failure::{ErrorCode, Failure};
-use shardlift_domain::fence::{Fence, FenceVerdict, Token};
+use shardlift_domain::fence::{Epoch, Fence, FenceVerdict, Token};
 use shardlift_domain::ids::{MigrationKey, ShardId, TaskId};
 use shardlift_domain::migration::{Event, Outcome, Step};
 use shardlift_domain::progress::Receipt;
@@ -15,13 +16,14 @@ impl Leader {
     /// A worker reports. A session that is over says nothing any more.
     pub(super) async fn on_report(&mut self, session: SessionId, report: Report) -> Result<(), StepDown> {
         let now = self.clock.millis();
-        let Some((worker, state)) = self.fleet.heard(session, now) else { return Ok(()) };
+        let Some(worker) = self.fleet.heard(session, now) else { return Ok(()) };
         match report {
             Report::Heartbeat => self.order(&worker, Order::Heartbeat),
-            Report::Shards(shards) => {
-                let seen: Vec<_> = shards.iter().filter_map(|hello| hello.fence.clone()).collect();
-                state.shards = shards.into_iter().map(|hello| (hello.shard.clone(), hello)).collect();
-                self.outrank(&seen)?;
+            Report::Shards(mut shards) => {
+                shards.iter_mut().for_each(set_aside);
+                let outranked = self.outrank(&shards);
+                self.fleet.told(&worker, shards);
+                outranked?;
                 self.dispatch();
             }
             Report::Facts(query, answer) => self.answer_query(query, answer),
@@ -30,12 +32,14 @@ impl Leader {
                 self.board.on(&task, TaskEvent::Released(token));
                 self.dispatch();
             }
-            // The worker's trouble, not the migration's: another worker may reach the right database.
-            Report::Broke(task, token, failure) if failure.code == ErrorCode::ShardWrongIdentity => {
-                tracing::warn!(%worker, shard = %task.shard, message = %failure.message, "a wrong database");
-                if let Some(hello) = state.shards.get_mut(&task.shard) {
-                    hello.problem = Some(failure.on_shard(&task.shard));
-                }
+            Report::Shared(task, token, rest) => self.on_shared(&task, token, rest),
+            Report::Leaving => self.on_leaving(&worker),
+            // The worker's trouble, not the migration's: another worker may reach the right database, or know more.
+            Report::Broke(task, token, failure)
+                if matches!(failure.code, ErrorCode::ShardWrongIdentity | ErrorCode::WorkerOutdated) =>
+            {
+                tracing::warn!(%worker, shard = %task.shard, message = %failure.message, "cannot use the shard");
+                self.fleet.problem(&worker, &task.shard, failure.on_shard(&task.shard));
                 self.board.on(&task, TaskEvent::Released(token));
                 self.changed();
                 self.dispatch();
@@ -48,16 +52,20 @@ impl Leader {
 
     /// A shard that has seen a newer leader, or another one of our epoch, takes nothing from us until we have
     /// risen above it (promise P2).
-    pub(super) fn outrank(&self, seen: &[Fence]) -> Result<(), StepDown> {
+    pub(super) fn outrank(&self, shards: &[ShardHello]) -> Result<(), StepDown> {
         let mine = self.book.permit().fence();
-        let above = seen.iter().filter(|fence| Fence::judge(Some(fence), mine) != FenceVerdict::Admitted);
+        let seen = shards.iter().filter_map(|hello| hello.fence.as_ref());
+        let seen = seen.filter(|fence| fence.epoch < Epoch::LARGEST);
+        let above = seen.filter(|fence| Fence::judge(Some(fence), mine) != FenceVerdict::Admitted);
         match above.map(|fence| fence.epoch).max() {
             Some(epoch) => Err(StepDown::RiseAbove(epoch)),
             None => Ok(()),
         }
     }
 
-    fn on_progress(&mut self, task: &TaskId, token: Token, receipt: Receipt) {
+    fn on_progress(&mut self, task: &TaskId, token: Token, mut receipt: Receipt) {
+        // The end of a range is told by its outcome: on a receipt alone nothing would follow.
+        receipt.range.done = false;
         if self.board.on(task, TaskEvent::Progressed(token)) == TaskMove::Stale {
             return;
         }
@@ -80,12 +88,22 @@ impl Leader {
         // Also when the task was not wanted any more: a person who resumes should know.
         if let Some(failure) = lasting {
             let failure = failure.in_migration(&task.migration).on_shard(&task.shard).in_step(task.step);
-            let event = Event::StepFailed { shard: task.shard.clone(), step: task.step, failure };
+            let step = self.step_served(&task);
+            let event = Event::StepFailed { shard: task.shard.clone(), step, failure };
             self.apply(&task.migration, event).await?;
         }
         self.changed();
         self.dispatch();
         Ok(())
+    }
+
+    /// The step of the migration that a task is for: during a backfill, ranges are read again by splitting.
+    fn step_served(&self, task: &TaskId) -> Step {
+        let part = self.book.page(&task.migration).and_then(|page| page.migration().shards.get(&task.shard));
+        match (task.step, part.and_then(|part| part.todo)) {
+            (Step::Split, Some(Step::Backfill)) => Step::Backfill,
+            (step, _) => step,
+        }
     }
 
     async fn on_finished(
@@ -144,12 +162,12 @@ impl Leader {
         }
     }
 
-    /// When every range is done, the backfill of the shard is; otherwise the next ranges may run.
+    /// When every range is done, the backfill of the shard is; otherwise the next ranges may run, or are looked for.
     async fn end_of_pass(&mut self, migration: &MigrationKey, shard: ShardId) -> Result<(), StepDown> {
-        if self.board.pass(migration, &shard).is_some_and(shardlift_domain::range::Pass::done) {
+        if self.board.end_of_pass(migration, &shard) {
             return self.step_done(migration, shard, Step::Backfill).await;
         }
-        self.reconcile(migration);
+        self.reconcile_shard(migration, &shard);
         self.dispatch();
         self.changed();
         Ok(())
@@ -163,6 +181,20 @@ impl Leader {
     ) -> Result<(), StepDown> {
         self.apply(migration, Event::StepDone { shard, step, outcome: Outcome::Done }).await
     }
+}
+
+/// A shard whose epoch cannot be risen above is set aside; the rest goes on.
+pub(super) fn set_aside(hello: &mut ShardHello) {
+    let Some(epoch) = hello.fence.as_ref().map(|fence| fence.epoch).filter(|epoch| *epoch >= Epoch::LARGEST)
+    else {
+        return;
+    };
+    let failure = Failure::new(
+        ErrorCode::FenceDamaged,
+        format!("the fence of shard {} holds the epoch {epoch}, which no leader can have had", hello.shard),
+        "set it back by hand as the error's page says; the other shards are not concerned",
+    );
+    hello.problem = Some(failure.on_shard(&hello.shard));
 }
 
 /// The step that ends like this.

@@ -1,12 +1,14 @@
 //! The heart over a store in memory, with workers that are played by the test.
 
 mod elections;
+mod scale;
 mod trouble;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use shardlift_domain::capability::Capabilities;
 use shardlift_domain::facts::ShardHello;
 use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::fence::{Epoch, Fence, Nonce, Token};
@@ -56,17 +58,21 @@ struct Coordinator {
 
 impl Coordinator {
     fn start(store: &Arc<dyn Store>) -> Self {
-        let me = Peer { name: "c1".into(), address: "127.0.0.1:7400".into() };
-        Self::elected_by(store, Arc::new(Standalone::new(me)))
+        Self::of(store, topology())
     }
 
-    fn elected_by(store: &Arc<dyn Store>, election: Arc<dyn Election>) -> Self {
+    fn of(store: &Arc<dyn Store>, declared: Topology) -> Self {
+        let me = Peer { name: "c1".into(), address: "127.0.0.1:7400".into() };
+        Self::elected_by(store, Arc::new(Standalone::new(me)), declared)
+    }
+
+    fn elected_by(store: &Arc<dyn Store>, election: Arc<dyn Election>, declared: Topology) -> Self {
         let shutdown = CancellationToken::new();
         let parts = Parts {
             name: "c1".into(),
             address: "127.0.0.1:7400".into(),
             ttl: Duration::from_secs(2),
-            declared: topology(),
+            declared,
             store: Arc::clone(store),
             election,
             metrics: Arc::default(),
@@ -106,6 +112,23 @@ impl Coordinator {
         }
     }
 
+    async fn until_view(&self, id: &str, holds: impl Fn(&MigrationView) -> bool) -> MigrationView {
+        let poll = async {
+            loop {
+                if let Ok(view) = self.handle().get(name(id), None).await
+                    && holds(&view)
+                {
+                    return view;
+                }
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        match timeout(WITHIN, poll).await {
+            Ok(view) => view,
+            Err(_) => panic!("{id} did not come so far: {:?}", self.status(id).await),
+        }
+    }
+
     /// Waits until the coordinator leads and a worker serves the shards, then submits and starts.
     async fn apply(&self, specs: &[&str]) {
         let files: Vec<_> = specs.iter().map(|text| file(text)).collect();
@@ -133,6 +156,16 @@ struct Player {
 
 impl Player {
     async fn join(handle: &Handle, worker: &str, fence: Option<Fence>) -> Result<Self, Failure> {
+        Self::joining(handle, worker, &["s1", "s2"], fence, Capabilities::of_this_release([])).await
+    }
+
+    async fn joining(
+        handle: &Handle,
+        worker: &str,
+        shards: &[&str],
+        fence: Option<Fence>,
+        knows: Capabilities,
+    ) -> Result<Self, Failure> {
         let (sender, orders) = mpsc::channel(100);
         let hello = |shard: &str| ShardHello {
             shard: name(shard),
@@ -146,7 +179,9 @@ impl Player {
             worker: name(worker),
             version: "0".into(),
             slots: 4,
-            shards: vec![hello("s1"), hello("s2")],
+            shards: shards.iter().map(|shard| hello(shard)).collect(),
+            knows,
+            draining: false,
             orders: sender,
         };
         let welcome = handle.join(joining).await?;
@@ -154,9 +189,14 @@ impl Player {
     }
 
     async fn joined(handle: &Handle, worker: &str) -> Self {
+        Self::joined_with(handle, worker, &["s1", "s2"]).await
+    }
+
+    async fn joined_with(handle: &Handle, worker: &str, shards: &[&str]) -> Self {
         timeout(WITHIN, async {
             loop {
-                match Self::join(handle, worker, None).await {
+                let knows = Capabilities::of_this_release([]);
+                match Self::joining(handle, worker, shards, None, knows).await {
                     Ok(player) => return player,
                     Err(_) => sleep(Duration::from_millis(10)).await,
                 }
@@ -180,7 +220,7 @@ impl Player {
                     Order::AskFacts { query, shard, request } => {
                         self.say(facts(query, shard, &request.relations)).await
                     }
-                    Order::Heartbeat | Order::Withdraw { .. } => {}
+                    Order::Heartbeat | Order::Withdraw { .. } | Order::Adjust { .. } | Order::Drain(_) => {}
                 }
             }
         })
@@ -209,7 +249,7 @@ impl Player {
                         }
                         Some(Order::AskFacts { query, shard, request }) => self.say(facts(query, shard, &request.relations)).await,
                         Some(Order::Withdraw { task, token }) => self.say(Report::Released(task, token)).await,
-                        Some(Order::Heartbeat) => {}
+                        Some(Order::Heartbeat | Order::Adjust { .. } | Order::Drain(_)) => {}
                     },
                     () = sleep(Duration::from_millis(200)) => self.say(Report::Heartbeat).await,
                 }
@@ -450,7 +490,9 @@ async fn a_worker_with_a_shard_that_nobody_declared_is_refused() {
         problem: None,
     };
     let worker: WorkerId = name("w2");
-    let joining = Joining { worker, version: "0".into(), slots: 1, shards: vec![stranger], orders };
+    let (knows, version) = (Capabilities::default(), "0".into());
+    let joining =
+        Joining { worker, version, slots: 1, shards: vec![stranger], knows, draining: false, orders };
     let refused = coordinator.handle().join(joining).await.expect_err("refused");
     assert_eq!(refused.code, ErrorCode::WorkerRefused);
     coordinator.crash().await;

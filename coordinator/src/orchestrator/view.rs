@@ -69,6 +69,19 @@ pub struct WorkerView {
     pub slots: u32,
     /// Tasks now.
     pub busy: u32,
+    /// It is given nothing new.
+    pub draining: bool,
+}
+
+/// What became of a wish to drain a worker.
+#[derive(Debug, Clone)]
+pub struct Drained {
+    /// The worker now.
+    pub worker: WorkerView,
+    /// Whether it was otherwise before.
+    pub changed: bool,
+    /// Shards that nobody else can work on.
+    pub alone: Vec<ShardId>,
 }
 
 /// Who leads.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use shardlift_domain::capability::Capabilities;
 use shardlift_domain::facts::{FactsRequest, ShardFacts, ShardHello};
 use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::fence::Fence;
@@ -15,7 +16,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::fleet::{Order, Report, SessionId};
 use super::standing::Standing;
-use super::view::{LeaderView, MigrationView, PlanningView, ShardView, WorkerView};
+use super::view::{Drained, LeaderView, MigrationView, PlanningView, ShardView, WorkerView};
 use crate::store::HistoryEntry;
 
 /// The answer of a command.
@@ -45,6 +46,10 @@ pub struct Joining {
     pub slots: u32,
     /// What it serves.
     pub shards: Vec<ShardHello>,
+    /// What it can do.
+    pub knows: Capabilities,
+    /// A person has said that it is to be given nothing new.
+    pub draining: bool,
     /// Where orders to it go. Bounded: a worker that does not read loses its session.
     pub orders: mpsc::Sender<Order>,
 }
@@ -74,6 +79,7 @@ pub(super) enum Wake {
     Shards(Reply<Vec<ShardView>>),
     Workers(Reply<Vec<WorkerView>>),
     Leader(Reply<LeaderView>),
+    Drain(WorkerId, bool, Reply<Drained>),
     Join(Box<Joining>, Reply<Welcome>),
     Report(SessionId, Box<Report>),
     Leave(SessionId),
@@ -154,6 +160,11 @@ impl Handle {
     /// All connected workers.
     pub async fn workers(&self) -> Result<Vec<WorkerView>, Failure> {
         ask!(self, Workers)
+    }
+
+    /// Gives a worker nothing new, or takes that back.
+    pub async fn drain(&self, worker: WorkerId, draining: bool) -> Result<Drained, Failure> {
+        ask!(self, Drain, worker, draining)
     }
 
     /// Who leads.

@@ -1,11 +1,23 @@
-//! Which worker runs which task. Pure: tasks, workers and time are arguments, hand-outs are the answer.
+//! Which worker runs which task, and which running range is to be split. Pure: tasks, workers and time are arguments,
+//! hand-outs are the answer.
 //!
 //! The problem is kept small on purpose: a task names its shard and a group that shares a limit; a worker names its
-//! shards and its free slots.
+//! shards and its free slots. Three rules, in this order: no group waits while another one has more (no shard starves);
+//! a task goes where it ran before, if there is room (the pages are warm); else to the worker with the least load.
+//! Nothing that runs is moved for the sake of balance: a worker that joins gets what waits, and, when nothing does, a
+//! part of a range that is still long ([`splits`]).
 
-use std::collections::{BTreeMap, BTreeSet};
+mod splits;
+#[cfg(test)]
+mod tests;
 
-use shardlift_domain::ids::{ShardId, TaskId, WorkerId};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use shardlift_domain::capability::Capabilities;
+use shardlift_domain::ids::{MigrationKey, ShardId, TaskId, WorkerId};
+
+pub use splits::{Crew, Walking, splits};
 
 /// A task that may run now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +28,10 @@ pub struct Candidate {
     pub limit: u32,
     /// How many of the group run already.
     pub running: u32,
+    /// When the group was given something last: any number that grows with each hand-out, 0 for never.
+    pub served: u64,
+    /// What its worker must be able to do.
+    pub needs: Arc<Capabilities>,
     /// Who ran it last: it is kept there when possible, the shard's pages are warm.
     pub last: Option<WorkerId>,
 }
@@ -26,125 +42,97 @@ pub struct Candidacy {
     /// Who.
     pub worker: WorkerId,
     /// Which shards it serves and reaches.
-    pub shards: BTreeSet<ShardId>,
+    pub shards: Arc<BTreeSet<ShardId>>,
+    /// What it can do.
+    pub knows: Arc<Capabilities>,
     /// How many tasks it can take at once.
     pub slots: u32,
     /// How many it has.
     pub busy: u32,
 }
 
+impl Candidacy {
+    fn takes(&self, needs: &Capabilities) -> bool {
+        self.busy < self.slots && self.knows.cover(needs)
+    }
+
+    /// Share of its slots in use, per mille.
+    fn load(&self) -> u32 {
+        self.busy.saturating_mul(1000) / self.slots.max(1)
+    }
+}
+
 /// How good a worker is for a task; the smallest wins. The order of the fields is the policy.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Score {
+struct Score<'a> {
     /// Somewhere else than last time.
     moved: bool,
-    /// Share of its slots in use, per mille.
+    /// Share of its slots in use.
     load: u32,
     /// Shards it serves: who serves few is taken first, who serves many stays free for the others.
     breadth: usize,
     /// Nothing else tells them apart.
-    worker: WorkerId,
+    worker: &'a WorkerId,
 }
 
-/// Hands out as many tasks as limits and slots allow, in the order of the candidates.
+/// Which group is next; the smallest wins. The order of the fields is the policy.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Turn<'a> {
+    /// Who has the least is next.
+    running: u32,
+    /// Among those, who has waited longest.
+    served: u64,
+    /// Nothing else tells them apart.
+    group: (&'a MigrationKey, &'a ShardId),
+}
+
+/// The workers of each shard, by their places in a list.
+fn by_shard(workers: &[Candidacy]) -> BTreeMap<ShardId, Vec<usize>> {
+    let mut places: BTreeMap<ShardId, Vec<usize>> = BTreeMap::new();
+    for (place, worker) in workers.iter().enumerate() {
+        for shard in worker.shards.iter() {
+            places.entry(shard.clone()).or_default().push(place);
+        }
+    }
+    places
+}
+
+/// Hands out as many tasks as limits and slots allow.
 pub fn assign(candidates: &[Candidate], mut workers: Vec<Candidacy>) -> Vec<(TaskId, WorkerId)> {
-    let mut started: BTreeMap<_, u32> = BTreeMap::new();
-    let mut handed_out = Vec::new();
+    let places = by_shard(&workers);
+    let mut groups: BTreeMap<_, VecDeque<&Candidate>> = BTreeMap::new();
     for candidate in candidates {
-        let group = (&candidate.task.migration, &candidate.task.shard);
-        let running = candidate.running + started.get(&group).copied().unwrap_or(0);
-        if running >= candidate.limit {
+        groups.entry((&candidate.task.migration, &candidate.task.shard)).or_default().push_back(candidate);
+    }
+    let turn = |group, first: &Candidate| Turn { running: first.running, served: first.served, group };
+    let mut turns: BTreeSet<Turn<'_>> = groups
+        .iter()
+        .filter_map(|(group, waiting)| waiting.front().map(|first| turn(*group, first)))
+        .collect();
+    let mut handed_out = Vec::new();
+    while let Some(Turn { running, group, .. }) = turns.pop_first() {
+        let Some(waiting) = groups.get_mut(&group) else { continue };
+        let Some(candidate) = waiting.pop_front().filter(|candidate| running < candidate.limit) else {
             continue;
-        }
-        let best = workers
-            .iter_mut()
-            .filter(|worker| worker.busy < worker.slots && worker.shards.contains(&candidate.task.shard))
-            .min_by_key(|worker| score(candidate, worker));
-        if let Some(worker) = best {
-            worker.busy += 1;
-            *started.entry(group).or_default() += 1;
-            handed_out.push((candidate.task.clone(), worker.worker.clone()));
-        }
+        };
+        // If nobody takes this one, nobody takes another one of its group.
+        let serving = places.get(group.1).into_iter().flatten().copied();
+        let able = serving.filter(|place| workers[*place].takes(&candidate.needs));
+        let Some(best) = able.min_by_key(|place| score(candidate, &workers[*place])) else { continue };
+        workers[best].busy += 1;
+        handed_out.push((candidate.task.clone(), workers[best].worker.clone()));
+        // Served just now, after all others that were.
+        let served = u64::MAX - u64::try_from(candidates.len().saturating_sub(handed_out.len())).unwrap_or(0);
+        turns.insert(Turn { running: running + 1, served, group });
     }
     handed_out
 }
 
-fn score(candidate: &Candidate, worker: &Candidacy) -> Score {
+fn score<'a>(candidate: &Candidate, worker: &'a Candidacy) -> Score<'a> {
     Score {
         moved: candidate.last.as_ref().is_some_and(|last| *last != worker.worker),
-        load: worker.busy.saturating_mul(1000) / worker.slots.max(1),
+        load: worker.load(),
         breadth: worker.shards.len(),
-        worker: worker.worker.clone(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use shardlift_domain::ids::{MigrationId, MigrationKey, Version};
-    use shardlift_domain::migration::Step;
-
-    fn candidate(shard: &str, range: u32, limit: u32) -> Candidate {
-        let migration = MigrationKey { id: MigrationId::new("m").expect("a name"), version: Version::FIRST };
-        let shard = ShardId::new(shard).expect("a name");
-        let task = TaskId { migration, shard, step: Step::Backfill, range: Some(range) };
-        Candidate { task, limit, running: 0, last: None }
-    }
-
-    fn worker(name: &str, shards: &[&str], slots: u32, busy: u32) -> Candidacy {
-        let shards = shards.iter().map(|shard| ShardId::new(shard).expect("a name")).collect();
-        Candidacy { worker: WorkerId::new(name).expect("a name"), shards, slots, busy }
-    }
-
-    fn names(handed_out: &[(TaskId, WorkerId)]) -> Vec<&str> {
-        handed_out.iter().map(|(_, worker)| worker.as_str()).collect()
-    }
-
-    #[test]
-    fn work_is_spread_over_the_workers_of_a_shard() {
-        let tasks: Vec<_> = (0..4).map(|range| candidate("a", range, 9)).collect();
-        let got = assign(&tasks, vec![worker("w1", &["a"], 4, 0), worker("w2", &["a"], 4, 0)]);
-        assert_eq!(names(&got), ["w1", "w2", "w1", "w2"]);
-    }
-
-    #[test]
-    fn a_range_stays_where_it_ran() {
-        let mut task = candidate("a", 0, 9);
-        task.last = Some(WorkerId::new("w2").expect("a name"));
-        assert_eq!(
-            names(&assign(&[task], vec![worker("w1", &["a"], 4, 0), worker("w2", &["a"], 4, 3)])),
-            ["w2"]
-        );
-    }
-
-    #[test]
-    fn nobody_gets_work_for_a_shard_it_does_not_serve() {
-        assert!(assign(&[candidate("a", 0, 9)], vec![worker("w1", &["b"], 4, 0)]).is_empty());
-    }
-
-    proptest! {
-        #[test]
-        fn limits_and_slots_hold(
-            tasks in prop::collection::vec((0..3u8, 0..50u32), 0..60),
-            limit in 1..5u32,
-            slots in prop::collection::vec((0..6u32, 0..8u8), 0..6),
-        ) {
-            let tasks: Vec<_> = tasks.iter().map(|(shard, range)| candidate(&format!("s{shard}"), *range, limit)).collect();
-            let workers: Vec<_> = slots.iter().enumerate().map(|(index, (slots, mask))| {
-                let shards: Vec<_> = (0..3).filter(|bit| mask >> bit & 1 == 1).map(|bit| format!("s{bit}")).collect();
-                worker(&format!("w{index}"), &shards.iter().map(String::as_str).collect::<Vec<_>>(), *slots, 0)
-            }).collect();
-            let got = assign(&tasks, workers.clone());
-            for worker in &workers {
-                let mine: Vec<_> = got.iter().filter(|(_, who)| *who == worker.worker).collect();
-                prop_assert!(mine.len() <= worker.slots as usize);
-                prop_assert!(mine.iter().all(|(task, _)| worker.shards.contains(&task.shard)));
-            }
-            for shard in 0..3 {
-                let shard = format!("s{shard}");
-                prop_assert!(got.iter().filter(|(task, _)| task.shard.as_str() == shard).count() <= limit as usize);
-            }
-        }
+        worker: &worker.worker,
     }
 }

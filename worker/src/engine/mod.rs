@@ -13,9 +13,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use shardlift_domain::facts::{FactsRequest, ShardFacts, ShardHello};
-use shardlift_domain::range::{Pass, RangeState};
+use shardlift_domain::range::{Pass, RangeState, Rest};
 use shardlift_domain::spec::{DataSpec, SchemaSpec, Spec};
 use shardlift_domain::verdict::{Sweep, VerifyReport};
+use shardlift_domain::{ErrorCode, Failure};
 
 pub use error::EngineError;
 pub use observed::Observed;
@@ -115,6 +116,23 @@ pub trait ShardEngine: Send + Sync + 'static {
     async fn verify(&self, lease: &TaskLease, job: &Job) -> EngineResult<VerifyReport>;
 }
 
+/// The form of checkpoints that this release writes, and the newest that it can read.
+pub const CHECKPOINT_FORM: i64 = 1;
+
+/// Refuses a checkpoint of a newer form: what stands in it would be misread.
+pub(crate) fn known_form(form: i64) -> EngineResult<()> {
+    if form <= CHECKPOINT_FORM {
+        return Ok(());
+    }
+    Err(EngineError::Failed(Failure::new(
+        ErrorCode::WorkerOutdated,
+        format!(
+            "the checkpoint has form {form}, written by a newer release; this worker knows forms up to {CHECKPOINT_FORM}"
+        ),
+        "upgrade this worker; newer workers of the shard go on meanwhile",
+    )))
+}
+
 /// Passes after which a sweep that still finds rows halts.
 pub const MAX_PASSES: u32 = 10;
 
@@ -135,4 +153,14 @@ pub trait RangeWriter: Send {
     /// - [`EngineError::Connection`]: the outcome is unknown; claim again ([`ShardEngine::open_range`]), which reads
     ///   the truth in a way that conflicts with the lost transaction.
     async fn run_batch(&mut self, lease: &TaskLease, rows: u32) -> EngineResult<BatchReport>;
+
+    /// Splits off the later part of what is left of the range, so that somebody else can walk it: one transaction
+    /// shortens this checkpoint and inserts the new one, on the condition of a batch (token, claim and last key) and
+    /// under the shard's fence, so that a leader that has read the ranges misses none. At least `least` rows stay;
+    /// `None`, and nothing is changed, if there are not about twice as many. Looks at keys only, and at a bounded number
+    /// of them, however much is left.
+    ///
+    /// Errors are those of [`RangeWriter::run_batch`]; after [`EngineError::Connection`] the outcome is unknown, and
+    /// the next claim reads where the range ends.
+    async fn share(&mut self, lease: &TaskLease, least: u32) -> EngineResult<Option<Rest>>;
 }

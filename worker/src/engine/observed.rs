@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use shardlift_domain::facts::{FactsRequest, ShardFacts, ShardHello};
-use shardlift_domain::range::{Pass, RangeState};
+use shardlift_domain::range::{Pass, RangeState, Rest};
 use shardlift_domain::spec::Engine;
 use shardlift_domain::verdict::{Sweep, VerifyReport};
 use tokio::time::Instant;
@@ -136,6 +136,15 @@ impl RangeWriter for ObservedWriter {
             Err(error) => {
                 span.record("code", error.code().as_str()).record("otel.status_code", "error");
             }
+        }
+        result
+    }
+
+    async fn share(&mut self, lease: &TaskLease, least: u32) -> EngineResult<Option<Rest>> {
+        let span = tracing::info_span!("share", engine = self.engine, least);
+        let result = self.inner.share(lease, least).instrument(span).await;
+        if matches!(result, Err(EngineError::LeaseLost)) {
+            self.metrics.lease_losses.get_or_create_owned(&[("engine", self.engine)]).inc();
         }
         result
     }

@@ -11,7 +11,7 @@ use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::fence::{Attempt, Epoch, Fence, Nonce, Token};
 use shardlift_domain::ids::{MigrationId, MigrationKey, ShardId, TaskId, Version};
 use shardlift_domain::migration::Step;
-use shardlift_domain::range::{Pass, RangeState, RangeTotals};
+use shardlift_domain::range::{Pass, RangeState, RangeTotals, Rest};
 use shardlift_domain::spec::{Engine, SpecFile};
 use shardlift_domain::verdict::{CheckResult, Sweep, VerifyReport};
 use tokio::sync::Semaphore;
@@ -30,6 +30,8 @@ pub(crate) enum Call {
     Claim(u32),
     /// A batch: its number from 1, and how many rows it asks for.
     Batch { number: u32, rows: u32 },
+    /// The range is to be split.
+    Share,
 }
 
 /// What goes wrong with a call.
@@ -73,6 +75,8 @@ pub(crate) struct Table {
     pub(crate) asked: Vec<Asked>,
     /// How often the range was claimed.
     pub(crate) claims: u32,
+    /// How many rows each part was to have, each time the range was asked to share.
+    pub(crate) shared: Vec<u32>,
     /// How often each step was begun.
     pub(crate) begun: BTreeMap<&'static str, u32>,
     next: usize,
@@ -293,6 +297,26 @@ impl RangeWriter for Writer {
         self.state = table.state();
         let window = u32::try_from(window.len()).expect("a batch");
         Ok(BatchReport { range: self.state.clone(), window, changed: window })
+    }
+
+    async fn share(&mut self, _lease: &TaskLease, least: u32) -> EngineResult<Option<Rest>> {
+        assert!(!self.broken, "a split on a connection that is broken: the range must be claimed again");
+        let fault = self.memory.fault(Call::Share);
+        self.broken = matches!(fault, Some(Fault::Connection { .. }));
+        let mut table = self.memory.table();
+        table.shared.push(least);
+        let left = table.changed.len() - table.next;
+        let cut = table.next + left / 2;
+        let rest = RangeState { index: 1, rows: 0, seen: 0, batches: 0, done: false };
+        if left < 2 * least as usize
+            || fault.is_some_and(|fault| fault != Fault::Connection { committed: true })
+        {
+            return fault.map_or(Ok(None), |fault| Err(error(fault)));
+        }
+        // The rest is somebody else's: it is of no more interest here.
+        table.changed.truncate(cut);
+        self.state = table.state();
+        fault.map_or(Ok(Some(Rest { pass: 1, range: rest })), |fault| Err(error(fault)))
     }
 }
 

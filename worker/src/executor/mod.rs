@@ -12,6 +12,7 @@ use std::time::Duration;
 use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::migration::Step;
 use shardlift_domain::progress::Receipt;
+use shardlift_domain::range::Rest;
 use shardlift_domain::spec::{self, Ranges, Spec, SpecBody, SpecFile};
 use shardlift_domain::verdict::TaskOutcome;
 use tokio::sync::mpsc;
@@ -44,8 +45,17 @@ pub enum Ending {
     Released,
 }
 
-/// Where receipts of running ranges go.
-pub type Receipts = mpsc::Sender<(TaskLease, Receipt)>;
+/// What is told of a range while it runs.
+#[derive(Debug, Clone, PartialEq)]
+pub enum News {
+    /// How far it is.
+    Moved(Receipt),
+    /// It was asked to share: what it split off, if anything.
+    Shared(Option<Rest>),
+}
+
+/// Where news of running ranges go.
+pub type Receipts = mpsc::Sender<(TaskLease, News)>;
 
 /// Runs a task to its end.
 pub async fn run(assignment: Assignment, engine: Arc<dyn ShardEngine>, receipts: Receipts) -> Ending {

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 
 use super::pacer::Pacer;
 use super::throttle::{Limiter, until_open};
-use super::{Assignment, RECEIPT_EVERY, Receipts};
+use super::{Assignment, News, RECEIPT_EVERY, Receipts};
 use crate::engine::{BatchReport, DataJob, EngineError, EngineResult, RangeWriter, ShardEngine};
 use crate::lease::TaskLease;
 
@@ -22,6 +22,12 @@ const PATIENCE: u32 = 12;
 /// The pauses between them.
 const PAUSES: Policy =
     Policy { first: Duration::from_millis(20), longest: Duration::from_secs(2), total: None };
+/// Each part of a range that is split must be worth so much time at the present pace, …
+const WORTH: Duration = Duration::from_secs(1);
+/// … and so many batches, …
+const WORTH_BATCHES: u32 = 3;
+/// … but no more rows than can be looked over quickly in an index.
+const MOST_LOOKED_AT: u32 = 20_000;
 
 /// Walks one range to its end.
 pub(super) async fn run(
@@ -71,14 +77,9 @@ struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     fn new(assignment: &Assignment, job: &'a DataJob, receipts: Receipts) -> Self {
-        let limiter = job.data.throttle.share(assignment.sharers).map(Limiter::new);
-        let mut pacer = Pacer::new(&job.data.batch);
-        if let Some(limiter) = &limiter {
-            pacer.limit(limiter.max_size());
-        }
-        Self {
-            pacer,
-            limiter,
+        let mut walk = Self {
+            pacer: Pacer::new(&job.data.batch),
+            limiter: None,
             job,
             receipts,
             told: None,
@@ -87,7 +88,38 @@ impl<'a> Walk<'a> {
             failures: 0,
             delays: Delays::new(&PAUSES),
             owed: false,
+        };
+        walk.throttle(assignment.sharers);
+        walk
+    }
+
+    /// Takes its part of the shard's rows per second.
+    fn throttle(&mut self, sharers: u32) {
+        if let Some(share) = self.job.data.throttle.share(sharers) {
+            let limiter = Limiter::new(share);
+            self.pacer.limit(limiter.max_size());
+            self.limiter = Some(limiter);
         }
+    }
+
+    /// Does what the coordinator wished since the last batch: another rate, a part of the range for somebody else.
+    async fn heed(&mut self, lease: &TaskLease, writer: &mut dyn RangeWriter) -> EngineResult<()> {
+        let Some(wish) = lease.take_wish() else { return Ok(()) };
+        if wish.share {
+            let rest = writer.share(lease, self.worth()).await?;
+            // Unheard, it is found in the shard when the pass ends.
+            let _ = self.receipts.try_send((lease.clone(), News::Shared(rest)));
+        }
+        self.throttle(wish.sharers);
+        Ok(())
+    }
+
+    /// How many rows each part of a split range must have at least.
+    fn worth(&self) -> u32 {
+        let limit = self.limiter.as_ref().map_or(f64::MAX, |limiter| f64::from(limiter.max_size()));
+        // A float too large for the type becomes its largest value.
+        let rows = (self.rows_per_second.min(limit) * WORTH.as_secs_f64()) as u32;
+        rows.max(self.pacer.next_size().saturating_mul(WORTH_BATCHES)).clamp(1, MOST_LOOKED_AT)
     }
 
     /// One batch, when pace and time of day allow. Answers the range's end when it was the last.
@@ -98,6 +130,7 @@ impl<'a> Walk<'a> {
     ) -> EngineResult<Option<RangeState>> {
         self.wait_for_window(lease).await?;
         lease.check()?;
+        self.heed(lease, writer).await?;
         fail::fail_point!("worker-before-batch", |_| std::process::abort());
         let asked = self.pacer.next_size();
         let began = Instant::now();
@@ -141,7 +174,7 @@ impl<'a> Walk<'a> {
                 rows_per_second: self.rows_per_second,
                 batch_ms: took.as_secs_f64() * 1000.0,
             };
-            if self.receipts.try_send((lease.clone(), receipt)).is_ok() {
+            if self.receipts.try_send((lease.clone(), News::Moved(receipt))).is_ok() {
                 self.told = Some(Instant::now());
             }
         }

@@ -5,15 +5,14 @@ use std::time::Duration;
 
 use shardlift_domain::failure::ErrorCode;
 use shardlift_domain::migration::Step;
-use shardlift_domain::progress::Receipt;
 use shardlift_domain::range::RangeState;
 use shardlift_domain::verdict::TaskOutcome;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
-use super::{Assignment, Ending, RECEIPT_EVERY, run};
+use super::{Assignment, Ending, News, RECEIPT_EVERY, run};
 use crate::engine::testing::{Call, Fault, Memory, file, pulse, task, token};
-use crate::lease::{Pulse, TaskLease};
+use crate::lease::{Pulse, TaskLease, Wish};
 
 /// Longer than anything here lasts.
 const FOR_EVER: Duration = Duration::from_secs(1_000_000);
@@ -49,12 +48,12 @@ impl Stage {
     }
 
     /// The ending, and when each receipt came.
-    async fn run_told(self) -> (Ending, Vec<(Instant, Receipt)>) {
+    async fn run_told(self) -> (Ending, Vec<(Instant, News)>) {
         let (sender, mut receipts) = mpsc::channel(10_000);
         let collect = tokio::spawn(async move {
             let mut told = Vec::new();
-            while let Some((_, receipt)) = receipts.recv().await {
-                told.push((Instant::now(), receipt));
+            while let Some((_, news)) = receipts.recv().await {
+                told.push((Instant::now(), news));
             }
             told
         });
@@ -149,7 +148,7 @@ async fn batches_that_are_too_slow_shrink_until_they_pass() {
 async fn a_batch_of_one_row_that_is_still_too_slow_gives_the_task_back() {
     let memory = Memory::new(3_000, ROW).fails(|call| match call {
         Call::Batch { .. } => Some(Fault::TooSlow),
-        Call::Claim(_) => None,
+        Call::Claim(_) | Call::Share => None,
     });
     let failure = broke(Stage::backfill(&memory, "").run().await);
     assert!(failure.retryable(), "{failure}");
@@ -165,7 +164,7 @@ async fn patience_ends_and_the_task_is_given_back_with_the_last_failure() {
     for (fault, code) in table {
         let memory = Memory::new(100, ROW).fails(move |call| match call {
             Call::Batch { .. } => Some(fault),
-            Call::Claim(_) => None,
+            Call::Claim(_) | Call::Share => None,
         });
         let began = Instant::now();
         let failure = broke(Stage::backfill(&memory, "").run().await);
@@ -309,6 +308,7 @@ async fn receipts_come_a_few_times_a_second_and_only_grow() {
         let ((earlier, one), (later, next)) = (&pair[0], &pair[1]);
         assert!(*later - *earlier >= RECEIPT_EVERY, "two receipts within {:?}", *later - *earlier);
         assert!(*later - *earlier < 2 * RECEIPT_EVERY, "silence of {:?}", *later - *earlier);
+        let (News::Moved(one), News::Moved(next)) = (one, next) else { panic!("nobody asked to share") };
         assert!(one.range.rows < next.range.rows);
         assert!(next.rows_per_second > 0.0 && next.batch_ms > 0.0);
     }
@@ -358,4 +358,61 @@ async fn a_spec_that_this_release_cannot_read_is_a_failure_and_no_panic() {
     let failure = broke(stage.run().await);
     assert!(!failure.retryable(), "{failure}");
     assert_eq!(memory.table().claims, 0);
+}
+
+/// The wish comes while the first batch runs.
+fn asked_to_share(memory: &Memory, more: &str) -> Stage {
+    let stage = Stage::backfill(memory, more);
+    stage.lease.adjust(Wish { sharers: 2, share: true });
+    stage
+}
+
+fn rests(told: &[(Instant, News)]) -> Vec<bool> {
+    let shared = told.iter().filter_map(|(_, news)| match news {
+        News::Shared(rest) => Some(rest.is_some()),
+        News::Moved(_) => None,
+    });
+    shared.collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_range_that_is_asked_to_share_walks_what_it_keeps() {
+    let memory = Memory::new(40_000, ROW);
+    let (ending, told) = asked_to_share(&memory, "").run_told().await;
+    assert_eq!((done(ending).seen, rests(&told)), (20_000, vec![true]));
+    memory.assert_exactly_once();
+    assert_eq!(memory.table().shared, [1_500], "three batches, as long as the pace is not known");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_range_with_little_left_keeps_it_and_says_so() {
+    let memory = Memory::new(2_000, ROW);
+    let (ending, told) = asked_to_share(&memory, "").run_told().await;
+    assert_eq!((done(ending).seen, rests(&told)), (2_000, vec![false]));
+    memory.assert_exactly_once();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_split_whose_outcome_is_unknown_is_settled_by_the_next_claim() {
+    for committed in [false, true] {
+        let memory = Memory::new(40_000, ROW)
+            .fails(move |call| (call == Call::Share).then_some(Fault::Connection { committed }));
+        let (ending, _) = asked_to_share(&memory, "").run_told().await;
+        assert_eq!(done(ending).seen, if committed { 20_000 } else { 40_000 });
+        assert_eq!(memory.table().claims, 2);
+        memory.assert_exactly_once();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_range_takes_its_new_share_of_the_rate() {
+    let memory = Memory::new(40_000, Duration::from_nanos(1));
+    let stage = Stage::backfill(&memory, "throttle: { rows_per_second: 1000 }\n");
+    let (lease, started) = (stage.lease.clone(), Instant::now());
+    let running = tokio::spawn(stage.run());
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    lease.adjust(Wish { sharers: 2, share: false });
+    done(running.await.expect("no panic"));
+    let took = started.elapsed().as_secs_f64();
+    assert!((65.0..75.0).contains(&took), "10 s at the whole rate, 60 s at half of it, not {took} s");
 }

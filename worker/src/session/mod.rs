@@ -32,6 +32,7 @@ use tasks::Tasks;
 
 use crate::config::Config;
 use crate::lease::Pulse;
+use crate::transformer::factory;
 
 /// Pauses between attempts to reach a coordinator. Short, since shards wait for the next leader's word.
 const PAUSES: Policy =
@@ -120,13 +121,16 @@ struct Greeting {
 }
 
 impl Greeting {
-    fn message(&self, shards: Vec<v1::ShardHello>) -> v1::from_worker::Message {
+    fn message(&self, shards: Vec<v1::ShardHello>, draining: bool) -> v1::from_worker::Message {
         v1::from_worker::Message::Hello(v1::Hello {
             worker: self.worker.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             protocol: shardlift_proto::PROTOCOL,
             slots: self.slots,
             shards,
+            knows: factory::capabilities().words().map(str::to_owned).collect(),
+            oldest_protocol: shardlift_proto::OLDEST_PROTOCOL,
+            draining,
         })
     }
 }
@@ -141,7 +145,7 @@ async fn open<'a>(
     let hello = Greeting { worker: config.name.to_string(), slots: config.slots };
     let channel = connect(address).await?;
     let (out, queue) = mpsc::channel(QUEUE);
-    let greeting = wire::wrap(hello.message(shards.look().await));
+    let greeting = wire::wrap(hello.message(shards.look().await, shards.draining()));
     out.try_send(greeting).map_err(|_| unreachable("its own queue is full".to_owned()))?;
     let mut client = FleetServiceClient::new(channel).max_decoding_message_size(16 * 1024 * 1024);
     let answer = timeout(CONNECT_WITHIN, async {
@@ -152,8 +156,12 @@ async fn open<'a>(
     let (orders, first) = answer
         .await
         .map_err(|_| unreachable(format!("no answer within {} s", CONNECT_WITHIN.as_secs())))??;
-    let Some(to_worker::Message::Welcome(v1::Welcome { fence: Some(fence), lease_ttl_ms, cluster_uuids })) =
-        first
+    let Some(to_worker::Message::Welcome(v1::Welcome {
+        fence: Some(fence),
+        lease_ttl_ms,
+        cluster_uuids,
+        ..
+    })) = first
     else {
         return Err(unreachable("it did not say welcome".to_owned()).into());
     };
@@ -212,6 +220,10 @@ impl Session<'_> {
                 break;
             }
         }
+        if shutdown.is_cancelled() {
+            // So that nothing is given meanwhile to a worker that would not begin it.
+            let _ = self.out.try_send(wire::wrap(v1::from_worker::Message::Leaving(v1::Leaving {})));
+        }
         self.pulse.close();
         self.tasks.end(shutdown.is_cancelled()).await;
         leader
@@ -222,6 +234,8 @@ impl Session<'_> {
         match order.message {
             Some(to_worker::Message::Assign(assign)) => return self.tasks.begin(assign, self.shards),
             Some(to_worker::Message::Withdraw(withdraw)) => self.tasks.withdraw(withdraw),
+            Some(to_worker::Message::Adjust(adjust)) => self.tasks.adjust(adjust),
+            Some(to_worker::Message::Drain(drain)) => self.shards.drain(drain.draining),
             Some(to_worker::Message::Facts(query)) => self.tasks.facts(query, self.shards),
             Some(to_worker::Message::Heartbeat(_)) => {}
             Some(to_worker::Message::Welcome(_)) | None => {
@@ -243,7 +257,7 @@ impl Session<'_> {
         match self.out.try_reserve() {
             Ok(place) => {
                 if let Some(shards) = self.shards.news() {
-                    place.send(wire::wrap(self.hello.message(shards)));
+                    place.send(wire::wrap(self.hello.message(shards, self.shards.draining())));
                 }
                 true
             }

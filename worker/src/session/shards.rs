@@ -39,6 +39,8 @@ struct Seen {
     uuids: BTreeMap<String, String>,
     /// A look is under way.
     looking: bool,
+    /// A person wants this worker to be given nothing new.
+    draining: bool,
 }
 
 impl Shards {
@@ -60,6 +62,16 @@ impl Shards {
     /// The engine of a shard.
     pub(super) fn engine(&self, shard: &ShardId) -> Option<Arc<dyn ShardEngine>> {
         self.engines.get(shard).cloned()
+    }
+
+    /// Remembers for the life of this process whether a person wants it drained: the next leader is to know it, too.
+    pub(super) fn drain(&self, draining: bool) {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).draining = draining;
+    }
+
+    /// Whether a person wants it drained.
+    pub(super) fn draining(&self) -> bool {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).draining
     }
 
     /// Looks at all shards at once, and takes the result as told.
@@ -112,11 +124,13 @@ impl Shards {
         join_all(looks).await.into_iter().flatten().collect()
     }
 
-    /// The failed task tells the coordinator of a wrong database: so the next look that finds the right one is news.
-    fn tell_with_the_task(&self, shard: &ShardId, failure: &Failure) {
+    /// The failed task tells the coordinator that this worker cannot use the shard (a wrong database, a newer form):
+    /// so the next look that finds nothing wrong is news.
+    pub(super) fn tell_with_the_task(&self, shard: &ShardId, failure: &Failure) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let told = seen.told.iter_mut().find(|hello| hello.shard == *shard);
-        if let Some(hello) = told.filter(|_| failure.code == ErrorCode::ShardWrongIdentity) {
+        let ours = matches!(failure.code, ErrorCode::ShardWrongIdentity | ErrorCode::WorkerOutdated);
+        if let Some(hello) = told.filter(|_| ours) {
             hello.problem = Some(failure.clone().on_shard(shard));
         }
     }

@@ -21,7 +21,7 @@ use super::shards::Shards;
 use super::stragglers::Stragglers;
 use super::{spans, wire};
 use crate::executor::{self, Assignment, Ending};
-use crate::lease::{Pulse, TaskLease};
+use crate::lease::{Pulse, TaskLease, Wish};
 
 /// Receipts that may wait; more are dropped, since the next one says more.
 const RECEIPTS: usize = 256;
@@ -43,8 +43,8 @@ impl Tasks {
         let (receipts, mut queue) = mpsc::channel(RECEIPTS);
         let sender = out.clone();
         tokio::spawn(async move {
-            while let Some((lease, receipt)) = queue.recv().await {
-                if sender.send(wire::progress(&lease, &receipt)).await.is_err() {
+            while let Some((lease, news)) = queue.recv().await {
+                if sender.send(wire::news(&lease, &news)).await.is_err() {
                     break;
                 }
             }
@@ -114,6 +114,17 @@ impl Tasks {
         }
     }
 
+    /// Tells a task how to go on from its next batch on. One that has ended needs not know.
+    pub(super) fn adjust(&mut self, adjust: v1::Adjust) {
+        let (Ok(task), Ok(token)) = (task_from_wire(adjust.task), token_from_wire(adjust.token)) else {
+            return;
+        };
+        let leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(lease) = leases.get(&task).filter(|lease| lease.token() == token) {
+            lease.adjust(Wish { sharers: adjust.sharers, share: adjust.share });
+        }
+    }
+
     /// Answers a question for facts.
     pub(super) fn facts(&mut self, query: v1::FactsQuery, shards: &Shards) {
         self.clear();
@@ -166,10 +177,15 @@ fn defect(lease: &TaskLease) -> Failure {
 }
 
 async fn run(assignment: Assignment, shards: &Shards, receipts: executor::Receipts) -> Ending {
-    match shards.admitted(&assignment.lease.task().shard).await {
+    let shard = assignment.lease.task().shard.clone();
+    let ending = match shards.admitted(&shard).await {
         Ok(engine) => executor::run(assignment, engine, receipts).await,
         Err(failure) => Ending::Broke(failure),
+    };
+    if let Ending::Broke(failure) = &ending {
+        shards.tell_with_the_task(&shard, failure);
     }
+    ending
 }
 
 async fn inspect(shard: &str, relations: Vec<String>, shards: &Shards) -> Result<v1::ShardFacts, Failure> {

@@ -267,6 +267,39 @@ async fn a_worker_that_stops_finishes_its_open_batch_and_gives_the_range_back() 
 }
 
 #[tokio::test]
+async fn a_range_splits_when_it_is_told_to_and_says_what_it_split_off() {
+    let memory = Memory::new(1_000_000, ROW).closed();
+    let (_coordinator, worker, mut session) = connected(&memory, LONG).await;
+    session.assign(Step::Backfill, 1).await;
+    until("a batch is open", || begun(&memory, "batch") == 1).await;
+    session.adjust(1, 2, true).await;
+    session.answered().await;
+    memory.gate.add_permits(2);
+    let rest = loop {
+        match session.hear().await {
+            Message::Shared(shared) => break shared,
+            Message::Progress(_) => {}
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!((rest.pass, rest.rest.map(|range| range.index)), (1, Some(1)));
+    memory.gate.add_permits(10);
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_worker_that_is_drained_says_so_to_every_coordinator_that_it_meets() {
+    let memory = Memory::new(0, ROW);
+    let (mut coordinator, worker, session) = connected(&memory, LONG).await;
+    assert!(!session.hello.draining);
+    session.say(to_worker::Message::Drain(shardlift_proto::v1::Drain { draining: true })).await;
+    drop(session);
+    let again = coordinator.welcome(LONG).await;
+    assert!(again.hello.draining, "the next leader would give it work");
+    worker.stop().await;
+}
+
+#[tokio::test]
 async fn a_task_of_a_shard_that_it_does_not_serve_is_given_back_as_broken() {
     let memory = Memory::new(0, ROW);
     let (_coordinator, worker, mut session) = connected(&memory, LONG).await;

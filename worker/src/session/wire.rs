@@ -9,7 +9,7 @@ use shardlift_proto::convert::{
 };
 use shardlift_proto::v1::{self, from_worker};
 
-use crate::executor::{Assignment, Ending};
+use crate::executor::{Assignment, Ending, News};
 use crate::lease::{Pulse, TaskLease};
 
 /// A message on its way.
@@ -42,8 +42,21 @@ pub(super) fn ending(lease: &TaskLease, ending: Ending) -> v1::FromWorker {
     })
 }
 
+/// News of a running range.
+pub(super) fn news(lease: &TaskLease, news: &News) -> v1::FromWorker {
+    match news {
+        News::Moved(receipt) => progress(lease, receipt),
+        News::Shared(rest) => wrap(from_worker::Message::Shared(v1::TaskShared {
+            task: Some(task_to_wire(lease.task())),
+            token: Some(token_to_wire(lease.token())),
+            pass: rest.as_ref().map_or(0, |rest| rest.pass),
+            rest: rest.as_ref().map(|rest| range_to_wire(&rest.range)),
+        })),
+    }
+}
+
 /// A receipt of a running range.
-pub(super) fn progress(lease: &TaskLease, receipt: &Receipt) -> v1::FromWorker {
+fn progress(lease: &TaskLease, receipt: &Receipt) -> v1::FromWorker {
     wrap(from_worker::Message::Progress(v1::TaskProgress {
         task: Some(task_to_wire(lease.task())),
         token: Some(token_to_wire(lease.token())),

@@ -12,6 +12,7 @@
 
 use std::sync::Arc;
 
+use shardlift_domain::capability::Capabilities;
 use shardlift_domain::spec::Transform;
 use shardlift_domain::{ErrorCode, Failure};
 
@@ -25,6 +26,11 @@ type Build = fn(&mut Options<'_>) -> Arc<dyn Transformer>;
 /// Every compiled-in transformer: the word in the spec and what makes it.
 const REGISTRY: &[(&str, Build)] =
     &[(message::NAME, message::build), (tenant::NAME, tenant::build), (channel::NAME, channel::build)];
+
+/// What this worker can do, transformers included.
+pub fn capabilities() -> Capabilities {
+    Capabilities::of_this_release(REGISTRY.iter().map(|(name, _)| *name))
+}
 
 /// The transformer of a spec; `None` if its transform runs in the shard. Fails with [`ErrorCode::TransformInvalid`].
 pub fn build(transform: &Transform) -> Result<Option<Arc<dyn Transformer>>, Failure> {

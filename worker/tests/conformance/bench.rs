@@ -60,6 +60,9 @@ pub(crate) trait Bench: Send + Sync {
     /// Takes one item's migration back, behind everybody's back.
     async fn revert(&self, id: i64) -> Result<()>;
 
+    /// Marks the checkpoints as written in this form.
+    async fn checkpoint_form(&self, form: i64) -> Result<()>;
+
     /// All items by id.
     async fn items(&self) -> Result<Vec<Item>>;
 

@@ -7,7 +7,8 @@ use anyhow::{Result, ensure};
 use shardlift_domain::failure::ErrorCode;
 use shardlift_domain::migration::Step;
 use shardlift_domain::verdict::Sweep;
-use shardlift_worker::engine::{EngineError, Job};
+use shardlift_worker::engine::{DataJob, EngineError, Job, ShardEngine};
+use shardlift_worker::lease::Pulse;
 
 use super::bench::{Bench, CLUSTER_UUID, Form, SHARD, failure, leader, lease, range_lease};
 use super::drive::{bisect, exactly_once, finish, open, split, walk};
@@ -37,6 +38,17 @@ async fn whole_job(bench: &dyn Bench, form: Form) -> Result<()> {
     ensure!(after.done() && after.totals().rows == 1_000 && after.totals().seen == 1_000, "{after:?}");
     ensure!(engine.sweep(&lease(&leader, Step::Sweep, 1), &job).await? == Sweep::Clean);
     let report = engine.verify(&lease(&leader, Step::Verify, 1), &whole).await?;
+    ensure!(report.passed(), "{report:?}");
+    Ok(())
+}
+
+/// Every check of the spec holds.
+pub(crate) async fn verified(
+    engine: &dyn ShardEngine,
+    leader: &Arc<Pulse>,
+    job: &Arc<DataJob>,
+) -> Result<()> {
+    let report = engine.verify(&lease(leader, Step::Verify, 1), &Job::Data(data(job))).await?;
     ensure!(report.passed(), "{report:?}");
     Ok(())
 }
@@ -299,15 +311,11 @@ pub(crate) async fn hello_tells_the_newest_leader(bench: &dyn Bench) -> Result<(
     Ok(())
 }
 
-fn data(job: &Arc<shardlift_worker::engine::DataJob>) -> shardlift_worker::engine::DataJob {
-    shardlift_worker::engine::DataJob {
-        spec: job.spec.clone(),
-        data: job.data.clone(),
-        transformer: job.transformer.clone(),
-    }
+fn data(job: &Arc<DataJob>) -> DataJob {
+    DataJob { spec: job.spec.clone(), data: job.data.clone(), transformer: job.transformer.clone() }
 }
 
-fn job_with_other_content(bench: &dyn Bench) -> shardlift_worker::engine::DataJob {
+fn job_with_other_content(bench: &dyn Bench) -> DataJob {
     let mut changed = data(&bench.job(Form::Pending));
     changed.spec.checksum = shardlift_domain::ids::Checksum::of(b"other content");
     changed

@@ -46,6 +46,31 @@ pub(crate) async fn finish(writer: &mut dyn RangeWriter, lease: &TaskLease, rows
     Ok(changed)
 }
 
+/// Walks a pass and splits off what can be before each batch; answers how many rows were changed, and how often a range
+/// was split.
+pub(crate) async fn walk_sharing(
+    engine: &dyn ShardEngine,
+    leader: &Arc<Pulse>,
+    job: &Arc<DataJob>,
+    pass: &Pass,
+    rows: u32,
+) -> Result<(u64, u32)> {
+    let mut open_ranges: Vec<u32> = pass.ranges.iter().map(|range| range.index).collect();
+    let (mut changed, mut splits) = (0, 0);
+    while let Some(index) = open_ranges.pop() {
+        let lease = range_lease(leader, index, 1);
+        let mut writer = open(engine, &lease, job).await?;
+        while !writer.state().done {
+            if let Some(rest) = writer.share(&lease, 1).await? {
+                open_ranges.push(rest.range.index);
+                splits += 1;
+            }
+            changed += u64::from(writer.run_batch(&lease, rows).await?.changed);
+        }
+    }
+    Ok((changed, splits))
+}
+
 /// Walks all ranges of a pass that are not done, one after the other.
 pub(crate) async fn walk(
     engine: &dyn ShardEngine,

@@ -1,6 +1,6 @@
 //! The conformance suite of [`ShardEngine`](shardlift_worker::engine::ShardEngine).
 //!
-//! [`bench`] is what an engine brings, [`cases`] what must hold for all of them, [`drive`] walks ranges as an executor
+//! [`bench`] is what an engine brings, [`cases`] and [`sharing`] what must hold for all of them, [`drive`] walks ranges as an executor
 //! would; one module per engine names its bench and adds what only this engine can get wrong.
 
 mod bench;
@@ -12,14 +12,15 @@ mod postgres_faults;
 mod postgres_keys;
 mod postgres_schema;
 mod postgres_types;
+mod sharing;
 
 /// Makes one test per case for a bench: `$start` is an async expression that gives one.
 macro_rules! conformance {
-    ($start:path; $($case:ident),* $(,)?) => {
+    ($start:path, $of:ident; $($case:ident),* $(,)?) => {
         $(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $case() -> anyhow::Result<()> {
-                super::cases::$case(&$start().await?).await
+                $crate::conformance::$of::$case(&$start().await?).await
             }
         )*
     };
@@ -29,7 +30,7 @@ pub(crate) use conformance;
 /// All cases, for an engine that keeps them all.
 macro_rules! all_cases {
     ($start:path) => {
-        $crate::conformance::conformance! { $start;
+        $crate::conformance::conformance! { $start, cases;
             a_walk_changes_each_row_exactly_once,
             a_walk_without_where_changes_each_row_exactly_once,
             a_walk_in_the_worker_changes_each_row_exactly_once,
@@ -50,6 +51,16 @@ macro_rules! all_cases {
             verification_notices_what_is_left,
             another_identity_is_refused,
             hello_tells_the_newest_leader,
+        }
+        $crate::conformance::conformance! { $start, sharing;
+            both_parts_of_a_split_range_are_walked_once,
+            a_range_may_be_split_again_and_again,
+            a_range_with_little_left_is_not_split,
+            a_former_owner_cannot_split,
+            an_owner_of_an_older_leader_cannot_split,
+            a_split_that_is_cut_off_is_settled_by_the_next_claim,
+            two_owners_may_split_at_once,
+            a_checkpoint_of_a_newer_form_is_left_alone,
         }
     };
 }

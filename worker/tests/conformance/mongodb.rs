@@ -97,6 +97,24 @@ impl Stage {
         }
     }
 
+    /// Splits off whatever can be before each batch, so that keys of every kind are cut; answers how often.
+    async fn walk_sharing(&self, job: &Arc<DataJob>, pass: &Pass, rows: u32) -> u32 {
+        let mut open: Vec<u32> = pass.ranges.iter().map(|range| range.index).collect();
+        let mut splits = 0;
+        while let Some(index) = open.pop() {
+            let lease = lease(1, 1, Step::Backfill, Some(index));
+            let mut writer = self.writer(job, index, 1).await;
+            while !writer.state().done {
+                if let Some(rest) = writer.share(&lease, 1).await.expect("a split") {
+                    open.push(rest.range.index);
+                    splits += 1;
+                }
+                writer.run_batch(&lease, rows).await.expect("a batch");
+            }
+        }
+        splits
+    }
+
     async fn sweep(&self, job: &DataJob) -> Sweep {
         self.engine.sweep(&lease(1, 1, Step::Sweep, None), job).await.expect("a sweep")
     }

@@ -189,6 +189,10 @@ impl Bench for PostgresBench {
         self.execute(&format!("UPDATE items SET migrated = false WHERE id = {id}")).await
     }
 
+    async fn checkpoint_form(&self, form: i64) -> Result<()> {
+        self.execute(&format!("UPDATE shardlift.checkpoint SET form = {form}")).await
+    }
+
     async fn items(&self) -> Result<Vec<Item>> {
         let mut connection = self.connect().await?;
         let rows = sqlx::query("SELECT id, migrated, applied::int8 FROM items ORDER BY id")

@@ -103,7 +103,7 @@ async fn works_for_ever(handle: Handle) {
                     Some(Order::AskFacts { query, shard, request }) => {
                         player.say(facts(query, shard, &request.relations)).await;
                     }
-                    Some(Order::Heartbeat | Order::Withdraw { .. }) => {}
+                    Some(_) => {}
                 },
                 _ = beats.tick() => player.say(Report::Heartbeat).await,
             }
@@ -280,7 +280,7 @@ async fn works_badly(mut player: Player, mut dice: Dice) {
                 Some(Order::AskFacts { query, shard, request }) => {
                     player.say(facts(query, shard, &request.relations)).await;
                 }
-                Some(Order::Heartbeat | Order::Withdraw { .. }) => {}
+                Some(_) => {}
             },
             _ = beats.tick() => {
                 player.say(Report::Heartbeat).await;

@@ -12,6 +12,7 @@
 //! epoch, attempt, claim   the token and the drawn name of the claim that may write
 //! session  lsid of the owner, so that a new owner can end it
 //! rows, seen, batches, done
+//! form     in which this is written; absent: 1
 //! ```
 //! Keys stand in a `{v: …}` so that a key that is null differs from no key, and compare as whole values.
 
@@ -27,7 +28,7 @@ use super::connection::Books;
 use super::error;
 use super::fence::number;
 use super::{defect, ledger};
-use crate::engine::EngineResult;
+use crate::engine::{CHECKPOINT_FORM, EngineResult, known_form};
 
 /// One range as its document says.
 #[derive(Debug, Clone)]
@@ -50,7 +51,9 @@ impl Checkpoint {
         self.last.clone().map_or_else(|| self.lower.clone(), Lower::After)
     }
 
+    /// A document of a newer form is refused: what stands in it would be misread.
     pub(super) fn read(document: &Document) -> EngineResult<Self> {
+        known_form(document.get_i64("form").unwrap_or(CHECKPOINT_FORM))?;
         parse(document).ok_or_else(|| defect("a checkpoint document of the shard cannot be read"))
     }
 }
@@ -127,6 +130,7 @@ pub(super) fn fresh(
         "from": wrapped(from), "after": wrapped(after), "upper": wrapped(layout.upper.as_ref()), "last": null,
         "epoch": 0_i64, "attempt": 0_i64, "claim": "", "session": null,
         "rows": 0_i64, "seen": 0_i64, "batches": 0_i64, "done": layout.upper.is_none(),
+        "form": CHECKPOINT_FORM,
     });
     document
 }

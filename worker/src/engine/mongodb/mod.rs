@@ -31,6 +31,7 @@ mod lookahead;
 mod precheck;
 mod proof;
 mod rewrite;
+mod share;
 mod split;
 mod sweep;
 mod transaction;

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bson::{Bson, Document, RawDocumentBuf, doc};
 use mongodb::{ClientSession, Collection, Database};
-use shardlift_domain::range::RangeState;
+use shardlift_domain::range::{RangeState, Rest};
 use shardlift_domain::spec::{Transform, Where};
 use shardlift_domain::{ErrorCode, Failure};
 
@@ -26,7 +26,7 @@ use super::fence::number;
 use super::lookahead::{Edge, Lookahead, count};
 use super::rewrite::rewrite;
 use super::transaction::{abandon, answered, begin, commit, session};
-use super::{defect, error, extjson, proof};
+use super::{defect, error, extjson, proof, share};
 use crate::engine::{BatchReport, DataJob, EngineError, EngineResult, RangeWriter};
 use crate::lease::TaskLease;
 use crate::transformer::Transformer;
@@ -214,6 +214,20 @@ impl Writer {
         })
     }
 
+    /// Splits off the later part of what is left, if that is worth it.
+    async fn divide(&mut self, lease: &TaskLease, least: u32) -> EngineResult<Option<Rest>> {
+        let cut = share::cut(&self.documents, &self.lower(), &self.upper, least).await?;
+        let Some(cut) = cut else { return Ok(None) };
+        let Claimed { checkpoint, condition } = &self.claimed;
+        let held = share::Held { books: &self.books, condition, checkpoint };
+        let rest = share::divide(&mut self.session, lease, &held, &cut).await?;
+        // What was looked up ahead may lie beyond the cut.
+        self.ahead = None;
+        self.claimed.checkpoint.upper = Some(cut.clone());
+        self.upper = cut;
+        Ok(Some(rest))
+    }
+
     /// Names the only document of a window in the error that it caused.
     async fn with_key(&self, error: EngineError, rows: u32) -> EngineError {
         let EngineError::Row(failure) = error else { return error };
@@ -242,11 +256,7 @@ impl RangeWriter for Writer {
             return Err(EngineError::LeaseLost);
         }
         if self.open {
-            return Err(EngineError::Connection(Failure::new(
-                ErrorCode::ShardUnreachable,
-                "the outcome of an earlier batch is not known",
-                "nothing to do: the range is claimed again, which finds out",
-            )));
+            return Err(unknown());
         }
         if self.state().done {
             return Ok(BatchReport { range: self.state().clone(), window: 0, changed: 0 });
@@ -260,6 +270,34 @@ impl RangeWriter for Writer {
             Err(error) => Err(self.with_key(error, rows).await),
         }
     }
+
+    async fn share(&mut self, lease: &TaskLease, least: u32) -> EngineResult<Option<Rest>> {
+        lease.check()?;
+        if checkpoint::token(lease.token()) != self.token {
+            return Err(EngineError::LeaseLost);
+        }
+        if self.open {
+            return Err(unknown());
+        }
+        if self.state().done {
+            return Ok(None);
+        }
+        self.open = true;
+        let result = answered(self.divide(lease, least)).await;
+        self.open = matches!(result, Err(EngineError::Connection(_)));
+        match result {
+            Err(error) if share::not_now(&error) => Ok(None),
+            result => result,
+        }
+    }
+}
+
+fn unknown() -> EngineError {
+    EngineError::Connection(Failure::new(
+        ErrorCode::ShardUnreachable,
+        "the outcome of an earlier batch is not known",
+        "nothing to do: the range is claimed again, which finds out",
+    ))
 }
 
 /// The spec's `where` as a query.

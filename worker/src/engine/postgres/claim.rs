@@ -24,7 +24,7 @@ use super::session::{Access, Purpose, QUICK, Session, task_name, within};
 use super::walk::{Walk, assignments, misfit};
 use super::window::Edges;
 use super::writer::{Change, Writer};
-use crate::engine::{DataJob, EngineError, EngineResult, RangeWriter};
+use crate::engine::{DataJob, EngineError, EngineResult, RangeWriter, known_form};
 use crate::lease::TaskLease;
 
 /// A statement of a batch may take so many times the spec's target before the server ends it.
@@ -81,7 +81,7 @@ struct Held {
 
 const READ: &str = "\
     SELECT c.range_index, c.rows_changed, c.rows_seen, c.batches, c.done, c.lower_key, c.upper_key, c.last_key,
-           c.epoch, c.attempt, c.pid, c.backend_start::text
+           c.epoch, c.attempt, c.pid, c.backend_start::text, c.form
     FROM shardlift.checkpoint c WHERE c.migration = $1 AND c.version = $2 AND c.range_index = $3";
 const TAKE: &str = "\
     UPDATE shardlift.checkpoint SET epoch = $4, attempt = $5, claim = $6, pid = $7, backend_start = $8::timestamptz,
@@ -152,6 +152,7 @@ async fn read(
         .fetch_optional(conn);
     let row = within(QUICK, row).await.or_trouble(shard)?;
     let row = row.ok_or_else(|| no_such_range(shard, task))?;
+    known_form(row.try_get::<i32, _>(12).or_trouble(shard)?.into())?;
     held(&row).or_trouble(shard)
 }
 

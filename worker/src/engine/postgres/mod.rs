@@ -3,7 +3,7 @@
 //! Reading order: [`session`] opens guarded connections; [`bookkeeping`] and [`fence`] are the shard's own memory;
 //! [`table`], [`key`] and [`walk`] turn a spec into SQL; [`split`] lays out ranges in [`checkpoint`]; [`claim`] takes
 //! one and gives it to a [`writer`], which finds a [`window`] and changes it by [`batch_sql`] or [`batch_rows`];
-//! [`sweep`] searches what is left, [`verify`] proves the result; [`apply`] changes the shape.
+//! [`share`] splits a running range; [`sweep`] searches what is left, [`verify`] proves the result; [`apply`] changes the shape.
 //!
 //! It decides nothing about pace, retries of batches or what comes next: that is the executor's.
 
@@ -23,6 +23,7 @@ mod key;
 mod ledger;
 mod precheck;
 mod session;
+mod share;
 mod split;
 mod sweep;
 mod table;

@@ -152,22 +152,7 @@ pub(super) async fn cuts(
     condition: &str,
     ranges: u32,
 ) -> Result<Vec<KeyText>, sqlx::Error> {
-    let rows: i64 = sqlx::query_scalar(
-        "SELECT CASE WHEN c.relkind = 'p' THEN greatest(c.reltuples, 0)::int8
-                ELSE greatest(c.reltuples, pg_relation_size(c.oid) / current_setting('block_size')::int8 * 20, 0)::int8 END
-         FROM pg_class c WHERE c.oid = $1::int8::oid",
-    )
-    .bind(walk.table.oid)
-    .fetch_one(&mut *conn)
-    .await?;
-    #[allow(clippy::cast_precision_loss, reason = "an estimate")]
-    let rows = rows as f64;
-    let share = 100.0 * (SAMPLE_PER_RANGE * f64::from(ranges)) / rows.max(1.0);
-    let sample = if rows <= SMALL || share >= 100.0 {
-        String::new()
-    } else {
-        format!("TABLESAMPLE SYSTEM ({share:.6})")
-    };
+    let sample = sample(conn, walk, SAMPLE_PER_RANGE * f64::from(ranges)).await?;
     let sql = format!(
         "SELECT {texts} FROM (SELECT {list}, row_number() OVER (ORDER BY {list}) AS shardlift_n, \
              count(*) OVER () AS shardlift_all FROM {table} {sample} WHERE ({condition})) w \
@@ -180,4 +165,24 @@ pub(super) async fn cuts(
     let keys: Vec<Vec<String>> =
         sqlx::query_scalar(AssertSqlSafe(sql)).bind(i64::from(ranges)).fetch_all(conn).await?;
     Ok(keys.into_iter().map(KeyText).collect())
+}
+
+/// The clause that makes a scan of the table look at about so many rows, in whole pages; empty for a small table.
+pub(super) async fn sample(conn: &mut PgConnection, walk: &Walk, keys: f64) -> Result<String, sqlx::Error> {
+    let rows: i64 = sqlx::query_scalar(
+        "SELECT CASE WHEN c.relkind = 'p' THEN greatest(c.reltuples, 0)::int8
+                ELSE greatest(c.reltuples, pg_relation_size(c.oid) / current_setting('block_size')::int8 * 20, 0)::int8 END
+         FROM pg_class c WHERE c.oid = $1::int8::oid",
+    )
+    .bind(walk.table.oid)
+    .fetch_one(&mut *conn)
+    .await?;
+    #[allow(clippy::cast_precision_loss, reason = "an estimate")]
+    let rows = rows as f64;
+    let share = 100.0 * keys / rows.max(1.0);
+    Ok(if rows <= SMALL || share >= 100.0 {
+        String::new()
+    } else {
+        format!("TABLESAMPLE SYSTEM ({share:.6})")
+    })
 }

@@ -27,6 +27,11 @@ impl Edges {
         Self { walk }
     }
 
+    /// What is walked.
+    pub(super) fn walk(&self) -> &Walk {
+        &self.walk
+    }
+
     /// The window of at most `rows` rows in `(after, upper]`, whether pending or not.
     pub(super) async fn next(
         &self,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use shardlift_domain::failure::{ErrorCode, Failure};
-use shardlift_domain::range::RangeState;
+use shardlift_domain::range::{RangeState, Rest};
 use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::batch_rows::{Refusal, RowsBatch};
@@ -14,6 +14,7 @@ use super::checkpoint::{Claim, state};
 use super::error::{sqlstate, trouble};
 use super::key::{Bound, shown};
 use super::session::{QUICK, Session, within};
+use super::share;
 use super::window::{Edges, Window};
 use crate::engine::{BatchReport, EngineError, EngineResult, RangeWriter};
 use crate::lease::TaskLease;
@@ -64,9 +65,38 @@ impl RangeWriter for Writer {
             outcome => outcome,
         }
     }
+
+    async fn share(&mut self, lease: &TaskLease, least: u32) -> EngineResult<Option<Rest>> {
+        lease.check()?;
+        if self.unsure {
+            return Err(self.session.broken("the outcome of its last batch is not known"));
+        }
+        if self.state.done {
+            return Ok(None);
+        }
+        self.unsure = true;
+        let outcome = self.divide(lease, least).await;
+        self.unsure = matches!(outcome, Err(EngineError::Connection(_)));
+        match outcome {
+            Err(error) if share::not_now(&error) => Ok(None),
+            outcome => outcome,
+        }
+    }
 }
 
 impl Writer {
+    async fn divide(&mut self, lease: &TaskLease, least: u32) -> EngineResult<Option<Rest>> {
+        let after = self.claim.last_key.clone().or_else(|| self.lower.clone());
+        let cut = share::cut(&mut self.session, self.edges.walk(), &after, &self.upper, least).await?;
+        if cut.is_none() {
+            return Ok(None);
+        }
+        let rest = share::divide(&mut self.session, lease, &self.claim, &cut).await?;
+        let rest = rest.ok_or(EngineError::LeaseLost)?;
+        self.upper = cut;
+        Ok(Some(rest))
+    }
+
     async fn batch(&mut self, rows: u32) -> EngineResult<BatchReport> {
         let after = self.claim.last_key.clone().or_else(|| self.lower.clone());
         // Longer than the server's own limit: when this ends it, the server does not answer at all.

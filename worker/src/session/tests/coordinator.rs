@@ -99,6 +99,7 @@ impl Coordinator {
             fence: Some(v1::Fence { epoch, nonce: "n".into() }),
             lease_ttl_ms: u64::try_from(ttl.as_millis()).expect("short"),
             cluster_uuids: HashMap::from([("c".to_owned(), "uuid".to_owned())]),
+            protocol: shardlift_proto::PROTOCOL,
         };
         session.say(to_worker::Message::Welcome(welcome)).await;
         session
@@ -157,6 +158,16 @@ impl Session {
         self.say(to_worker::Message::Withdraw(withdraw)).await;
     }
 
+    pub(super) async fn adjust(&self, attempt: u32, sharers: u32, share: bool) {
+        let adjust = v1::Adjust {
+            task: Some(task_to_wire(&task(Step::Backfill))),
+            token: Some(token_to_wire(token(attempt))),
+            sharers,
+            share,
+        };
+        self.say(to_worker::Message::Adjust(adjust)).await;
+    }
+
     async fn ask_facts(&self, query: u64) {
         let query = v1::FactsQuery { query, shard: "s1".into(), relations: Vec::new() };
         self.say(to_worker::Message::Facts(query)).await;
@@ -169,7 +180,7 @@ impl Session {
                 let said =
                     self.reports.message().await.expect("the session goes on").expect("it is not over");
                 match said.message.expect("a message") {
-                    Message::Heartbeat(_) | Message::Hello(_) => {}
+                    Message::Heartbeat(_) | Message::Hello(_) | Message::Leaving(_) => {}
                     other => return other,
                 }
             }

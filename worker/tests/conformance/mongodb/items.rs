@@ -88,6 +88,14 @@ impl Bench for MongodbBench {
         self.set(id, doc! { "migrated": false }).await
     }
 
+    async fn checkpoint_form(&self, form: i64) -> Result<()> {
+        let checkpoints = self.items.client().database("shardlift").collection::<Document>("checkpoint");
+        checkpoints
+            .update_many(doc! { "db": self.items.namespace().db }, doc! { "$set": { "form": form } })
+            .await?;
+        Ok(())
+    }
+
     async fn items(&self) -> Result<Vec<Item>> {
         let found: Vec<Document> =
             self.items.find(doc! {}).sort(doc! { "_id": 1 }).await?.try_collect().await?;

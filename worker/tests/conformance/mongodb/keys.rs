@@ -48,6 +48,17 @@ async fn every_document_is_transformed_once_whatever_the_type_of_its_key() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn every_document_is_transformed_once_though_ranges_of_any_type_of_key_are_split() {
+    let (stage, job) = (Stage::set().await, unmarked());
+    stage.load(documents()).await;
+    let pass = stage.split(&job, 1).await;
+    assert!(stage.walk_sharing(&job, &pass, 2).await > 20);
+    stage.run(&job, 1, 10).await;
+    let all = stage.all().await;
+    assert!(all.len() > 80 && all.iter().all(|one| one.get_i32("applied").ok() == Some(1)), "{all:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_appears_during_the_run_in_any_bracket_is_found_by_the_sweep() {
     let stage = Stage::set().await;
     stage.load(numbered(100)).await;

@@ -1,0 +1,115 @@
+//! What a worker can do, and what a spec needs: words, so that releases can be mixed while an installation is upgraded.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use crate::spec::{Spec, SpecBody, Transform};
+
+/// Splitting a running range, and going on at another rate.
+pub const SHARE: &str = "share";
+/// The words that are not the name of a transformer.
+const WORDS: [&str; 6] = [SHARE, "schema", "data", "transform.sql", "transform.pipeline", "transform.vrl"];
+/// What the release of protocol 1 could do: it had no words for it.
+const FIRST: [&str; 8] = [
+    "schema",
+    "data",
+    "transform.sql",
+    "transform.pipeline",
+    "transform.vrl",
+    "transformer.message",
+    "transformer.tenant",
+    "transformer.channel",
+];
+
+/// A set of such words. A word that this release does not know is kept: it harms nobody.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Capabilities(BTreeSet<String>);
+
+impl Capabilities {
+    /// What a worker of protocol 1 can do.
+    pub fn of_the_first_protocol() -> Self {
+        FIRST.into_iter().map(str::to_owned).collect()
+    }
+
+    /// What a worker of this release can do with these transformers compiled in.
+    pub fn of_this_release<'a>(transformers: impl IntoIterator<Item = &'a str>) -> Self {
+        let transformers = transformers.into_iter().map(transformer);
+        WORDS.into_iter().map(str::to_owned).chain(transformers).collect()
+    }
+
+    /// What a worker must be able to do to run any step of this spec.
+    pub fn needed(spec: &Spec) -> Self {
+        match &spec.body {
+            SpecBody::Schema(_) => ["schema".to_owned()].into_iter().collect(),
+            SpecBody::Data(data) => {
+                let transform = match &data.transform {
+                    Transform::Sql(_) => "transform.sql".to_owned(),
+                    Transform::Pipeline(_) => "transform.pipeline".to_owned(),
+                    Transform::Vrl(_) => "transform.vrl".to_owned(),
+                    Transform::Named { name, .. } => transformer(name),
+                };
+                ["data".to_owned(), transform].into_iter().collect()
+            }
+        }
+    }
+
+    /// Whether the word is there.
+    pub fn has(&self, word: &str) -> bool {
+        self.0.contains(word)
+    }
+
+    /// Whether everything that is needed is there.
+    pub fn cover(&self, needed: &Capabilities) -> bool {
+        needed.0.is_subset(&self.0)
+    }
+
+    /// The words, in order.
+    pub fn words(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(String::as_str)
+    }
+}
+
+fn transformer(name: &str) -> String {
+    format!("transformer.{name}")
+}
+
+impl FromIterator<String> for Capabilities {
+    fn from_iter<I: IntoIterator<Item = String>>(words: I) -> Self {
+        Self(words.into_iter().collect())
+    }
+}
+
+impl fmt::Display for Capabilities {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.words().collect::<Vec<_>>().join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::{SpecFile, parse};
+
+    fn spec(transform: &str) -> Spec {
+        let text = format!(
+            "id: m\nkind: data\nengine: postgres\ncluster: c\nsource: {{ table: t, where: not done }}\ntransform: {transform}\n"
+        );
+        parse(&SpecFile { name: "m.yaml".into(), text }).expect("a good spec")
+    }
+
+    #[test]
+    fn a_worker_without_the_transformer_does_not_cover_the_spec() {
+        let needed = Capabilities::needed(&spec("{ transformer: { name: yours } }"));
+        assert_eq!(needed.to_string(), "data, transformer.yours");
+        assert!(!Capabilities::of_this_release(["message"]).cover(&needed));
+        assert!(Capabilities::of_this_release(["message", "yours"]).cover(&needed));
+    }
+
+    #[test]
+    fn the_first_release_does_what_it_could() {
+        let first = Capabilities::of_the_first_protocol();
+        assert!(first.cover(&Capabilities::needed(&spec("{ sql: { done: \"true\" } }"))));
+        assert!(first.cover(&Capabilities::needed(&spec("{ transformer: { name: tenant } }"))));
+        assert!(!first.has(SHARE));
+    }
+}

@@ -1,0 +1,102 @@
+//! Work stealing: idle workers help where the last ranges are long.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use shardlift_domain::capability::Capabilities;
+use shardlift_domain::fence::Token;
+use shardlift_domain::ids::{MigrationKey, ShardId, TaskId};
+use shardlift_domain::range::Rest;
+use shardlift_domain::spec::SpecBody;
+
+use super::board::{self, Held};
+use super::book::Page;
+use super::effects::limit;
+use super::fleet::{Order, Worker};
+use super::leader::Leader;
+use crate::scheduler::{Crew, Walking, splits};
+
+impl Leader {
+    /// Asks owners of long ranges to split them, if somebody has nothing to do.
+    pub(super) fn ask_to_share(&mut self) {
+        let crews: Vec<Crew> = self.board.crews().filter_map(|crew| self.crew(crew)).collect();
+        if crews.is_empty() {
+            return;
+        }
+        let owners = crews.iter().flat_map(|crew| &crew.ranges).map(|range| &range.worker);
+        let knowing: BTreeMap<_, _> =
+            owners.filter_map(|id| Some((id.clone(), Arc::clone(&self.fleet.get(id)?.knows)))).collect();
+        let now = self.clock.millis();
+        for task in splits(&crews, self.free(), &knowing, now) {
+            let Some(page) = self.book.page(&task.migration) else { continue };
+            let sharers = self.board.sharers(&task.migration, &task.shard, limit(page));
+            if let Some(Held { task, worker, token }) = self.board.ask_to_share(&task, now) {
+                tracing::debug!(%task, %worker, "is asked to share");
+                self.order(&worker, Order::Adjust { task, token, sharers, share: true });
+            }
+        }
+    }
+
+    /// A crew as the scheduler wants it. `None`: its rate is limited, and a range of it cannot be told of another one.
+    fn crew(&self, crew: board::Crew) -> Option<Crew> {
+        let page = self.book.page(&crew.migration)?;
+        let adjusts = |range: &board::Walking| self.fleet.get(&range.worker).is_some_and(Worker::adjusts);
+        if limited(page) && !crew.ranges.iter().all(adjusts) {
+            return None;
+        }
+        let progress = page.stored.progress.get(&crew.shard);
+        let left = progress.map_or(0, |progress| progress.rows_total.saturating_sub(progress.rows_seen));
+        let sharers = self.board.sharers(&crew.migration, &crew.shard, limit(page));
+        // Receipts tell how fast batches are; between them a limited range waits.
+        let most = rate(page, sharers).map_or(f64::MAX, f64::from);
+        let ranges = crew.ranges.into_iter().map(|range| Walking {
+            task: range.task,
+            worker: range.worker,
+            begun: range.begun,
+            asked: range.asked,
+            rows_per_second: range.receipt.rows_per_second.min(most),
+            batch_size: range.receipt.batch_size,
+        });
+        let needs = Arc::new(Capabilities::needed(&page.spec));
+        Some(Crew { shard: crew.shard, needs, spare: crew.spare, left, ranges: ranges.collect() })
+    }
+
+    /// An owner answers. What it split off is there whoever owns the range now: it stands in the shard.
+    pub(super) fn on_shared(&mut self, task: &TaskId, token: Token, rest: Option<Rest>) {
+        let Some(rest) = rest else {
+            tracing::debug!(%task, %token, "has too little left to share");
+            return;
+        };
+        tracing::info!(%task, range = rest.range.index, "was split: another worker may take a part");
+        if let Some(pass) = self.board.split_off(&task.migration, &task.shard, rest) {
+            self.book.progress(&task.migration, &task.shard, pass);
+        }
+        self.reconcile_shard(&task.migration, &task.shard);
+        self.dispatch();
+        self.changed();
+    }
+
+    /// Tells running ranges by how many the rate of their shard is shared now.
+    pub(super) fn retune(&mut self, key: &MigrationKey, shard: &ShardId) {
+        let Some(page) = self.book.page(key).filter(|page| limited(page)) else { return };
+        let sharers = self.board.sharers(key, shard, limit(page));
+        for Held { task, worker, token } in self.board.retuned(key, shard, sharers) {
+            if self.fleet.get(&worker).is_some_and(Worker::adjusts) {
+                self.order(&worker, Order::Adjust { task, token, sharers, share: false });
+            }
+        }
+    }
+}
+
+/// Whether the spec limits the rows per second of a shard.
+fn limited(page: &Page) -> bool {
+    rate(page, 1).is_some()
+}
+
+/// The most rows per second of one range, if the spec limits them.
+fn rate(page: &Page, sharers: u32) -> Option<u32> {
+    match &page.spec.body {
+        SpecBody::Schema(_) => None,
+        SpecBody::Data(data) => data.throttle.share(sharers).map(|share| share.rows_per_second),
+    }
+}
