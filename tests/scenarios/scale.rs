@@ -201,6 +201,12 @@ async fn a_drained_worker_stays_drained_under_the_next_leader_until_it_is_taken_
     };
     let output = play.installation.cli(&["workers", "drain", "first"]).await.unwrap();
     assert!(output.stdout.contains("nobody else serves pg-01"), "{output:#?}");
+    play.until("the worker to have heard of it", async || {
+        let log = play.installation.worker(0).process().log_text();
+        anyhow::ensure!(log.contains("is told whether to take anything new"), "{log}");
+        Ok(())
+    })
+    .await;
     play.installation.coordinator().kill9();
     play.installation.coordinator().restart().await.unwrap();
     draining(true).await;

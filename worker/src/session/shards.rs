@@ -66,6 +66,7 @@ impl Shards {
 
     /// Remembers for the life of this process whether a person wants it drained: the next leader is to know it, too.
     pub(super) fn drain(&self, draining: bool) {
+        tracing::info!(draining, "is told whether to take anything new");
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).draining = draining;
     }
 
