@@ -2,7 +2,7 @@
 //!
 //! One task owns everything ([`role`]): it is a follower, or a leader with a permit. [`wake`] lists all that can
 //! wake it. The leader's parts: [`book`] is what the store holds, [`board`] the tasks and who has them, [`fleet`]
-//! the workers; [`leader`] ties them, [`traces`] and [`waits`] tell
+//! the workers; [`leader`] ties them, [`traces`] tells
 //! operators of them; [`effects`] is the only place where a decision becomes a message.
 //! [`view`] is what doors may see, [`standing`] who leads.
 
