@@ -152,6 +152,26 @@ async fn a_watch_through_a_follower_ends_with_who_leads_now() {
 }
 
 #[tokio::test]
+async fn a_watch_does_not_stay_with_a_leader_that_has_fallen_silent() {
+    let ballot = Ballot::new();
+    let (old, follower) = (ballot.coordinator("c1").await, ballot.coordinator("c2").await);
+    ballot.elect(&old).await;
+    let player = Player::join(&old).await;
+    old.submit("m1").await;
+    let mut far = follower.migrations().await.watch(watch("m1")).await.expect("a watch").into_inner();
+    assert!(far.message().await.expect("a view").is_some());
+    // The old one has not heard of it, as if it were paused: it ends nothing by itself.
+    ballot.say("c9", "127.0.0.1:9");
+    let last = timeout(WITHIN, async {
+        while far.message().await?.is_some() {}
+        Ok::<_, Status>(())
+    });
+    let last = last.await.expect("ended in time").expect_err("with the reason");
+    assert_eq!(leader_of(&last).map(|leader| leader.name), Some("c9".to_owned()));
+    drop(player);
+}
+
+#[tokio::test]
 async fn a_worker_that_comes_to_a_follower_is_told_where_to_go() {
     let ballot = Ballot::new();
     let (leader, follower) = (ballot.coordinator("c1").await, ballot.coordinator("c2").await);

@@ -19,7 +19,7 @@ fn options(server: &Server) -> EtcdOptions {
 async fn coordinator(store: &Arc<dyn Store>, options: &EtcdOptions, name: &str) -> Coordinator {
     let me = Peer { name: name.into(), address: format!("{name}.example:7400") };
     let election = Etcd::start(options.clone(), me).await.expect("valid settings");
-    Coordinator::elected_by(store, Arc::new(election))
+    Coordinator::elected_by(store, Arc::new(election), topology())
 }
 
 /// Polls until one of them leads in an epoch above this one.

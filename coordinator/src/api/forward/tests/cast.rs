@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use shardlift_domain::capability::Capabilities;
 use shardlift_domain::facts::{RelationFacts, ShardFacts, ShardHello};
 use shardlift_domain::spec::{Engine, SpecFile};
 use shardlift_domain::topology::{Cluster, Topology};
@@ -208,6 +209,7 @@ impl Coordinator {
             protocol: shardlift_proto::PROTOCOL,
             slots: 1,
             shards: Vec::new(),
+            ..v1::Hello::default()
         };
         let hello = v1::FromWorker { message: Some(from_worker::Message::Hello(hello)) };
         reports.send(hello).await.expect("there is room");
@@ -263,6 +265,8 @@ impl Player {
             version: "0".into(),
             slots: 1,
             shards: vec![hello],
+            knows: Capabilities::default(),
+            draining: false,
             orders,
         };
         let handle = leader.services.orchestrator().clone();
@@ -336,6 +340,10 @@ impl ClusterService for Echo {
     }
 
     async fn workers(&self, _: Request<v1::WorkersRequest>) -> Result<Response<v1::WorkersResponse>, Status> {
+        Err(Status::unimplemented("not asked for"))
+    }
+
+    async fn drain(&self, _: Request<v1::DrainRequest>) -> Result<Response<v1::DrainResponse>, Status> {
         Err(Status::unimplemented("not asked for"))
     }
 
