@@ -1,22 +1,25 @@
 //! The coordinator's settings. Text is checked here once; everywhere else a setting has its type.
 
 mod election;
+mod store;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use serde::Deserialize;
 use shardlift_domain::spec::Engine;
 use shardlift_domain::{ClusterName, ShardId};
-use shardlift_runtime::config::{ConfigProblems, Secret, load, read_secret};
+use shardlift_runtime::config::{ConfigProblems, load};
 use shardlift_runtime::telemetry::{self, Settings};
 
 pub use election::ElectionConfig;
 use election::WrittenElection;
+pub use store::StoreConfig;
+use store::WrittenStore;
 
 /// The name of a coordinator that was given none.
 const NAME: &str = "coordinator";
@@ -48,21 +51,6 @@ pub struct Config {
     pub lease_ttl: Duration,
     /// The clusters and their shards, as declared; names and ids are unique.
     pub clusters: Vec<ClusterConfig>,
-}
-
-/// The kinds of metadata store.
-#[derive(Debug, Clone)]
-pub enum StoreConfig {
-    /// A SQLite file, relative to the working directory. For one coordinator.
-    Sqlite {
-        /// Which file.
-        path: PathBuf,
-    },
-    /// A PostgreSQL database, in a schema of its own.
-    Postgres {
-        /// How to reach it.
-        url: Secret,
-    },
 }
 
 /// A declared cluster.
@@ -100,15 +88,6 @@ struct Written {
 
 #[derive(Debug, Deserialize)]
 #[serde(default)]
-struct WrittenStore {
-    kind: String,
-    path: Option<PathBuf>,
-    url: Option<Secret>,
-    url_file: Option<PathBuf>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(default)]
 struct WrittenLease {
     ttl_ms: u64,
 }
@@ -134,12 +113,6 @@ impl Default for Written {
             lease: WrittenLease::default(),
             cluster: Vec::new(),
         }
-    }
-}
-
-impl Default for WrittenStore {
-    fn default() -> Self {
-        Self { kind: "sqlite".to_owned(), path: None, url: None, url_file: None }
     }
 }
 
@@ -190,42 +163,6 @@ impl Written {
             clusters,
         };
         problems.into_result(config)
-    }
-}
-
-impl WrittenStore {
-    /// Keys of another kind are refused: nothing is accepted and ignored. The value of a refused section is not used.
-    fn check(self, problems: &mut ConfigProblems) -> StoreConfig {
-        let path = self.path.clone().unwrap_or_else(|| "coordinator.db".into());
-        match self.kind.as_str() {
-            "sqlite" => self.refuse(problems, &["url", "url_file"]),
-            "postgres" => {
-                self.refuse(problems, &["path"]);
-                match read_secret("url", self.url.as_ref(), self.url_file.as_deref()) {
-                    Ok(url) => return StoreConfig::Postgres { url },
-                    Err(error) => problems.add("store.url", error.to_string()),
-                }
-            }
-            other => {
-                problems.add("store.kind", format!("{other:?} is no store; use \"sqlite\" or \"postgres\""))
-            }
-        }
-        if path.as_os_str().is_empty() {
-            problems.add("store.path", "it is empty");
-        }
-        StoreConfig::Sqlite { path }
-    }
-
-    fn refuse(&self, problems: &mut ConfigProblems, keys: &[&str]) {
-        let given = [
-            ("path", self.path.is_some()),
-            ("url", self.url.is_some()),
-            ("url_file", self.url_file.is_some()),
-        ];
-        for (key, _) in given.iter().filter(|(key, given)| *given && keys.contains(key)) {
-            problems
-                .add(format!("store.{key}"), format!("a store of the kind {:?} has no such key", self.kind));
-        }
     }
 }
 

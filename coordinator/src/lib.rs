@@ -27,7 +27,7 @@ use election::{Election, Etcd, Peer, Standalone};
 use metrics::Metrics;
 use orchestrator::Parts;
 use service::Services;
-use store::{ObservedStore, PostgresStore, SqliteStore, Store};
+use store::{MongodbStore, ObservedStore, PostgresStore, SqliteStore, Store};
 
 /// Runs the coordinator until the token is cancelled.
 pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
@@ -37,6 +37,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let store: Arc<dyn Store> = match &config.store {
         StoreConfig::Sqlite { path } => Arc::new(SqliteStore::open(path).await?),
         StoreConfig::Postgres { url } => Arc::new(PostgresStore::open(url).await?),
+        StoreConfig::Mongodb { url, database } => Arc::new(MongodbStore::open(url, database).await?),
     };
     let address = match &config.advertise {
         Some(address) => address.clone(),

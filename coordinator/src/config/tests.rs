@@ -1,5 +1,7 @@
 //! What a person is told about wrong settings.
 
+use std::path::PathBuf;
+
 use super::*;
 
 fn read(text: &str) -> Result<Config, ConfigProblems> {
@@ -166,8 +168,20 @@ fn the_address_of_a_store_is_a_secret_from_one_place() {
         ("kind = \"postgres\"\nurl = \"x\"\nurl_file = \"y\"", "store.url"),
         ("kind = \"postgres\"\nurl = \"x\"\npath = \"y\"", "store.path"),
         ("kind = \"sqlite\"\nurl = \"x\"", "store.url"),
+        ("kind = \"postgres\"\nurl = \"x\"\ndatabase = \"y\"", "store.database"),
+        ("kind = \"mongodb\"", "store.url"),
+        ("kind = \"mongodb\"\nurl = \"x\"\ndatabase = \"a/b\"", "store.database"),
     ] {
         let problems = with(store).expect_err("it was accepted");
         assert_eq!(problems.list()[0].key, key, "{problems}");
     }
+}
+
+#[test]
+fn a_mongodb_store_has_a_database_of_its_own() {
+    let text = format!("[store]\nkind = \"mongodb\"\nurl = \"mongodb://db/?replicaSet=rs0\"\n{CLUSTER}");
+    let StoreConfig::Mongodb { database, .. } = read(&text).expect("good").store else {
+        panic!("another kind")
+    };
+    assert_eq!(database, "shardlift_coordinator");
 }

@@ -106,7 +106,7 @@ pub(in crate::store) const ANSWER: Duration = Duration::from_secs(5);
 /// Waits for one answer of a server, but not for ever: one that hangs, or a half-open connection, gives none.
 pub(in crate::store) async fn answered<T, E>(
     doing: &'static str,
-    request: impl Future<Output = Result<T, E>>,
+    request: impl IntoFuture<Output = Result<T, E>>,
 ) -> Result<T, StoreError>
 where
     E: std::error::Error + Send + Sync + 'static,

@@ -11,6 +11,7 @@ mod conformance;
 mod error;
 mod history;
 mod memory;
+mod mongodb;
 mod observed;
 mod permit;
 mod postgres;
@@ -22,6 +23,7 @@ mod tables;
 use async_trait::async_trait;
 use shardlift_domain::{Epoch, Fence, MigrationId, Nonce};
 
+pub use self::mongodb::{DEFAULT_DATABASE, MongodbStore};
 pub use change::{Change, Moved, Snapshot, StoredMigration, Times};
 pub use error::StoreError;
 pub use history::{HistoryEntry, HistoryEvent};

@@ -1,24 +1,27 @@
 //! How the words, times and figures of the domain stand in tables and documents, and back; the same in every backend.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use shardlift_domain::migration::{Migration, Stop};
-use shardlift_domain::{Failure, MigrationId};
+use shardlift_domain::migration::{Migration, Phase, Status, Stop};
+use shardlift_domain::spec::{Engine, Kind};
+use shardlift_domain::{Checksum, ClusterName, Failure, MigrationId, MigrationKey};
 
 use super::StoreError;
 
 /// What of a migration's state has no column of its own: the column `metadata`.
 #[derive(Debug, Serialize, Deserialize)]
 pub(in crate::store) struct Rest {
-    pub(in crate::store) relation: Option<String>,
-    pub(in crate::store) has_where: bool,
-    pub(in crate::store) waits_for: Vec<MigrationId>,
-    pub(in crate::store) released: bool,
-    pub(in crate::store) touched: bool,
-    pub(in crate::store) stop: Option<Stop>,
+    relation: Option<String>,
+    has_where: bool,
+    waits_for: Vec<MigrationId>,
+    released: bool,
+    touched: bool,
+    stop: Option<Stop>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(in crate::store) traceparent: Option<String>,
+    traceparent: Option<String>,
 }
 
 impl Rest {
@@ -31,6 +34,41 @@ impl Rest {
             touched: migration.touched,
             stop: migration.stop.clone(),
             traceparent: migration.traceparent.clone(),
+        }
+    }
+}
+
+/// What of a migration's state has a column or field of its own.
+pub(in crate::store) struct Head {
+    pub(in crate::store) key: MigrationKey,
+    pub(in crate::store) kind: Kind,
+    pub(in crate::store) engine: Engine,
+    pub(in crate::store) cluster: ClusterName,
+    pub(in crate::store) checksum: Checksum,
+    pub(in crate::store) status: Status,
+    pub(in crate::store) phase: Phase,
+}
+
+impl Head {
+    /// The whole state, but for its shards.
+    pub(in crate::store) fn with(self, rest: Rest) -> Migration {
+        let Self { key, kind, engine, cluster, checksum, status, phase } = self;
+        Migration {
+            key,
+            kind,
+            engine,
+            cluster,
+            checksum,
+            relation: rest.relation,
+            has_where: rest.has_where,
+            waits_for: rest.waits_for,
+            status,
+            released: rest.released,
+            phase,
+            touched: rest.touched,
+            stop: rest.stop,
+            traceparent: rest.traceparent,
+            shards: BTreeMap::new(),
         }
     }
 }

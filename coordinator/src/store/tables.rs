@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use shardlift_domain::migration::{Migration, ShardMigration};
+use shardlift_domain::migration::ShardMigration;
 use shardlift_domain::progress::ShardProgress;
 use shardlift_domain::spec::SpecFile;
 use shardlift_domain::{Checksum, MigrationKey, ShardId, Version};
 
-use super::rows::{Rest, counted, from_json, from_time, from_word};
+use super::rows::{Head, Rest, counted, from_json, from_time, from_word};
 use super::{HistoryEntry, StoreError, StoredMigration, Times};
 
 /// A row of `migrations`.
@@ -67,25 +67,17 @@ pub(in crate::store) fn migration(row: MigrationRow) -> Result<StoredMigration, 
         started_at: time("migrations.started_at", &row.started_at)?,
         completed_at: time("migrations.completed_at", &row.completed_at)?,
     };
-    let migration = Migration {
+    let head = Head {
         key: MigrationKey { id: from_word("migrations.name", &row.name)?, version: version(row.version) },
         kind: from_word("migrations.type", &row.r#type)?,
         engine: from_word("migrations.database_type", &row.database_type)?,
         cluster: from_word("migrations.cluster", &row.cluster)?,
         checksum: Checksum::from_stored(row.checksum),
-        relation: rest.relation,
-        has_where: rest.has_where,
-        waits_for: rest.waits_for,
         status: from_word("migrations.status", &row.status)?,
-        released: rest.released,
         phase: from_word("migrations.phase", &row.phase)?,
-        touched: rest.touched,
-        stop: rest.stop,
-        traceparent: rest.traceparent,
-        shards: BTreeMap::new(),
     };
     let spec = SpecFile { name: row.spec_name, text: row.spec_text };
-    Ok(StoredMigration { migration, spec, progress: BTreeMap::new(), times })
+    Ok(StoredMigration { migration: head.with(rest), spec, progress: BTreeMap::new(), times })
 }
 
 /// One shard's part and figures.

@@ -1,7 +1,7 @@
 //! What every store must do, asked of each backend.
 
 mod random;
-mod samples;
+pub(in crate::store) mod samples;
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -11,12 +11,12 @@ use async_trait::async_trait;
 use shardlift_domain::migration::{Event, Verb};
 use shardlift_domain::{Epoch, Fence, Nonce, Version};
 
-use shardlift_harness::servers::shared_postgres;
+use shardlift_harness::servers::{shared_mongod, shared_postgres};
 use shardlift_runtime::config::Secret;
 
 use super::{
-    Change, HistoryEvent, LeaderPermit, MemoryStore, Moved, PostgresStore, Snapshot, SqliteStore, Store,
-    StoreError,
+    Change, HistoryEvent, LeaderPermit, MemoryStore, MongodbStore, Moved, PostgresStore, Snapshot,
+    SqliteStore, Store, StoreError,
 };
 use samples::{entry, id, stored, topology};
 
@@ -56,6 +56,25 @@ impl PostgresDatabase {
 impl Place for PostgresDatabase {
     async fn open(&self) -> Arc<dyn Store> {
         Arc::new(PostgresStore::open(&self.0).await.expect("opens"))
+    }
+}
+
+/// A database of its own on the replica set of this test process.
+struct MongodbDatabase(Secret, String);
+
+impl MongodbDatabase {
+    async fn new() -> Self {
+        let url = shared_mongod().await.expect("a database");
+        let path = url.rsplit('/').next().unwrap_or_default();
+        let name = path.split('?').next().unwrap_or_default().to_owned();
+        Self(Secret::new(url), name)
+    }
+}
+
+#[async_trait]
+impl Place for MongodbDatabase {
+    async fn open(&self) -> Arc<dyn Store> {
+        Arc::new(MongodbStore::open(&self.0, &self.1).await.expect("opens"))
     }
 }
 
@@ -334,6 +353,12 @@ macro_rules! suite {
             use super::PostgresDatabase;
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)] async fn $name() {
                 super::$name(PostgresDatabase::new().await).await;
+            })*
+        }
+        mod mongodb {
+            use super::MongodbDatabase;
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)] async fn $name() {
+                super::$name(MongodbDatabase::new().await).await;
             })*
         }
     };

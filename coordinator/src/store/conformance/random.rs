@@ -13,7 +13,7 @@ use shardlift_domain::spec::{Engine, Kind, SpecFile};
 use shardlift_domain::{ErrorCode, Failure, Version};
 
 use super::samples::{cluster, entry, id, moment, shard, stored, topology};
-use super::{MemoryStore, Place, PostgresDatabase, SqliteFile, lead};
+use super::{MemoryStore, MongodbDatabase, Place, PostgresDatabase, SqliteFile, lead};
 use crate::store::{Change, HistoryEvent, Moved, Snapshot, Store, StoredMigration};
 
 /// Something that happens between two commits.
@@ -202,4 +202,9 @@ fn sqlite_whatever_happens_is_loaded_as_it_was_stored() {
 #[test]
 fn postgres_whatever_happens_is_loaded_as_it_was_stored() {
     whatever_happens_is_loaded_as_it_was_stored(30, PostgresDatabase::new);
+}
+
+#[test]
+fn mongodb_whatever_happens_is_loaded_as_it_was_stored() {
+    whatever_happens_is_loaded_as_it_was_stored(20, MongodbDatabase::new);
 }

@@ -12,25 +12,25 @@ use shardlift_domain::{Checksum, ClusterName, MigrationId, MigrationKey, ShardId
 
 use crate::store::{HistoryEntry, HistoryEvent, StoredMigration, Times};
 
-pub(super) fn id(name: &str) -> MigrationId {
+pub(in crate::store) fn id(name: &str) -> MigrationId {
     MigrationId::new(name).expect("a name")
 }
 
-pub(super) fn shard(number: usize) -> ShardId {
+pub(in crate::store) fn shard(number: usize) -> ShardId {
     ShardId::new(format!("shard-{number}")).expect("a name")
 }
 
-pub(super) fn cluster(name: &str) -> ClusterName {
+pub(in crate::store) fn cluster(name: &str) -> ClusterName {
     ClusterName::new(name).expect("a name")
 }
 
 /// Seconds after some moment.
-pub(super) fn moment(seconds: i64) -> DateTime<Utc> {
+pub(in crate::store) fn moment(seconds: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_800_000_000 + seconds, 123_456_000).expect("a time")
 }
 
 /// A pending data migration on three shards.
-pub(super) fn stored(name: &str, version: Version) -> StoredMigration {
+pub(in crate::store) fn stored(name: &str, version: Version) -> StoredMigration {
     let part = ShardMigration { todo: Some(Step::Precheck), failure: None, verified: false };
     let migration = Migration {
         key: MigrationKey { id: id(name), version },
@@ -57,7 +57,7 @@ pub(super) fn stored(name: &str, version: Version) -> StoredMigration {
 }
 
 /// Figures that all differ.
-pub(super) fn figures(seed: u32) -> ShardProgress {
+pub(in crate::store) fn figures(seed: u32) -> ShardProgress {
     let wide = u64::from(seed);
     ShardProgress {
         rows_done: wide,
@@ -72,7 +72,7 @@ pub(super) fn figures(seed: u32) -> ShardProgress {
 }
 
 /// Two clusters, whose shards are not in the order of their names.
-pub(super) fn topology(revision: u64) -> Topology {
+pub(in crate::store) fn topology(revision: u64) -> Topology {
     let cluster = |name: &str, engine, shards: [usize; 2]| Cluster {
         name: cluster(name),
         uuid: format!("uuid-of-{name}"),
@@ -86,7 +86,7 @@ pub(super) fn topology(revision: u64) -> Topology {
     }
 }
 
-pub(super) fn entry(key: &MigrationKey, event: HistoryEvent) -> HistoryEntry {
+pub(in crate::store) fn entry(key: &MigrationKey, event: HistoryEvent) -> HistoryEntry {
     HistoryEntry {
         migration: key.clone(),
         event,

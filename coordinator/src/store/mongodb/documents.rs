@@ -1,0 +1,232 @@
+//! The documents of a migration and of its history, and back.
+
+use std::collections::BTreeMap;
+
+use bson::{Bson, Document, doc};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use shardlift_domain::migration::{Migration, ShardMigration, Step};
+use shardlift_domain::progress::ShardProgress;
+use shardlift_domain::spec::SpecFile;
+use shardlift_domain::{Checksum, MigrationKey, ShardId, Version};
+
+use super::super::rows::{Head, Rest, counted, from_time, from_word, reason, stored_number, time_text};
+use super::super::{HistoryEntry, StoreError, StoredMigration, Times, steps};
+
+/// The `_id` of a version of a migration.
+pub(super) fn name_of(key: &MigrationKey) -> String {
+    key.to_string()
+}
+
+/// The name of a shard as a key of a document, where a dot would be a path. No name holds a `%`.
+pub(super) fn key_of(shard: &ShardId) -> String {
+    shard.as_str().replace('.', "%2E")
+}
+
+fn shard_of(key: &str) -> Result<ShardId, StoreError> {
+    from_word("migration_state.shard_status", &key.replace("%2E", "."))
+}
+
+/// A value of the domain as a value of a document.
+pub(super) fn bson<T: Serialize>(what: &'static str, value: &T) -> Result<Bson, StoreError> {
+    bson::serialize_to_bson(value).map_err(|error| StoreError::Unreadable { what, why: error.to_string() })
+}
+
+/// And back.
+pub(super) fn from_bson<T: DeserializeOwned>(what: &'static str, value: Bson) -> Result<T, StoreError> {
+    bson::deserialize_from_bson(value)
+        .map_err(|error| StoreError::Unreadable { what, why: error.to_string() })
+}
+
+/// What changes when a migration moves, but for its shards. `error` and `steps` are for readers only.
+pub(super) fn head(migration: &Migration, times: &Times) -> Result<Document, StoreError> {
+    let error = reason(migration).map(|failure| bson("migration_state.error", failure)).transpose()?;
+    let steps = migration.steps().iter().map(|step| {
+        let (status, _) = steps::step_status(migration, *step);
+        doc! { "step": step.as_str(), "status": status }
+    });
+    Ok(doc! {
+        "type": migration.kind.as_str(),
+        "database_type": migration.engine.as_str(),
+        "cluster": migration.cluster.as_str(),
+        "checksum": migration.checksum.as_str(),
+        "status": migration.status.as_str(),
+        "phase": migration.phase.as_str(),
+        "created_at": time_text(times.created_at),
+        "started_at": times.started_at.map(time_text),
+        "completed_at": times.completed_at.map(time_text),
+        "error": error,
+        "metadata": bson("migration_state.metadata", &Rest::of(migration))?,
+        "affected_collections": [migration.relation.as_deref().unwrap_or("*")],
+        "steps": steps.collect::<Vec<_>>(),
+    })
+}
+
+/// A shard's part. `status` is for readers only; a failure has a document of its own.
+pub(super) fn part(migration: &Migration, part: &ShardMigration) -> Document {
+    doc! {
+        "status": steps::shard_status(migration, part),
+        "step": part.todo.map(Step::as_str),
+        "verified": part.verified,
+    }
+}
+
+/// A shard's figures.
+pub(super) fn figures(progress: &ShardProgress) -> Document {
+    doc! {
+        "items_processed": stored_number(progress.rows_done),
+        "items_seen": stored_number(progress.rows_seen),
+        "total_items": stored_number(progress.rows_total),
+        "batches": stored_number(progress.batches),
+        "ranges": i64::from(progress.ranges),
+        "ranges_done": i64::from(progress.ranges_done),
+        "pass": i64::from(progress.pass),
+    }
+}
+
+/// A new migration. `commit` and `place` are the order of submission.
+pub(super) fn state(new: &StoredMigration, (commit, place): (i64, i64)) -> Result<Document, StoreError> {
+    let migration = &new.migration;
+    let mut shards = Document::new();
+    for (shard, mine) in &migration.shards {
+        let mut entry = part(migration, mine);
+        entry.extend(figures(&new.progress.get(shard).cloned().unwrap_or_default()));
+        shards.insert(key_of(shard), entry);
+    }
+    let mut state = doc! {
+        "_id": name_of(&migration.key),
+        "seq": { "commit": commit, "place": place },
+        "name": migration.key.id.as_str(),
+        "version": i64::from(migration.key.version.0),
+        "shards": number(migration.shards.len()),
+        "spec": { "name": &new.spec.name, "text": &new.spec.text },
+    };
+    state.extend(head(migration, &new.times)?);
+    state.insert("shard_status", shards);
+    Ok(state)
+}
+
+/// A count of things in memory.
+pub(super) fn number(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// Fields of a document, by type.
+struct Fields<'a>(&'static str, &'a Document);
+
+impl Fields<'_> {
+    fn unreadable(&self, field: &str, why: &dyn std::fmt::Display) -> StoreError {
+        StoreError::Unreadable { what: self.0, why: format!("{field}: {why}") }
+    }
+
+    fn text(&self, field: &str) -> Result<&str, StoreError> {
+        self.1.get_str(field).map_err(|error| self.unreadable(field, &error))
+    }
+
+    fn word<T: DeserializeOwned>(&self, field: &str) -> Result<T, StoreError> {
+        from_word(self.0, self.text(field)?)
+    }
+
+    fn integer(&self, field: &str) -> Result<i64, StoreError> {
+        self.1.get_i64(field).map_err(|error| self.unreadable(field, &error))
+    }
+
+    fn count(&self, field: &str) -> Result<u64, StoreError> {
+        self.integer(field).map(counted)
+    }
+
+    fn small(&self, field: &str) -> Result<u32, StoreError> {
+        u32::try_from(self.integer(field)?).map_err(|error| self.unreadable(field, &error))
+    }
+
+    fn given(&self, field: &str) -> bool {
+        !matches!(self.1.get(field), None | Some(Bson::Null))
+    }
+
+    fn time(&self, field: &str) -> Result<Option<chrono::DateTime<chrono::Utc>>, StoreError> {
+        if self.given(field) { from_time(self.0, self.text(field)?).map(Some) } else { Ok(None) }
+    }
+}
+
+/// A document of `migration_state` back into a migration, but for its failures.
+pub(super) fn stored(mut state: Document) -> Result<StoredMigration, StoreError> {
+    let shards = state.remove("shard_status");
+    let rest: Rest = from_bson("migration_state.metadata", state.remove("metadata").unwrap_or(Bson::Null))?;
+    let fields = Fields("migration_state", &state);
+    let created_at = from_time("migration_state", fields.text("created_at")?)?;
+    let times = Times {
+        created_at,
+        started_at: fields.time("started_at")?,
+        completed_at: fields.time("completed_at")?,
+    };
+    let head = Head {
+        key: MigrationKey { id: fields.word("name")?, version: Version(fields.small("version")?) },
+        kind: fields.word("type")?,
+        engine: fields.word("database_type")?,
+        cluster: fields.word("cluster")?,
+        checksum: Checksum::from_stored(fields.text("checksum")?.to_owned()),
+        status: fields.word("status")?,
+        phase: fields.word("phase")?,
+    };
+    let spec = state.get_document("spec").map_err(|error| fields.unreadable("spec", &error))?;
+    let spec = Fields("migration_state.spec", spec);
+    let spec = SpecFile { name: spec.text("name")?.to_owned(), text: spec.text("text")?.to_owned() };
+    let mut stored = StoredMigration { migration: head.with(rest), spec, progress: BTreeMap::new(), times };
+    if let Some(Bson::Document(shards)) = shards {
+        for (key, entry) in &shards {
+            add_shard(&mut stored, key, entry)?;
+        }
+    }
+    Ok(stored)
+}
+
+fn add_shard(stored: &mut StoredMigration, key: &str, entry: &Bson) -> Result<(), StoreError> {
+    let what = "migration_state.shard_status";
+    let Bson::Document(entry) = entry else {
+        return Err(StoreError::Unreadable { what, why: format!("{key} is no document") });
+    };
+    let fields = Fields(what, entry);
+    let todo = if fields.given("step") { Some(fields.word("step")?) } else { None };
+    let verified = entry.get_bool("verified").map_err(|error| fields.unreadable("verified", &error))?;
+    let progress = ShardProgress {
+        rows_done: fields.count("items_processed")?,
+        rows_seen: fields.count("items_seen")?,
+        rows_total: fields.count("total_items")?,
+        batches: fields.count("batches")?,
+        ranges: fields.small("ranges")?,
+        ranges_done: fields.small("ranges_done")?,
+        pass: fields.small("pass")?,
+        ..ShardProgress::default()
+    };
+    let shard = shard_of(key)?;
+    stored.progress.insert(shard.clone(), progress);
+    stored.migration.shards.insert(shard, ShardMigration { todo, failure: None, verified });
+    Ok(())
+}
+
+/// An entry of the history; its `_id` is the order.
+pub(super) fn event(entry: &HistoryEntry, (commit, place): (i64, i64)) -> Result<Document, StoreError> {
+    Ok(doc! {
+        "_id": { "commit": commit, "place": place },
+        "migration_id": name_of(&entry.migration),
+        "name": entry.migration.id.as_str(),
+        "version": i64::from(entry.migration.version.0),
+        "event_type": entry.event.as_str(),
+        "created_at": time_text(entry.at),
+        "actor": &entry.actor,
+        "details": bson("migration_events.details", &entry.detail)?,
+    })
+}
+
+/// And back.
+pub(super) fn entry(mut event: Document) -> Result<HistoryEntry, StoreError> {
+    let detail = from_bson("migration_events.details", event.remove("details").unwrap_or(Bson::Null))?;
+    let fields = Fields("migration_events", &event);
+    Ok(HistoryEntry {
+        migration: MigrationKey { id: fields.word("name")?, version: Version(fields.small("version")?) },
+        event: fields.word("event_type")?,
+        at: from_time("migration_events", fields.text("created_at")?)?,
+        actor: fields.text("actor")?.to_owned(),
+        detail,
+    })
+}

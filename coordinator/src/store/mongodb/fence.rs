@@ -1,0 +1,124 @@
+//! The fence document: what a take-over moves, and what every commit writes to.
+
+use bson::{Bson, Document, doc};
+use mongodb::options::ReturnDocument;
+use mongodb::{ClientSession, Collection, Database};
+use shardlift_domain::{Epoch, Fence, Nonce};
+use shardlift_runtime::clock;
+
+use super::super::error::answered;
+use super::super::permit::next_epoch;
+use super::super::rows::{counted, stored_number, time_text};
+use super::super::{LeaderPermit, StoreError};
+use super::client::{COMMAND, code};
+
+/// MaxTimeMSExpired.
+const TOOK_TOO_LONG: i32 = 50;
+/// How long a take-over waits for a commit before it ends that commit's session.
+const COURTESY: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// The document `{_id, epoch, nonce, holder, taken_at, commits, session}`.
+pub(super) struct Standing {
+    pub(super) fence: Fence,
+    /// The session in which the leader commits.
+    session: Option<Document>,
+}
+
+fn fences(database: &Database) -> Collection<Document> {
+    database.collection("fence")
+}
+
+fn exactly(fence: &Fence) -> Document {
+    doc! { "_id": "fence", "epoch": stored_number(fence.epoch.0), "nonce": &fence.nonce.0 }
+}
+
+/// The fence as it stands.
+pub(super) async fn read(database: &Database) -> Result<Standing, StoreError> {
+    let fences = fences(database);
+    let found = answered("read the fence", fences.find_one(doc! { "_id": "fence" }).max_time(COMMAND));
+    let found = found.await?.ok_or_else(|| unreadable("the document is gone"))?;
+    let epoch = found.get_i64("epoch").map_err(|error| unreadable(&error.to_string()))?;
+    let nonce = found.get_str("nonce").map_err(|error| unreadable(&error.to_string()))?;
+    let fence = Fence { epoch: Epoch(counted(epoch)), nonce: Nonce(nonce.to_owned()) };
+    Ok(Standing { fence, session: found.get_document("session").ok().cloned() })
+}
+
+fn unreadable(why: &str) -> StoreError {
+    StoreError::Unreadable { what: "fence", why: why.to_owned() }
+}
+
+async fn fenced(database: &Database, held: &Fence) -> StoreError {
+    match read(database).await {
+        Ok(current) => StoreError::Fenced { held: held.epoch, current: current.fence.epoch },
+        Err(error) => error,
+    }
+}
+
+/// Writes to the document inside a transaction, so that it conflicts with every take-over and every other commit.
+/// Answers the number of this commit, which grows for ever.
+pub(super) async fn hold(
+    database: &Database,
+    session: &mut ClientSession,
+    held: &Fence,
+) -> Result<i64, StoreError> {
+    let fences = fences(database);
+    let count = doc! { "$inc": { "commits": 1_i64 } };
+    let held_now = fences
+        .find_one_and_update(exactly(held), count)
+        .return_document(ReturnDocument::After)
+        .projection(doc! { "commits": 1 })
+        .max_time(COMMAND)
+        .session(session);
+    match answered("hold the fence", held_now).await? {
+        Some(document) => document.get_i64("commits").map_err(|error| unreadable(&error.to_string())),
+        None => Err(fenced(database, held).await),
+    }
+}
+
+/// Tells the fence document in which session its leader commits.
+pub(super) async fn bind(database: &Database, held: &Fence, session: &Document) -> Result<(), StoreError> {
+    let fences = fences(database);
+    let tell = doc! { "$set": { "session": session } };
+    let told = answered("name its session", fences.update_one(exactly(held), tell)).await?;
+    if told.matched_count == 1 { Ok(()) } else { Err(fenced(database, held).await) }
+}
+
+/// Raises the fence from `seen`, in one write. It waits for a commit that is under way, but not for one whose leader has
+/// stopped: the server would keep that for a minute.
+pub(super) async fn raise(
+    database: &Database,
+    seen: &Fence,
+    above: Option<Epoch>,
+    nonce: Nonce,
+    holder: &str,
+) -> Result<LeaderPermit, StoreError> {
+    let next = Fence { epoch: next_epoch(seen.epoch, above)?, nonce };
+    let set = doc! { "$set": {
+        "epoch": stored_number(next.epoch.0), "nonce": &next.nonce.0, "holder": holder,
+        "taken_at": time_text(clock::now()), "session": null,
+    } };
+    let fences = fences(database);
+    let raise = || fences.find_one_and_update(exactly(seen), set.clone()).projection(doc! { "_id": 1 });
+    let raised = match answered("raise the fence", raise().max_time(COURTESY)).await {
+        Err(StoreError::Unavailable { source, .. })
+            if source.downcast_ref().and_then(code) == Some(TOOK_TOO_LONG) =>
+        {
+            end_session(database, seen).await?;
+            answered("raise the fence", raise().max_time(COMMAND)).await?
+        }
+        raised => raised?,
+    };
+    match raised {
+        Some(_) => Ok(LeaderPermit::new(next)),
+        None => Err(fenced(database, seen).await),
+    }
+}
+
+/// Ends the transaction that the former leader left open. Every user may end its own sessions.
+async fn end_session(database: &Database, seen: &Fence) -> Result<(), StoreError> {
+    let standing = read(database).await?;
+    let Some(session) = standing.session.filter(|_| standing.fence == *seen) else { return Ok(()) };
+    let admin = database.client().database("admin");
+    let kill = doc! { "killSessions": [Bson::Document(session)] };
+    answered("end the former leader's session", admin.run_command(kill)).await.map(drop)
+}

@@ -1,0 +1,69 @@
+//! The store for several coordinators: a MongoDB replica set, one database of its own.
+//!
+//! Every commit is one transaction that writes to the fence document first, so that it conflicts with a take-over, which
+//! writes to it as well; the server then refuses one of the two. All of a migration but its failures is one document,
+//! with its shards embedded by name: about 300 bytes each, so that 10,000 shards stay far below the 16 MB of a document.
+
+mod client;
+mod documents;
+mod fence;
+mod open;
+mod read;
+#[cfg(test)]
+mod tests;
+mod write;
+
+use async_trait::async_trait;
+use mongodb::Database;
+use shardlift_domain::{Epoch, Fence, MigrationId, Nonce};
+use shardlift_runtime::config::Secret;
+
+use super::{Change, HistoryEntry, LeaderPermit, Snapshot, Store, StoreError};
+use client::Writer;
+
+/// The name of the database unless the configuration says otherwise.
+pub const DEFAULT_DATABASE: &str = "shardlift_coordinator";
+
+/// A store in a database of a MongoDB replica set.
+#[derive(Debug)]
+pub struct MongodbStore {
+    database: Database,
+    writer: Writer,
+}
+
+impl MongodbStore {
+    /// Connects, and brings the collections up to this release.
+    pub async fn open(url: &Secret, database: &str) -> Result<Self, StoreError> {
+        let database = open::open(url, database).await?;
+        Ok(Self { database, writer: Writer::default() })
+    }
+}
+
+#[async_trait]
+impl Store for MongodbStore {
+    async fn fence(&self) -> Result<Fence, StoreError> {
+        Ok(fence::read(&self.database).await?.fence)
+    }
+
+    async fn take_over(
+        &self,
+        seen: &Fence,
+        above: Option<Epoch>,
+        nonce: Nonce,
+        holder: &str,
+    ) -> Result<LeaderPermit, StoreError> {
+        fence::raise(&self.database, seen, above, nonce, holder).await
+    }
+
+    async fn load(&self) -> Result<Snapshot, StoreError> {
+        read::snapshot(&self.database).await
+    }
+
+    async fn commit(&self, permit: &LeaderPermit, change: Change) -> Result<(), StoreError> {
+        self.writer.commit(&self.database, permit.fence(), &change).await
+    }
+
+    async fn history(&self, id: &MigrationId, limit: u32) -> Result<Vec<HistoryEntry>, StoreError> {
+        read::history(&self.database, id, limit).await
+    }
+}

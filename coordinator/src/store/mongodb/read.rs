@@ -1,0 +1,97 @@
+//! Reading: everything as of one moment, or the history of one id.
+
+use std::collections::BTreeMap;
+
+use bson::{Bson, Document, doc};
+use mongodb::{ClientSession, Database};
+use shardlift_domain::topology::Topology;
+use shardlift_domain::{Failure, MigrationId};
+
+use super::super::error::answered;
+use super::super::rows::from_word;
+use super::super::{HistoryEntry, Snapshot, StoreError};
+use super::client::{COMMAND, begin};
+use super::documents::{self, from_bson, name_of};
+
+/// Everything, in one transaction that only reads. It may take its time, but not between two answers.
+pub(super) async fn snapshot(database: &Database) -> Result<Snapshot, StoreError> {
+    let mut session = answered("open a session", database.client().start_session()).await?;
+    begin(&mut session).await?;
+    let mut snapshot = Snapshot::default();
+    for mut document in all(database, &mut session, "topology", doc! {}).await? {
+        let content = document.remove("content").unwrap_or(Bson::Null);
+        snapshot.topology = from_bson::<Topology>("topology", content)?;
+    }
+    for state in all(database, &mut session, "migration_state", doc! { "seq": 1 }).await? {
+        snapshot.migrations.push(documents::stored(state)?);
+    }
+    let mut failures = BTreeMap::new();
+    for document in all(database, &mut session, "migration_failures", doc! {}).await? {
+        let (key, failure) = failure(document)?;
+        failures.insert(key, failure);
+    }
+    answered("end reading", session.commit_transaction()).await?;
+    for stored in &mut snapshot.migrations {
+        let name = name_of(&stored.migration.key);
+        for (shard, part) in &mut stored.migration.shards {
+            part.failure = failures.remove(&(name.clone(), shard.clone()));
+        }
+    }
+    Ok(snapshot)
+}
+
+type FailureOf = ((String, shardlift_domain::ShardId), Failure);
+
+fn failure(mut document: Document) -> Result<FailureOf, StoreError> {
+    let what = "migration_failures";
+    let failure = from_bson(what, document.remove("failure").unwrap_or(Bson::Null))?;
+    let text = |field| match document.get_str(field) {
+        Ok(text) => Ok(text.to_owned()),
+        Err(error) => Err(StoreError::Unreadable { what, why: error.to_string() }),
+    };
+    Ok(((text("migration")?, from_word(what, &text("shard")?)?), failure))
+}
+
+async fn all(
+    database: &Database,
+    session: &mut ClientSession,
+    name: &'static str,
+    order: Document,
+) -> Result<Vec<Document>, StoreError> {
+    let doing = "load";
+    let collection = database.collection::<Document>(name);
+    let find = collection.find(doc! {}).sort(order).session(&mut *session);
+    let mut cursor = answered(doing, find.into_future()).await?;
+    let mut found = Vec::new();
+    while answered(doing, cursor.advance(&mut *session)).await? {
+        found.push(cursor.deserialize_current().map_err(StoreError::unavailable(doing))?);
+    }
+    Ok(found)
+}
+
+/// The newest entries of all versions of one id, oldest first.
+pub(super) async fn history(
+    database: &Database,
+    id: &MigrationId,
+    limit: u32,
+) -> Result<Vec<HistoryEntry>, StoreError> {
+    let doing = "read the history";
+    if limit == 0 {
+        // A limit of 0 would be none.
+        return Ok(Vec::new());
+    }
+    let events = database.collection::<Document>("migration_events");
+    let find = events
+        .find(doc! { "name": id.as_str() })
+        .sort(doc! { "_id": -1 })
+        .limit(limit.into())
+        .max_time(COMMAND);
+    let mut cursor = answered(doing, find).await?;
+    let mut entries = Vec::new();
+    while answered(doing, cursor.advance()).await? {
+        let event = cursor.deserialize_current().map_err(StoreError::unavailable(doing))?;
+        entries.push(documents::entry(event)?);
+    }
+    entries.reverse();
+    Ok(entries)
+}
