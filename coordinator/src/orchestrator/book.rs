@@ -13,6 +13,8 @@ use shardlift_domain::range::Pass;
 use shardlift_domain::spec::{self, Spec, SpecBody};
 use shardlift_domain::topology::Topology;
 
+use super::board::Board;
+use super::holders::{Holders, holds};
 use super::wake::Submission;
 use crate::planner::disposition::reusable;
 use crate::store::{
@@ -39,6 +41,7 @@ pub(super) struct Book {
     order: Vec<MigrationKey>,
     pages: BTreeMap<MigrationKey, Page>,
     unsaved: BTreeSet<(MigrationKey, ShardId)>,
+    holders: Holders,
 }
 
 /// Why a verb was not carried out.
@@ -53,7 +56,7 @@ impl From<StoreError> for Refused {
     fn from(error: StoreError) -> Self {
         match error {
             // In the store but not in this book: left out when it was opened. Nothing speaks against leading on.
-            StoreError::AlreadyStored(_) => Refused::Person(error.into()),
+            StoreError::AlreadyStored(_) | StoreError::Locked { .. } => Refused::Person(error.into()),
             other => Refused::Store(other),
         }
     }
@@ -70,6 +73,10 @@ impl Book {
             order: Vec::new(),
             pages: BTreeMap::new(),
             unsaved: BTreeSet::new(),
+            holders: Holders::inherit(
+                &snapshot.locks,
+                snapshot.migrations.iter().map(|stored| &stored.migration),
+            ),
         };
         for mut stored in snapshot.migrations {
             stored.migration = stored.migration.recovered();
@@ -81,7 +88,17 @@ impl Book {
                 }
             }
         }
+        book.adopt().await?;
         Ok(book)
+    }
+
+    /// A release before locks stored migrations that run and hold nothing.
+    async fn adopt(&mut self) -> Result<(), StoreError> {
+        let mut change = Change::default();
+        for page in self.pages() {
+            self.holders.follow(page.migration(), true, &mut change);
+        }
+        if change.is_empty() { Ok(()) } else { self.commit(change).await }
     }
 
     fn insert(&mut self, page: Page) {
@@ -132,7 +149,7 @@ impl Book {
 
     /// What must still end before a pending migration may begin: what it waits for, and what holds the same tables.
     /// `held`: migrations of which some worker still has a task, whatever their status: a cancelled one ends with its
-    /// open batches or statement, not before.
+    /// open batches or statement, not before. What the store says is held counts as well.
     pub(super) fn waiting_for(
         &self,
         migration: &Migration,
@@ -144,8 +161,8 @@ impl Book {
         let mut waits: Vec<MigrationId> = migration.waits_for.iter().filter(unmet).cloned().collect();
         for page in self.pages() {
             let other = page.migration();
-            let active = matches!(other.status, Status::Running | Status::Paused | Status::Failed)
-                || held.contains(&other.key);
+            let active =
+                holds(other.status) || held.contains(&other.key) || self.holders.contains(&other.key);
             if active && other.collides_with(migration) && !waits.contains(&other.key.id) {
                 waits.push(other.key.id.clone());
             }
@@ -238,12 +255,14 @@ impl Book {
         Ok(Some(Page { stored, spec }))
     }
 
-    /// Moves one migration: store first, then memory. `false`: the event changed nothing.
+    /// Moves one migration: store first, then memory. `false`: the event changed nothing. `busy`: some worker has a task
+    /// of it.
     pub(super) async fn on(
         &mut self,
         key: &MigrationKey,
         event: &Event,
         actor: &str,
+        busy: bool,
     ) -> Result<bool, Refused> {
         let Some(page) = self.pages.get(key) else { return Ok(false) };
         let before = page.migration();
@@ -255,12 +274,21 @@ impl Book {
         let times = times_after(&page.stored.times, before.status, made.migration.status);
         let history = records(before, &made.migration, event, actor);
         let moved = vec![Moved::new(before, made.migration.clone(), times)];
-        self.commit(Change { moved, history, ..Change::default() }).await?;
+        let mut change = Change { moved, history, ..Change::default() };
+        self.holders.follow(&made.migration, busy, &mut change);
+        self.commit(change).await?;
         if let Some(page) = self.pages.get_mut(key) {
             page.stored.migration = made.migration;
             page.stored.times = times;
         }
         Ok(true)
+    }
+
+    /// Frees what ended migrations still hold, once nobody is busy with them; see [`Holders::ended`].
+    pub(super) async fn free_ended(&mut self, board: &Board, leases_over: bool) -> Result<(), StoreError> {
+        let status = |key: &MigrationKey| self.pages.get(key).map(|page| page.migration().status);
+        let freed = self.holders.ended(status, |key| board.is_held(key), leases_over);
+        if freed.is_empty() { Ok(()) } else { self.commit(Change { freed, ..Change::default() }).await }
     }
 
     /// Folds the figures of a pass into a shard's progress; saved with the next commit or flush.
@@ -296,7 +324,8 @@ impl Book {
             let progress = self.pages.get(key).and_then(|page| page.stored.progress.get(shard));
             change.progress.extend(progress.map(|progress| (key.clone(), shard.clone(), progress.clone())));
         }
-        self.store.commit(&self.permit, change).await?;
+        self.store.commit(&self.permit, change.clone()).await?;
+        self.holders.made(&change);
         self.unsaved.clear();
         Ok(())
     }

@@ -180,7 +180,8 @@ impl Leader {
     /// Moves a migration and follows up: its tasks, and those that waited for it.
     pub(super) async fn apply(&mut self, key: &MigrationKey, event: Event) -> Result<(), StepDown> {
         let before = self.stage(key);
-        match self.book.on(key, &event, "coordinator").await {
+        let busy = self.board.is_held(key);
+        match self.book.on(key, &event, "coordinator", busy).await {
             Ok(_) => {}
             Err(Refused::Store(error)) => return Err(error.into()),
             // Only a person's verb can be illegal.
@@ -215,11 +216,13 @@ impl Leader {
 
     /// Begins every migration that has nothing to wait for any more.
     pub(super) async fn begin_ready(&mut self) -> Result<(), StepDown> {
+        let leases_over = u128::from(self.clock.millis()) >= self.seat.ttl.as_millis();
+        self.book.free_ended(&self.board, leases_over).await?;
         if !self.book.pages().any(|page| page.migration().status == Status::Pending) {
             return Ok(());
         }
         while let Some(key) = self.book.next_ready(&self.board.held()) {
-            match self.book.on(&key, &Event::Ready, "coordinator").await {
+            match self.book.on(&key, &Event::Ready, "coordinator", false).await {
                 Ok(_) => {}
                 Err(Refused::Store(error)) => return Err(error.into()),
                 Err(Refused::Person(failure)) => {
@@ -247,7 +250,8 @@ impl Leader {
                 return Ok(());
             }
         };
-        match self.book.on(&key, &Event::Asked(verb), "person").await {
+        let busy = self.board.is_held(&key);
+        match self.book.on(&key, &Event::Asked(verb), "person", busy).await {
             Ok(changed) => {
                 self.follow_up(&key).await?;
                 let view = self.book.find(id, None).map(|page| (self.migration_view(page), changed));

@@ -11,6 +11,7 @@ mod book;
 mod drain;
 mod effects;
 mod fleet;
+mod holders;
 mod leader;
 mod reports;
 mod role;

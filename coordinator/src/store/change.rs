@@ -1,9 +1,9 @@
 //! What is read from a store, and what is written to it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
-use shardlift_domain::migration::{Migration, ShardMigration};
+use shardlift_domain::migration::{Migration, Resource, ShardMigration};
 use shardlift_domain::progress::ShardProgress;
 use shardlift_domain::spec::SpecFile;
 use shardlift_domain::topology::Topology;
@@ -18,7 +18,12 @@ pub struct Snapshot {
     pub topology: Topology,
     /// All versions of all migrations, in the order in which they were submitted.
     pub migrations: Vec<StoredMigration>,
+    /// What migrations hold.
+    pub locks: Locks,
 }
+
+/// What each migration holds: no two of them hold what collides.
+pub type Locks = BTreeMap<MigrationKey, BTreeSet<Resource>>;
 
 /// One version of one migration.
 #[derive(Debug, Clone, PartialEq)]
@@ -87,6 +92,11 @@ pub struct Change {
     pub moved: Vec<Moved>,
     /// New figures of known shards of known migrations.
     pub progress: Vec<(MigrationKey, ShardId, ShardProgress)>,
+    /// Migrations that hold nothing any more.
+    pub freed: Vec<MigrationKey>,
+    /// What known migrations hold from here on. Refused with [`StoreError::Locked`](super::StoreError::Locked) when
+    /// another one holds what collides with it.
+    pub locked: Vec<(MigrationKey, BTreeSet<Resource>)>,
     /// Added to the history, in this order.
     pub history: Vec<HistoryEntry>,
 }
@@ -98,6 +108,8 @@ impl Change {
             && self.new.is_empty()
             && self.moved.is_empty()
             && self.progress.is_empty()
+            && self.freed.is_empty()
+            && self.locked.is_empty()
             && self.history.is_empty()
     }
 }

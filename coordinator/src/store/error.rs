@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use shardlift_domain::migration::Resource;
 use shardlift_domain::{Epoch, ErrorCode, Failure, MigrationKey};
 use shardlift_runtime::retry::Retryable;
 
@@ -49,6 +50,14 @@ pub enum StoreError {
     /// The change speaks of a migration, or of a shard of it, that was never stored.
     #[error("migration {0}, or a shard of it, is not in the store")]
     Unknown(MigrationKey),
+    /// Another migration works on it. Nothing was changed.
+    #[error("{resource} is held by migration {holder}")]
+    Locked {
+        /// What was to be held.
+        resource: Resource,
+        /// Who holds it, or something that includes it.
+        holder: MigrationKey,
+    },
     /// No epoch is left above this one: some shard's fence was damaged.
     #[error("there is no epoch above {0}")]
     NoEpochAbove(Epoch),
@@ -64,6 +73,7 @@ impl StoreError {
             StoreError::Unreadable { .. }
             | StoreError::AlreadyStored(_)
             | StoreError::Unknown(_)
+            | StoreError::Locked { .. }
             | StoreError::NoEpochAbove(_) => ErrorCode::Internal,
         }
     }
@@ -81,7 +91,9 @@ impl StoreError {
                 "use the release that wrote the store, or restore it; report it if neither explains it"
             }
             StoreError::NoEpochAbove(_) => "repair the fence row of the shard that reports this epoch",
-            StoreError::AlreadyStored(_) | StoreError::Unknown(_) => "report this as a defect, with the log",
+            StoreError::AlreadyStored(_) | StoreError::Unknown(_) | StoreError::Locked { .. } => {
+                "report this as a defect, with the log"
+            }
         }
     }
 

@@ -1,10 +1,10 @@
 //! A store that forgets everything with the process: the same promises but for durability, for fast tests.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use shardlift_domain::migration::Migration;
+use shardlift_domain::migration::{Migration, Resource};
 use shardlift_domain::progress::ShardProgress;
 use shardlift_domain::{Epoch, Fence, MigrationId, MigrationKey, Nonce, ShardId};
 
@@ -124,9 +124,27 @@ impl Content {
             // The volatile figures are not stored anywhere.
             *known.ok_or(StoreError::Unknown(key))? = durable(progress);
         }
+        for key in change.freed {
+            self.snapshot.locks.remove(&key);
+        }
+        for (key, resources) in change.locked {
+            self.find(&key)?;
+            self.refuse_held(&key, &resources)?;
+            self.snapshot.locks.insert(key, resources);
+        }
         for entry in change.history {
             self.find(&entry.migration)?;
             self.history.push(entry);
+        }
+        Ok(())
+    }
+
+    fn refuse_held(&self, key: &MigrationKey, wanted: &BTreeSet<Resource>) -> Result<(), StoreError> {
+        for (holder, held) in self.snapshot.locks.iter().filter(|(holder, _)| *holder != key) {
+            let collision = held.iter().find(|held| held.collides_with_any(wanted));
+            if let Some(resource) = collision {
+                return Err(StoreError::Locked { resource: resource.clone(), holder: holder.clone() });
+            }
         }
         Ok(())
     }

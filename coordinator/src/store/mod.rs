@@ -24,7 +24,7 @@ use async_trait::async_trait;
 use shardlift_domain::{Epoch, Fence, MigrationId, Nonce};
 
 pub use self::mongodb::{DEFAULT_DATABASE, MongodbStore};
-pub use change::{Change, Moved, Snapshot, StoredMigration, Times};
+pub use change::{Change, Locks, Moved, Snapshot, StoredMigration, Times};
 pub use error::StoreError;
 pub use history::{HistoryEntry, HistoryEvent};
 pub use memory::MemoryStore;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use shardlift_domain::migration::ShardMigration;
+use shardlift_domain::migration::{Resource, ShardMigration};
 use shardlift_domain::progress::ShardProgress;
 use shardlift_domain::spec::SpecFile;
 use shardlift_domain::{Checksum, MigrationKey, ShardId, Version};
@@ -119,4 +119,25 @@ fn version(number: i64) -> Version {
 /// A number that was stored from 32 bits.
 fn small(number: i64) -> u32 {
     u32::try_from(number).unwrap_or_default()
+}
+
+/// A row of `migration_locks` with the migration that holds it.
+#[derive(sqlx::FromRow)]
+pub(in crate::store) struct LockRow {
+    cluster: String,
+    shard: String,
+    relation: String,
+    name: String,
+    version: i64,
+}
+
+/// Who holds what.
+pub(in crate::store) fn lock(row: &LockRow) -> Result<(MigrationKey, Resource), StoreError> {
+    let resource = Resource {
+        cluster: from_word("migration_locks.cluster", &row.cluster)?,
+        shard: from_word("migration_locks.shard", &row.shard)?,
+        relation: row.relation.clone(),
+    };
+    let id = from_word("migrations.name", &row.name)?;
+    Ok((MigrationKey { id, version: version(row.version) }, resource))
 }

@@ -4,9 +4,11 @@
 //! returns before it acts on it, and after a crash recomputes the wanted work from the stored state.
 
 mod moves;
+mod resource;
 mod state;
 #[cfg(test)]
 mod tests;
 
 pub use moves::{Event, Illegal, Outcome, Transition, Verb};
+pub use resource::Resource;
 pub use state::{Migration, Phase, ShardMigration, Status, Step, Stop};

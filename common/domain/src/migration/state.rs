@@ -262,19 +262,4 @@ impl Migration {
         }
         self
     }
-
-    /// Whether the migration and another one would work on the same thing. A schema change takes its whole
-    /// cluster: what its statements touch is known to the shard only.
-    pub fn collides_with(&self, other: &Migration) -> bool {
-        self.cluster == other.cluster
-            && match (&self.relation, &other.relation) {
-                (Some(mine), Some(theirs)) => bare(mine) == bare(theirs),
-                _ => true,
-            }
-    }
-}
-
-/// `public.messages` and `messages` may be the same table: compared by the last part, on the safe side.
-fn bare(relation: &str) -> &str {
-    relation.rsplit('.').next().unwrap_or(relation)
 }

@@ -1,6 +1,6 @@
 //! Every (state, event) pair, and random runs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
@@ -178,6 +178,36 @@ fn after_a_take_over_ranges_are_read_again() {
     let mut migration = with_status(Status::Running);
     migration.shards.get_mut(&shard(0)).expect("there").todo = Some(Step::Backfill);
     assert_eq!(migration.recovered().shards[&shard(0)].todo, Some(Step::Split));
+}
+
+#[test]
+fn what_collides_shares_a_shard_and_a_table() {
+    let on = |relation: Option<&str>| Migration {
+        relation: relation.map(str::to_owned),
+        ..with_status(Status::Pending)
+    };
+    let held = |migration: &Migration| migration.resources().collect::<BTreeSet<_>>();
+    let (messages, same, drafts, all) =
+        (on(Some("public.messages")), on(Some("messages")), on(Some("drafts")), on(None));
+    for (one, other, expected) in [
+        (&messages, &same, true),
+        (&messages, &drafts, false),
+        (&messages, &all, true),
+        (&all, &drafts, true),
+    ] {
+        assert_eq!(one.collides_with(other), expected);
+        for resource in one.resources() {
+            assert_eq!(resource.collides_with_any(&held(other)), expected, "{resource}");
+        }
+    }
+    let mut elsewhere = all.clone();
+    let part = elsewhere.shards.values().next().expect("has one").clone();
+    elsewhere.shards = [(shard(77), part)].into();
+    assert!(messages.resources().all(|resource| !resource.collides_with_any(&held(&elsewhere))));
+    assert_eq!(
+        messages.resources().next().expect("has one").to_string().rsplit('/').next(),
+        Some("messages")
+    );
 }
 
 fn any_event() -> impl Strategy<Value = Event> {

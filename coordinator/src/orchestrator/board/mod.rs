@@ -318,6 +318,11 @@ impl Board {
         self.groups.iter().filter(|(_, shards)| busy(shards)).map(|(key, _)| key.clone()).collect()
     }
 
+    /// Whether some worker has a task of this migration.
+    pub(super) fn is_held(&self, migration: &MigrationKey) -> bool {
+        self.groups.get(migration).is_some_and(|shards| shards.values().any(|group| group.running > 0))
+    }
+
     /// Forgets a migration that is finished, but for what a worker still has.
     pub(super) fn close(&mut self, migration: &MigrationKey) {
         let Some(shards) = self.groups.get_mut(migration) else { return };

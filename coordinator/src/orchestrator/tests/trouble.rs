@@ -179,6 +179,35 @@ async fn a_cancelled_migration_keeps_its_table_until_its_worker_lets_go() {
 }
 
 #[tokio::test]
+async fn what_a_former_leader_left_held_stays_held_until_its_leases_are_over() {
+    let store = memory();
+    let held = async || -> Vec<String> {
+        store.load().await.expect("loads").locks.keys().map(ToString::to_string).collect()
+    };
+    let coordinator = Coordinator::start(&store);
+    let mut worker = Player::joined(coordinator.handle(), "w1").await;
+    let services = coordinator.services.clone();
+    let submitting = tokio::spawn(async move { services.submit(vec![file(DATA)], true).await });
+    worker.assigned().await;
+    submitting.await.expect("not cancelled").expect("submitted");
+    coordinator.handle().asked(name("m2_data"), Verb::Cancel).await.expect("legal");
+    assert_eq!(held().await, ["m2_data@1"], "the worker is still at it");
+    coordinator.crash().await;
+
+    let began = Instant::now();
+    let coordinator = Coordinator::start(&store);
+    let mut worker = Player::joined(coordinator.handle(), "w1").await;
+    submitted(&coordinator, &mut worker, &DATA.replace("m2_data", "m3_data")).await;
+    assert_eq!(coordinator.status("m3_data").await.waiting_for, [name("m2_data")]);
+    let finished = worker.work();
+    coordinator.until("m3_data", Status::Completed).await;
+    assert!(began.elapsed() >= Duration::from_secs(2), "it began after {:?}", began.elapsed());
+    assert_eq!(held().await, [""; 0], "freed with the commit that ended it");
+    coordinator.crash().await;
+    finished.abort();
+}
+
+#[tokio::test]
 async fn a_failure_of_a_task_that_was_withdrawn_is_not_lost() {
     let coordinator = Coordinator::start(&memory());
     let mut worker = Player::joined(coordinator.handle(), "w1").await;

@@ -3,13 +3,14 @@
 mod random;
 pub(in crate::store) mod samples;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 
 use async_trait::async_trait;
-use shardlift_domain::migration::{Event, Verb};
-use shardlift_domain::{Epoch, Fence, Nonce, Version};
+use shardlift_domain::migration::{Event, Migration, Resource, Verb};
+use shardlift_domain::{Epoch, Fence, MigrationKey, Nonce, Version};
 
 use shardlift_harness::servers::{shared_mongod, shared_postgres};
 use shardlift_runtime::config::Secret;
@@ -327,6 +328,49 @@ async fn figures_and_states_are_replaced(place: impl Place) {
     assert_eq!(place.open().await.load().await.expect("loads"), expected);
 }
 
+async fn what_one_migration_holds_no_other_gets(place: impl Place) {
+    let store = place.open().await;
+    let permit = lead(&store, "leader").await;
+    let [first, second, other] =
+        ["first", "second", "other"].map(|name| stored(name, Version::FIRST).migration);
+    for name in ["first", "second", "other"] {
+        submit(&store, &permit, name).await;
+    }
+    let on = |relation: Option<&str>, of: &Migration| {
+        let migration = Migration { relation: relation.map(str::to_owned), ..of.clone() };
+        (of.key.clone(), migration.resources().collect::<BTreeSet<_>>())
+    };
+    let lock = async |wanted: (MigrationKey, BTreeSet<Resource>)| {
+        let history = vec![entry(&wanted.0, HistoryEvent::Ready)];
+        store.commit(&permit, Change { locked: vec![wanted], history, ..Change::default() }).await
+    };
+    lock(on(Some("messages"), &first)).await.expect("nobody holds it");
+    lock(on(Some("drafts"), &other)).await.expect("another table");
+    lock(on(Some("messages"), &first)).await.expect("again, by the same one");
+    for wanted in [on(Some("public.messages"), &second), on(None, &second)] {
+        let refused = lock(wanted).await;
+        let Err(StoreError::Locked { holder, .. }) = refused else { panic!("{refused:?}") };
+        assert!(holder == first.key || holder == other.key, "{holder}");
+    }
+    let absent = stored("absent", Version::FIRST).migration;
+    assert!(matches!(lock(on(Some("x"), &absent)).await, Err(StoreError::Unknown(_))));
+    assert_eq!(store.history(&second.key.id, 10).await.expect("reads").len(), 1, "refused as a whole");
+    let held = BTreeMap::from([on(Some("messages"), &first), on(Some("drafts"), &other)]);
+    assert_eq!(place.open().await.load().await.expect("loads").locks, held);
+
+    // A fenced leader frees nothing, the next one does, and acquires in the same commit.
+    let next = lead(&store, "next").await;
+    let hand_over = || Change {
+        freed: vec![first.key.clone(), absent.key.clone()],
+        locked: vec![on(Some("messages"), &second)],
+        ..Change::default()
+    };
+    assert!(matches!(store.commit(&permit, hand_over()).await, Err(StoreError::Fenced { .. })));
+    store.commit(&next, hand_over()).await.expect("frees and acquires");
+    let held = BTreeMap::from([on(Some("messages"), &second), on(Some("drafts"), &other)]);
+    assert_eq!(place.open().await.load().await.expect("loads").locks, held);
+}
+
 async fn several_may_open_it_at_once_when_it_is_new(place: impl Place) {
     let opened = futures::future::join_all((0..4).map(|_| place.open())).await;
     for store in &opened {
@@ -376,5 +420,6 @@ suite! {
     what_was_committed_is_there_for_the_next_one,
     the_history_is_in_order_and_spans_versions,
     figures_and_states_are_replaced,
+    what_one_migration_holds_no_other_gets,
     several_may_open_it_at_once_when_it_is_new,
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bson::{Bson, Document, doc};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use shardlift_domain::migration::{Migration, ShardMigration, Step};
+use shardlift_domain::migration::{Migration, Resource, ShardMigration, Step};
 use shardlift_domain::progress::ShardProgress;
 use shardlift_domain::spec::SpecFile;
 use shardlift_domain::{Checksum, MigrationKey, ShardId, Version};
@@ -229,4 +229,34 @@ pub(super) fn entry(mut event: Document) -> Result<HistoryEntry, StoreError> {
         actor: fields.text("actor")?.to_owned(),
         detail,
     })
+}
+
+/// The shard that a lock is about: what is looked up when another one is to be acquired.
+pub(super) fn scope(resource: &Resource) -> String {
+    format!("{}/{}", resource.cluster, resource.shard)
+}
+
+/// A lock. `expires_at` is for readers: only a commit frees it.
+pub(super) fn lock_of(key: &MigrationKey, resource: &Resource, now: &str) -> Document {
+    doc! {
+        "_id": resource.to_string(),
+        "resource": resource.to_string(),
+        "scope": scope(resource),
+        "cluster": resource.cluster.as_str(),
+        "shard": resource.shard.as_str(),
+        "relation": &resource.relation,
+        "migration_id": name_of(key),
+        "name": key.id.as_str(),
+        "version": i64::from(key.version.0),
+        "acquired_at": now,
+        "expires_at": Bson::Null,
+    }
+}
+
+/// And back.
+pub(super) fn lock(document: &Document) -> Result<(MigrationKey, Resource), StoreError> {
+    let fields = Fields("migration_locks", document);
+    let key = MigrationKey { id: fields.word("name")?, version: Version(fields.small("version")?) };
+    let relation = fields.text("relation")?.to_owned();
+    Ok((key, Resource { cluster: fields.word("cluster")?, shard: fields.word("shard")?, relation }))
 }

@@ -25,6 +25,10 @@ pub(super) async fn snapshot(database: &Database) -> Result<Snapshot, StoreError
     for state in all(database, &mut session, "migration_state", doc! { "seq": 1 }).await? {
         snapshot.migrations.push(documents::stored(state)?);
     }
+    for document in all(database, &mut session, "migration_locks", doc! {}).await? {
+        let (key, resource) = documents::lock(&document)?;
+        snapshot.locks.entry(key).or_default().insert(resource);
+    }
     let mut failures = BTreeMap::new();
     for document in all(database, &mut session, "migration_failures", doc! {}).await? {
         let (key, failure) = failure(document)?;

@@ -5,12 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use bson::{Bson, Document, doc};
 use mongodb::options::ReturnDocument;
 use mongodb::{ClientSession, Collection, Database};
-use shardlift_domain::migration::Migration;
+use shardlift_domain::migration::{Migration, Resource};
 use shardlift_domain::topology::Topology;
 use shardlift_domain::{MigrationKey, ShardId};
 
+use shardlift_runtime::clock;
+
 use super::super::error::answered;
-use super::super::rows::stored_number;
+use super::super::rows::{stored_number, time_text};
 use super::super::{Change, HistoryEntry, Moved, StoreError, StoredMigration};
 use super::client::{COMMAND, code};
 use super::documents::{self, bson, key_of, name_of};
@@ -36,6 +38,7 @@ pub(super) async fn apply(
         writing.write_moved(moved).await?;
     }
     writing.progress(change).await?;
+    writing.locks(change).await?;
     writing.append(&change.history, commit).await
 }
 
@@ -159,18 +162,70 @@ impl Writing<'_> {
         Ok(())
     }
 
-    async fn append(&mut self, entries: &[HistoryEntry], commit: i64) -> Result<(), StoreError> {
-        if entries.is_empty() {
-            return Ok(());
+    /// Frees, then acquires. Commits come one after the other, so what was looked up still holds when it is written.
+    async fn locks(&mut self, change: &Change) -> Result<(), StoreError> {
+        let now = time_text(clock::now());
+        for key in &change.freed {
+            self.clear(key).await?;
         }
-        let keys: BTreeSet<&MigrationKey> = entries.iter().map(|entry| &entry.migration).collect();
+        for (key, resources) in &change.locked {
+            self.known(BTreeSet::from([key])).await?;
+            self.clear(key).await?;
+            self.refuse_held(resources).await?;
+            let documents: Vec<_> =
+                resources.iter().map(|resource| documents::lock_of(key, resource, &now)).collect();
+            if !documents.is_empty() {
+                let locks = self.collection("migration_locks");
+                let write = locks.insert_many(documents).session(&mut *self.session);
+                answered("acquire locks", write).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn clear(&mut self, key: &MigrationKey) -> Result<(), StoreError> {
+        let locks = self.collection("migration_locks");
+        let free = locks.delete_many(doc! { "migration_id": name_of(key) }).session(&mut *self.session);
+        answered("free locks", free).await.map(drop)
+    }
+
+    /// The migration's own locks were cleared in the same transaction: whatever is found is another one's.
+    async fn refuse_held(&mut self, wanted: &BTreeSet<Resource>) -> Result<(), StoreError> {
+        let scopes: BTreeSet<String> = wanted.iter().map(documents::scope).collect();
+        let scopes: Vec<String> = scopes.into_iter().collect();
+        let locks = self.collection("migration_locks");
+        let doing = "look for locks";
+        let find = locks.find(doc! { "scope": { "$in": scopes } }).session(&mut *self.session);
+        let mut cursor = answered(doing, find.into_future()).await?;
+        while answered(doing, cursor.advance(&mut *self.session)).await? {
+            let document = cursor.deserialize_current().map_err(StoreError::unavailable(doing))?;
+            let (holder, resource) = documents::lock(&document)?;
+            if resource.collides_with_any(wanted) {
+                return Err(StoreError::Locked { resource, holder });
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses a change that speaks of migrations that were never stored.
+    async fn known(&mut self, keys: BTreeSet<&MigrationKey>) -> Result<(), StoreError> {
         let names: Vec<String> = keys.iter().map(|key| name_of(key)).collect();
         let states = self.collection("migration_state");
         let known = states.count_documents(doc! { "_id": { "$in": names } }).session(&mut *self.session);
         let known = answered("find migrations", known).await?;
-        if usize::try_from(known) != Ok(keys.len()) {
-            return Err(StoreError::Unknown(entries[0].migration.clone()));
+        match keys.first() {
+            Some(first) if usize::try_from(known) != Ok(keys.len()) => {
+                Err(StoreError::Unknown((*first).clone()))
+            }
+            _ => Ok(()),
         }
+    }
+
+    async fn append(&mut self, entries: &[HistoryEntry], commit: i64) -> Result<(), StoreError> {
+        if entries.is_empty() {
+            return Ok(());
+        }
+        self.known(entries.iter().map(|entry| &entry.migration).collect()).await?;
         let events: Result<Vec<_>, _> =
             (0..).zip(entries).map(|(place, entry)| documents::event(entry, (commit, place))).collect();
         let write = self.collection("migration_events");

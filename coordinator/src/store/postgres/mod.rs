@@ -5,6 +5,7 @@
 //! leads asks for one thing at a time, and a session whose answer was not waited for is closed, not used again.
 
 mod fence;
+mod locks;
 mod open;
 mod progress;
 mod read;

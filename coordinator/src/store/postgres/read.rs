@@ -10,10 +10,15 @@ use super::super::error::answered;
 use super::super::rows::from_json;
 use super::super::tables::{self, HistoryRow, MigrationRow, ShardRow};
 use super::super::{HistoryEntry, Snapshot, StoreError, StoredMigration};
+use super::locks;
 
 /// Everything; the caller's transaction keeps it to one moment.
 pub(super) async fn snapshot(connection: &mut PgConnection) -> Result<Snapshot, StoreError> {
-    Ok(Snapshot { topology: topology(connection).await?, migrations: migrations(connection).await? })
+    Ok(Snapshot {
+        topology: topology(connection).await?,
+        migrations: migrations(connection).await?,
+        locks: locks::read(connection).await?,
+    })
 }
 
 async fn topology(connection: &mut PgConnection) -> Result<Topology, StoreError> {
@@ -24,7 +29,7 @@ async fn topology(connection: &mut PgConnection) -> Result<Topology, StoreError>
 }
 
 /// Row by row: a large store may take its time, but not between two rows.
-async fn next<T>(
+pub(super) async fn next<T>(
     doing: &'static str,
     rows: &mut BoxStream<'_, Result<T, sqlx::Error>>,
 ) -> Result<Option<T>, StoreError> {

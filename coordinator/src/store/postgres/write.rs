@@ -9,7 +9,7 @@ use sqlx::PgConnection;
 use super::super::error::answered;
 use super::super::rows::{Rest, json, reason, stored_number, time_text};
 use super::super::{Change, HistoryEntry, Moved, StoreError, StoredMigration, Times, steps};
-use super::progress;
+use super::{locks, progress};
 
 /// Writes everything; the caller commits or rolls back.
 pub(super) async fn apply(connection: &mut PgConnection, change: &Change) -> Result<(), StoreError> {
@@ -24,6 +24,7 @@ pub(super) async fn apply(connection: &mut PgConnection, change: &Change) -> Res
         write_moved(connection, moved, &now).await?;
     }
     progress::write(connection, change).await?;
+    locks::write(connection, change, &now).await?;
     append(connection, &change.history).await
 }
 

@@ -4,6 +4,7 @@
 //! before it is acknowledged (`synchronous = FULL`). Writes queue for one connection; reads see a snapshot beside it.
 
 mod fence;
+mod locks;
 mod open;
 mod read;
 #[cfg(test)]
@@ -67,7 +68,8 @@ impl Store for SqliteStore {
         let mut transaction = self.reader.begin().await.map_err(StoreError::unavailable("begin reading"))?;
         let topology = topology::read(&mut transaction).await?;
         let migrations = read::migrations(&mut transaction).await?;
-        Ok(Snapshot { topology, migrations })
+        let locks = locks::read(&mut transaction).await?;
+        Ok(Snapshot { topology, migrations, locks })
     }
 
     async fn commit(&self, permit: &LeaderPermit, change: Change) -> Result<(), StoreError> {

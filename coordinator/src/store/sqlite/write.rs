@@ -9,7 +9,7 @@ use sqlx::SqliteConnection;
 use super::super::rows::{Rest, json, reason, stored_number, time_text};
 use super::super::steps;
 use super::super::{Change, HistoryEntry, Moved, StoreError, StoredMigration, Times};
-use super::topology;
+use super::{locks, topology};
 
 /// Writes everything; the caller commits, or drops the transaction and with it everything.
 pub(super) async fn apply(connection: &mut SqliteConnection, change: &Change) -> Result<(), StoreError> {
@@ -35,13 +35,15 @@ pub(super) async fn apply(connection: &mut SqliteConnection, change: &Change) ->
             return Err(StoreError::Unknown(key.clone()));
         }
     }
+    locks::write(connection, change, &now).await?;
     for entry in &change.history {
         append(connection, entry).await?;
     }
     Ok(())
 }
 
-async fn row_of(connection: &mut SqliteConnection, key: &MigrationKey) -> Result<i64, StoreError> {
+/// The number of a migration.
+pub(super) async fn row_of(connection: &mut SqliteConnection, key: &MigrationKey) -> Result<i64, StoreError> {
     let row: Option<(i64,)> = sqlx::query_as("SELECT id FROM migrations WHERE name = ? AND version = ?")
         .bind(key.id.as_str())
         .bind(key.version.0)
