@@ -2,7 +2,7 @@
 //!
 //! Every commit is one transaction that writes to the fence document first, so that it conflicts with a take-over, which
 //! writes to it as well; the server then refuses one of the two. All of a migration but its failures is one document,
-//! with its shards embedded by name: about 300 bytes each, so that 10,000 shards stay far below the 16 MB of a document.
+//! with its shards embedded by name: about 250 bytes each, so that 10,000 shards stay far below the 16 MB of a document.
 
 mod client;
 mod documents;
