@@ -10,16 +10,20 @@ use crate::exit::{Exit, TABLE};
 use crate::verbs::apply::Apply;
 use crate::verbs::cancel::Cancel;
 use crate::verbs::completions::Completions;
+use crate::verbs::drift::Drift;
 use crate::verbs::leader::Leader;
 use crate::verbs::list::List;
 use crate::verbs::new::New;
 use crate::verbs::pause::Pause;
+use crate::verbs::placement::Placement;
 use crate::verbs::plan::Plan;
 use crate::verbs::resume::Resume;
 use crate::verbs::retry::Retry;
+use crate::verbs::route::Route;
 use crate::verbs::shards::Shards;
 use crate::verbs::start::Start;
 use crate::verbs::status::Status;
+use crate::verbs::topology::Topology;
 use crate::verbs::watch::Watch;
 use crate::verbs::workers::Workers;
 use crate::view::failure::brief;
@@ -91,6 +95,10 @@ enum Verb {
     Shards(Shards),
     Workers(Workers),
     Leader(Leader),
+    Route(Route),
+    Topology(Topology),
+    Drift(Drift),
+    Placement(Placement),
     New(New),
     Completions(Completions),
 }
@@ -147,6 +155,10 @@ impl Arguments {
             Verb::Shards(verb) => verb.run(&session).await,
             Verb::Workers(verb) => verb.run(&session).await,
             Verb::Leader(verb) => verb.run(&session).await,
+            Verb::Route(verb) => verb.run(&session).await,
+            Verb::Topology(verb) => verb.run(&session).await,
+            Verb::Drift(verb) => verb.run(&session).await,
+            Verb::Placement(verb) => verb.run(&session).await,
             Verb::New(verb) => verb.run(&session),
             Verb::Completions(verb) => verb.run(&session),
         }

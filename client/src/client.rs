@@ -18,10 +18,9 @@ use crate::model::{Drained, Leader, MigrationView, ShardPresence, WorkerPresence
 use crate::{Coordinators, Watch};
 
 /// Verbs and look-ups are answered from memory or one commit.
-const QUICK: Duration = Duration::from_secs(30);
+pub(crate) const QUICK: Duration = Duration::from_secs(30);
 /// A plan asks every shard for facts.
-const THOROUGH: Duration = Duration::from_secs(120);
-
+pub(crate) const THOROUGH: Duration = Duration::from_secs(120);
 /// What became of a verb.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Answer {
@@ -37,7 +36,7 @@ pub struct Answer {
 /// leader that it names, else at the next one of the list, with growing pauses, until the patience is over.
 #[derive(Debug, Clone)]
 pub struct Client {
-    connection: Connection,
+    pub(crate) connection: Connection,
 }
 
 impl Client {
@@ -65,8 +64,16 @@ impl Client {
 
     /// Stores the migrations of the specs, and starts them if told so. Answers after the commit; the same content
     /// again is the same migration.
-    pub async fn submit(&self, specs: Vec<SpecFile>, start: bool) -> Result<Plan, Vec<Failure>> {
-        let asked = v1::SubmitRequest { specs: specs.into_iter().map(Into::into).collect(), start };
+    ///
+    /// `revision`: of the topology, as the plan that was read names it; refused with `plan.stale` when it has moved since.
+    pub async fn submit(
+        &self,
+        specs: Vec<SpecFile>,
+        start: bool,
+        revision: Option<u64>,
+    ) -> Result<Plan, Vec<Failure>> {
+        let specs = specs.into_iter().map(Into::into).collect();
+        let asked = v1::SubmitRequest { specs, start, topology_revision: revision };
         let ask = |mut to: Services| {
             let asked = within(THOROUGH, asked.clone());
             async move { to.migrations.submit(asked).await }
@@ -162,7 +169,7 @@ impl Client {
     }
 }
 
-fn within<T>(limit: Duration, message: T) -> Request<T> {
+pub(crate) fn within<T>(limit: Duration, message: T) -> Request<T> {
     let mut request = Request::new(message);
     request.set_timeout(limit);
     // The coordinator's spans are below the caller's.
@@ -172,6 +179,6 @@ fn within<T>(limit: Duration, message: T) -> Request<T> {
     request
 }
 
-fn lacking(error: WireError) -> Vec<Failure> {
+pub(crate) fn lacking(error: WireError) -> Vec<Failure> {
     vec![error.into()]
 }

@@ -78,6 +78,15 @@ impl Connection {
         F: Fn(Services) -> Fut,
         Fut: Future<Output = Result<Response<T>, Status>>,
     {
+        self.answered_by(ask).await.map(|(_, answer)| answer)
+    }
+
+    /// The same, and who answered: for streams, which may be refused later.
+    pub(crate) async fn answered_by<T, F, Fut>(&self, ask: F) -> Result<(Address, T), Vec<Failure>>
+    where
+        F: Fn(Services) -> Fut,
+        Fut: Future<Output = Result<Response<T>, Status>>,
+    {
         let (losses, seen) = watch::channel(None);
         tokio::select! {
             answer = self.persist(ask, losses) => answer,
@@ -89,7 +98,7 @@ impl Connection {
         &self,
         ask: F,
         losses: watch::Sender<Option<Failure>>,
-    ) -> Result<T, Vec<Failure>>
+    ) -> Result<(Address, T), Vec<Failure>>
     where
         F: Fn(Services) -> Fut,
         Fut: Future<Output = Result<Response<T>, Status>>,
@@ -99,7 +108,7 @@ impl Connection {
         let mut untried = self.with(|shared| shared.route.listed());
         loop {
             let failure = match self.once(&ask).await {
-                Ok((_, answer)) => return Ok(answer),
+                Ok(answered) => return Ok(answered),
                 Err(Refusal::Told(failures)) => return Err(failures),
                 Err(Refusal::Lost(failure)) => failure,
             };

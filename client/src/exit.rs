@@ -17,6 +17,7 @@ Exit codes:
   5    a spec or the plan was refused
   6    no coordinator is reachable, or none leads
   7    the move is not possible in this state, a conflict, or not found
+  8    shards differ (drift), or rows lie on the wrong shard (placement)
   130  interrupted by Ctrl-C or a closed pipe; migrations keep running";
 
 /// How a run of the program ended.
@@ -31,6 +32,7 @@ pub(crate) enum Exit {
     Refused = 5,
     Unreachable = 6,
     Conflict = 7,
+    Differs = 8,
     Interrupted = 130,
 }
 
@@ -70,9 +72,11 @@ impl Exit {
             | ErrorCode::CoordinatorNotReady
             | ErrorCode::StoreUnavailable
             | ErrorCode::StoreFenced => Exit::Unreachable,
-            ErrorCode::SpecConflict | ErrorCode::RequestIllegal | ErrorCode::RequestNotFound => {
-                Exit::Conflict
-            }
+            ErrorCode::SpecConflict
+            | ErrorCode::PlanStale
+            | ErrorCode::TopologyRefused
+            | ErrorCode::RequestIllegal
+            | ErrorCode::RequestNotFound => Exit::Conflict,
             // What is wrong with a spec, a plan, or a shard that a plan needs.
             _ => Exit::Refused,
         }
@@ -98,7 +102,7 @@ mod tests {
                 6,
                 "coordinator.unreachable coordinator.not-leader coordinator.not-ready store.unavailable store.fenced",
             ),
-            (7, "spec.conflict request.illegal-move request.not-found"),
+            (7, "spec.conflict plan.stale topology.refused request.illegal-move request.not-found"),
         ];
         for code in ErrorCode::ALL {
             let listed = table.iter().find(|(_, codes)| codes.split(' ').any(|each| each == code.as_str()));
@@ -120,6 +124,7 @@ mod tests {
             Exit::Refused,
             Exit::Unreachable,
             Exit::Conflict,
+            Exit::Differs,
             Exit::Interrupted,
         ];
         let listed: Vec<u8> =

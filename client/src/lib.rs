@@ -8,9 +8,11 @@ mod address;
 mod client;
 mod connection;
 pub mod model;
+mod places;
 mod refusal;
 mod watch;
 
 pub use address::{Address, AddressError, Coordinators};
 pub use client::{Answer, Client};
+pub use places::Placement;
 pub use watch::{Watch, Watched};

@@ -19,6 +19,14 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
+    /// What to tell, whoever's fault it is.
+    pub(crate) fn into_failures(self) -> Vec<Failure> {
+        match self {
+            Refusal::Told(failures) => failures,
+            Refusal::Lost(failure) => vec![failure],
+        }
+    }
+
     /// Judges a status by its typed details first, and by its origin where there are none.
     pub(crate) fn of(status: &Status, address: &Address) -> Self {
         if is_silence(status) {

@@ -5,12 +5,15 @@ mod store;
 #[cfg(test)]
 mod tests;
 
+mod routing;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use serde::Deserialize;
+use shardlift_domain::routing::Routing;
 use shardlift_domain::spec::Engine;
 use shardlift_domain::{ClusterName, ShardId};
 use shardlift_runtime::config::{ConfigProblems, load};
@@ -18,6 +21,7 @@ use shardlift_runtime::telemetry::{self, Settings};
 
 pub use election::ElectionConfig;
 use election::WrittenElection;
+use routing::WrittenRouting;
 pub use store::StoreConfig;
 use store::WrittenStore;
 
@@ -60,8 +64,12 @@ pub struct ClusterConfig {
     pub name: ClusterName,
     /// The engine of all its shards.
     pub engine: Engine,
-    /// Its shards; at least one.
+    /// Its shards; at least one, unless they are discovered.
     pub shards: Vec<ShardId>,
+    /// A shard that a worker announces joins by itself.
+    pub discover: bool,
+    /// Which shard holds which key.
+    pub routing: Option<Routing>,
 }
 
 impl Config {
@@ -98,6 +106,9 @@ struct WrittenCluster {
     engine: String,
     #[serde(default)]
     shards: Vec<String>,
+    #[serde(default)]
+    discover: bool,
+    routing: Option<WrittenRouting>,
 }
 
 impl Default for Written {
@@ -190,8 +201,8 @@ fn clusters(problems: &mut ConfigProblems, written: &[WrittenCluster]) -> Vec<Cl
                 format!("{:?} is declared by cluster[{first}] already", cluster.name),
             );
         }
-        if cluster.shards.is_empty() {
-            problems.add(format!("{key}.shards"), "a cluster needs at least one shard");
+        if cluster.shards.is_empty() && !cluster.discover {
+            problems.add(format!("{key}.shards"), "a cluster needs at least one shard, or `discover = true`");
         }
         let name = valid(problems, &format!("{key}.name"), ClusterName::new(&cluster.name));
         let engine = engine(problems, &format!("{key}.engine"), &cluster.engine);
@@ -203,7 +214,15 @@ fn clusters(problems: &mut ConfigProblems, written: &[WrittenCluster]) -> Vec<Cl
             }
             shards.extend(valid(problems, &key, ShardId::new(shard)));
         }
-        clusters.extend(name.zip(engine).map(|(name, engine)| ClusterConfig { name, engine, shards }));
+        let routing = cluster.routing.as_ref();
+        let routing = routing.and_then(|written| written.check(problems, &format!("{key}.routing"), &shards));
+        clusters.extend(name.zip(engine).map(|(name, engine)| ClusterConfig {
+            name,
+            engine,
+            shards,
+            discover: cluster.discover,
+            routing,
+        }));
     }
     clusters
 }

@@ -1,7 +1,7 @@
 //! The coordinator: plans, decides and watches; never touches a shard.
 //!
 //! Reading order: [`config`]; [`api`] are the doors, [`service`] the verbs behind them; [`planner`] and [`scheduler`]
-//! decide purely; [`orchestrator`] is the heart; [`store`] is its memory, [`election`] its right to lead.
+//! decide purely, [`shard`] knows where things are; [`orchestrator`] is the heart; [`store`] is its memory, [`election`] its right to lead.
 
 pub mod api;
 pub mod config;
@@ -11,13 +11,17 @@ pub mod orchestrator;
 pub mod planner;
 pub mod scheduler;
 pub mod service;
+pub mod shard;
 pub mod store;
 
 use std::sync::Arc;
 
 use anyhow::Context;
-use shardlift_domain::topology::{Cluster, Topology};
+use shardlift_domain::Failure;
+use shardlift_domain::topology::{Cluster, ClusterRules, Topology};
+use shardlift_runtime::config::ConfigProblems;
 use shardlift_runtime::doors::Doors;
+use shardlift_runtime::hangup::Hangups;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -25,12 +29,16 @@ use tokio_util::sync::CancellationToken;
 use config::{Config, ElectionConfig, StoreConfig};
 use election::{Election, Etcd, Peer, Standalone};
 use metrics::Metrics;
-use orchestrator::Parts;
+use orchestrator::{Declare, Parts};
 use service::Services;
 use store::{MongodbStore, ObservedStore, PostgresStore, SqliteStore, Store};
 
 /// Runs the coordinator until the token is cancelled.
-pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+///
+/// `reread` reads the settings again: its clusters are declared at every take-over and at every reload.
+pub async fn run(config: Config, reread: Reread, shutdown: CancellationToken) -> anyhow::Result<()> {
+    // From the first moment: an early SIGHUP must not end the process.
+    let hangups = Hangups::listen()?;
     let listener = TcpListener::bind(config.listen)
         .await
         .with_context(|| format!("cannot listen on {} (`listen`): choose a free address", config.listen))?;
@@ -50,11 +58,12 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     };
     let mut registry = shardlift_runtime::metrics::registry();
     let metrics = Metrics::new(&mut registry);
+    let declare: Declare = Arc::new(move || reread().map(|config| declared(&config)).map_err(Failure::from));
     let parts = Parts {
         name: me.name,
         address: me.address,
         ttl: config.lease_ttl,
-        declared: declared(&config),
+        declare: Arc::clone(&declare),
         store: Arc::new(ObservedStore::new(store, Arc::clone(&metrics))),
         election: Arc::clone(&election),
         metrics,
@@ -69,7 +78,9 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         tokio::spawn(doors.serve(shutdown.child_token()));
     }
     tracing::info!(address = %listener.local_addr()?, "listening");
-    let ended = serve(Services::new(orchestrator), heart, listener, config.reflection, shutdown).await;
+    let services = Services::new(orchestrator, declare);
+    tokio::spawn(reload_on_hangup(services.clone(), hangups, shutdown.clone()));
+    let ended = serve(services, heart, listener, config.reflection, shutdown).await;
     election.leave().await;
     ended
 }
@@ -96,6 +107,21 @@ async fn serve(
     served
 }
 
+/// Reads the settings again.
+pub type Reread = Arc<dyn Fn() -> Result<Config, ConfigProblems> + Send + Sync>;
+
+/// SIGHUP asks for what `shardlift topology reload` asks for; the log has the answer.
+async fn reload_on_hangup(services: Services, mut hangups: Hangups, shutdown: CancellationToken) {
+    while shutdown.run_until_cancelled(hangups.next()).await.flatten().is_some() {
+        match services.reload().await {
+            Ok((changed, revision)) => tracing::info!(changed, revision, "read the file again (SIGHUP)"),
+            Err(failure) => {
+                tracing::warn!(code = %failure.code, "the file was not taken (SIGHUP): {} ({})", failure.message, failure.next)
+            }
+        }
+    }
+}
+
 fn declared(config: &Config) -> Topology {
     let clusters = config.clusters.iter().map(|cluster| {
         let declared = Cluster {
@@ -103,8 +129,14 @@ fn declared(config: &Config) -> Topology {
             uuid: String::new(),
             engine: cluster.engine,
             shards: cluster.shards.clone(),
+            rules: ClusterRules {
+                routing: cluster.routing.clone(),
+                routing_declared: cluster.routing.is_some(),
+                discover: cluster.discover,
+                ..ClusterRules::default()
+            },
         };
         (cluster.name.clone(), declared)
     });
-    Topology { revision: 0, clusters: clusters.collect() }
+    Topology { clusters: clusters.collect(), ..Topology::default() }
 }

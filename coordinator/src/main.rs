@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Parser;
+use shardlift_coordinator::Reread;
 use shardlift_coordinator::config::Config;
 use shardlift_coordinator::store::StoreError;
 use shardlift_domain::{ErrorCode, Failure};
@@ -38,7 +40,7 @@ async fn main() -> ExitCode {
     };
     let telemetry = telemetry::start("shardlift-coordinator", name, &settings);
     let ended = match config {
-        Ok(config) => start(config).await.map_err(as_failure),
+        Ok(config) => start(&flags, config).await.map_err(as_failure),
         Err(failure) => Err(failure),
     };
     telemetry.end().await;
@@ -51,9 +53,11 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn start(config: Config) -> anyhow::Result<()> {
+async fn start(flags: &Flags, config: Config) -> anyhow::Result<()> {
     let shutdown = Shutdown::on_signals()?;
-    shardlift_coordinator::run(config, shutdown.token()).await
+    let (file, listen) = (flags.config.clone(), flags.listen.clone());
+    let reread: Reread = Arc::new(move || Config::load(&file, listen.as_deref()));
+    shardlift_coordinator::run(config, reread, shutdown.token()).await
 }
 
 fn as_failure(error: anyhow::Error) -> Failure {

@@ -14,9 +14,9 @@ const LEADER_TYPE: &str = "type.googleapis.com/shardlift.v1.NotLeader";
 pub fn grpc_code(code: ErrorCode) -> Code {
     use ErrorCode::{
         ConfigInvalid, CoordinatorNotLeader, CoordinatorNotReady, CoordinatorUnreachable, FenceForked,
-        FenceStale, Internal, LeaseLost, PlanCycle, PlanMissingDependency, PlanRefused, RequestIllegal,
-        RequestInvalid, RequestNotFound, ShardNoWorker, ShardUnreachable, SpecConflict, SpecInvalid,
-        SpecUnsupported, StoreFenced, StoreUnavailable, WorkerRefused,
+        FenceStale, Internal, LeaseLost, PlanCycle, PlanMissingDependency, PlanRefused, PlanStale,
+        RequestIllegal, RequestInvalid, RequestNotFound, ShardNoWorker, ShardUnreachable, SpecConflict,
+        SpecInvalid, SpecUnsupported, StoreFenced, StoreUnavailable, WorkerRefused,
     };
     match code {
         SpecInvalid
@@ -34,7 +34,7 @@ pub fn grpc_code(code: ErrorCode) -> Code {
         | StoreFenced
         | ShardNoWorker
         | ShardUnreachable => Code::Unavailable,
-        FenceStale | FenceForked | LeaseLost => Code::Aborted,
+        FenceStale | FenceForked | LeaseLost | PlanStale => Code::Aborted,
         Internal => Code::Internal,
         RequestIllegal | PlanRefused | WorkerRefused => Code::FailedPrecondition,
         // Failures of work on a shard reach a caller only inside an answer; as a refusal they mean its state.

@@ -16,5 +16,6 @@ mod secrets;
 mod shard_faults;
 mod stage;
 mod telemetry;
+mod topology;
 mod verbs;
 mod worker_faults;

@@ -33,6 +33,8 @@ pub struct MigrationView {
     pub error: Option<Failure>,
     /// While pending: what it still waits for.
     pub waiting_for: Vec<MigrationId>,
+    /// Shards of its cluster that joined later, and that it does not cover.
+    pub uncovered: Vec<ShardId>,
     /// When it was submitted.
     pub created_at: Option<String>,
     /// When it began.
@@ -80,6 +82,7 @@ impl MigrationView {
             released: migration.released,
             halted: migration.halted.map(failure_from_wire),
             error: migration.error.map(failure_from_wire),
+            uncovered: migration.uncovered.into_iter().map(ShardId::new).collect::<Result<_, _>>()?,
             waiting_for: migration.waiting_for.into_iter().map(MigrationId::new).collect::<Result<_, _>>()?,
             // Written as RFC 3339 by its own type.
             created_at: migration.created_at.map(|time| time.to_string()),

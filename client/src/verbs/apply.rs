@@ -21,9 +21,13 @@ use crate::specs;
 use crate::verbs::plan::refused;
 use crate::view;
 use crate::view::figures::counted;
+use crate::view::harmless::line;
 use crate::view::lines::Silent;
 use crate::view::list::standing;
 use crate::view::plan::is_done;
+
+/// How often a plan is made when the topology moves between plan and submission.
+const PLANS: u32 = 5;
 
 /// Plan these specs, ask, submit and start them, and watch until all of them rest.
 #[derive(Debug, clap::Args)]
@@ -54,27 +58,45 @@ impl Apply {
     pub(crate) async fn run(&self, session: &Session) -> Result<Exit, Ended> {
         let files = specs::load(&self.paths, &session.console)?;
         let client = session.client()?;
-        let plan = match client.plan(files.clone()).await {
-            Ok(plan) => plan,
-            Err(failures) => return Err(Ended::Refused { failures, files }),
-        };
-        if let Some(exit) = refused(&plan) {
-            session.console.answer(|paint| view::plan::plan(paint, &plan, &files), || report(&plan, None))?;
-            return Ok(exit);
+        let mut plans = 1;
+        loop {
+            let plan = match client.plan(files.clone()).await {
+                Ok(plan) => plan,
+                Err(failures) => return Err(Ended::Refused { failures, files }),
+            };
+            if let Some(exit) = self.needless(session, &plan, &files)? {
+                return Ok(exit);
+            }
+            match submit(&client, files.clone(), plan.topology_revision).await {
+                Ok(plan) => return self.after_submit(session, &client, &plan).await,
+                Err(Ended::Refused { failures, .. }) if plans < PLANS && is_stale(&failures) => {
+                    plans += 1;
+                    let why = failures.first().map(|failure| line(&failure.message)).unwrap_or_default();
+                    session.console.note(&format!("{why}\nplanned anew:\n"));
+                }
+                Err(ended) => return Err(ended),
+            }
         }
-        if is_done(&plan) {
+    }
+
+    /// Shows the plan and asks. Why nothing is to be submitted, if so.
+    fn needless(&self, session: &Session, plan: &Plan, files: &[SpecFile]) -> Result<Option<Exit>, Ended> {
+        if let Some(exit) = refused(plan) {
+            session.console.answer(|paint| view::plan::plan(paint, plan, files), || report(plan, None))?;
+            return Ok(Some(exit));
+        }
+        if is_done(plan) {
             let all = counted(plan.migrations.len(), "migration");
             let sentence = format!("Nothing to do: {all}, completed before.\n");
-            session.console.answer(|_| sentence, || report(&plan, None))?;
-            return Ok(Exit::Done);
+            session.console.answer(|_| sentence, || report(plan, None))?;
+            return Ok(Some(Exit::Done));
         }
-        session.console.remark(&view::plan::plan(session.console.paint, &plan, &files))?;
-        if changes_something(&plan) && !self.yes && !confirmed(session, &plan)? {
+        session.console.remark(&view::plan::plan(session.console.paint, plan, files))?;
+        if changes_something(plan) && !self.yes && !confirmed(session, plan)? {
             session.console.note("not applied\n");
-            return Ok(Exit::Stopped);
+            return Ok(Some(Exit::Stopped));
         }
-        let plan = submit(&client, files).await?;
-        self.after_submit(session, &client, &plan).await
+        Ok(None)
     }
 
     async fn after_submit(&self, session: &Session, client: &Client, plan: &Plan) -> Result<Exit, Ended> {
@@ -97,6 +119,11 @@ impl Apply {
         session.console.answer(|_| summary(&course), || report(plan, Some(&course)))?;
         Ok(exit(&course))
     }
+}
+
+/// Whether the topology moved between plan and submission.
+fn is_stale(failures: &[Failure]) -> bool {
+    failures.iter().any(|failure| failure.code == ErrorCode::PlanStale)
 }
 
 /// Whether submitting does more than finding everything as it is.
@@ -124,8 +151,8 @@ fn confirmed(session: &Session, plan: &Plan) -> Result<bool, Ended> {
     Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
 }
 
-async fn submit(client: &Client, files: Vec<SpecFile>) -> Result<Plan, Ended> {
-    client.submit(files.clone(), true).await.map_err(|mut failures| {
+async fn submit(client: &Client, files: Vec<SpecFile>, revision: u64) -> Result<Plan, Ended> {
+    client.submit(files.clone(), true, Some(revision)).await.map_err(|mut failures| {
         for failure in failures.iter_mut().filter(|each| each.code == ErrorCode::CoordinatorUnreachable) {
             // Whether it was stored is not known, and need not be.
             failure.next =

@@ -14,6 +14,7 @@ pub(crate) mod paint;
 pub(crate) mod plan;
 pub(crate) mod status;
 pub(crate) mod table;
+pub(crate) mod topology;
 
 #[cfg(test)]
 mod hostile_tests;

@@ -60,6 +60,7 @@ pub(crate) fn running() -> MigrationView {
         halted: None,
         error: None,
         waiting_for: vec![],
+        uncovered: vec![],
         created_at: Some("2026-11-23T01:02:03Z".into()),
         started_at: Some("2026-11-23T01:02:04Z".into()),
         completed_at: None,

@@ -33,6 +33,14 @@ pub(crate) fn status(paint: Paint, view: &MigrationView) -> String {
             fact(name, &seconds(time));
         }
     }
+    if !view.uncovered.is_empty() {
+        let names: Vec<_> = view.uncovered.iter().take(5).map(|shard| shard.as_str()).collect();
+        let more = if view.uncovered.len() > 5 { ", …" } else { "" };
+        fact(
+            "lacks",
+            &format!("{}{more}: joined later, not covered; see `shardlift drift`", names.join(", ")),
+        );
+    }
     fact("checksum", &line(view.checksum.as_str()));
     if !view.shards.is_empty() {
         text.push('\n');

@@ -25,6 +25,8 @@ type Answer<T> = Result<Response<T>, Status>;
 pub(crate) struct Script {
     /// The answer to plan and submit.
     plan: Arc<Mutex<Result<v1::Plan, Vec<Failure>>>>,
+    /// So many submissions find that the topology has moved.
+    stale: Arc<Mutex<u32>>,
     /// The migrations, as watchers see them.
     migrations: Arc<watch::Sender<Vec<v1::Migration>>>,
     /// Names of the calls, in order.
@@ -37,6 +39,7 @@ impl Default for Script {
     fn default() -> Self {
         Self {
             plan: Arc::new(Mutex::new(Ok(v1::Plan::default()))),
+            stale: Arc::default(),
             migrations: Arc::new(watch::channel(Vec::new()).0),
             calls: Arc::default(),
             follows: Arc::new(watch::channel(None).0),
@@ -47,6 +50,11 @@ impl Default for Script {
 impl Script {
     pub(crate) fn plans(&self, plan: Result<v1::Plan, Vec<Failure>>) {
         *self.plan.lock().expect("not poisoned") = plan;
+    }
+
+    /// The topology moves under the next submissions.
+    pub(crate) fn moves_under(&self, submissions: u32) {
+        *self.stale.lock().expect("not poisoned") = submissions;
     }
 
     pub(crate) fn has(&self, migrations: Vec<v1::Migration>) {
@@ -179,8 +187,16 @@ impl MigrationService for Script {
         Ok(Response::new(v1::PlanResponse { plan: self.planned("plan")? }))
     }
 
-    async fn submit(&self, _request: Request<v1::SubmitRequest>) -> Answer<v1::SubmitResponse> {
-        Ok(Response::new(v1::SubmitResponse { plan: self.planned("submit")? }))
+    async fn submit(&self, request: Request<v1::SubmitRequest>) -> Answer<v1::SubmitResponse> {
+        let plan = self.planned("submit")?;
+        assert_eq!(request.into_inner().topology_revision, Some(1), "the plan that was read is named");
+        let mut stale = self.stale.lock().expect("not poisoned");
+        if *stale > 0 {
+            *stale -= 1;
+            let message = "the plan was made for revision 1; shard chat-pg-09 joined cluster chat";
+            return Err(refuse(vec![Failure::new(ErrorCode::PlanStale, message, "plan again")]));
+        }
+        Ok(Response::new(v1::SubmitResponse { plan }))
     }
 
     async fn start(&self, request: Request<v1::VerbRequest>) -> Answer<v1::VerbResponse> {
@@ -278,6 +294,33 @@ impl ClusterService for Script {
 
     async fn leader(&self, _request: Request<v1::LeaderRequest>) -> Answer<v1::LeaderResponse> {
         Ok(Response::new(v1::LeaderResponse { name: "coordinator-1".into(), epoch: 3, here: true }))
+    }
+
+    type PlacementStream = BoxStream<'static, Result<v1::PlacementResponse, Status>>;
+
+    async fn topology(&self, _request: Request<v1::TopologyRequest>) -> Answer<v1::TopologyResponse> {
+        Ok(Response::new(v1::TopologyResponse { revision: 1, ..Default::default() }))
+    }
+
+    async fn change_topology(
+        &self,
+        _: Request<v1::ChangeTopologyRequest>,
+    ) -> Answer<v1::ChangeTopologyResponse> {
+        Ok(Response::new(v1::ChangeTopologyResponse { changed: true, revision: 2 }))
+    }
+
+    async fn route(&self, request: Request<v1::RouteRequest>) -> Answer<v1::RouteResponse> {
+        let key = request.into_inner().key;
+        let (shard, rule) = ("chat-pg-01".into(), "hash".into());
+        Ok(Response::new(v1::RouteResponse { key, shard, rule, bucket: Some(7), topology_revision: 1 }))
+    }
+
+    async fn drift(&self, _request: Request<v1::DriftRequest>) -> Answer<v1::DriftResponse> {
+        Ok(Response::new(v1::DriftResponse { clusters: vec![] }))
+    }
+
+    async fn placement(&self, _request: Request<v1::PlacementRequest>) -> Answer<Self::PlacementStream> {
+        Ok(Response::new(Box::pin(stream::empty())))
     }
 }
 

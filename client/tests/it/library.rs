@@ -46,7 +46,7 @@ async fn a_refusal_keeps_all_its_failures() {
     let coordinator = Coordinator::start(&script).await;
     let client = connected(&coordinator);
     assert_eq!(client.plan(vec![]).await, Err(told.clone()));
-    assert_eq!(client.submit(vec![], true).await, Err(told));
+    assert_eq!(client.submit(vec![], true, Some(1)).await, Err(told));
     let failures = client.get(&id("absent"), None).await.expect_err("not there");
     assert_eq!(failures[0].code, ErrorCode::RequestNotFound);
 }

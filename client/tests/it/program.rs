@@ -130,6 +130,23 @@ async fn apply_asks_first_and_says_when_it_cannot() {
 }
 
 #[tokio::test]
+async fn apply_plans_anew_when_the_topology_moved_and_shows_it_again() {
+    let script = Script::default();
+    script.plans(Ok(plan(&["a"], None)));
+    script.has(vec![migration("a", v1::Status::Completed)]);
+    let coordinator = Coordinator::start(&script).await;
+    let (dir, url) = (spec_dir(), coordinator.url());
+    script.moves_under(1);
+    let (out, err) = ends(&url, &["apply", text(dir.path()), "--yes"], 0).await;
+    assert!(err.contains("shard chat-pg-09 joined cluster chat\nplanned anew"), "{err}");
+    assert_eq!(out.matches("Plan: 1 to do").count(), 2, "{out}");
+    assert_eq!(script.calls(), ["plan", "submit", "plan", "submit", "watch"]);
+    script.moves_under(100);
+    let (_, err) = ends(&url, &["apply", text(dir.path()), "--yes"], 7).await;
+    assert!(err.contains("error[plan.stale]"), "{err}");
+}
+
+#[tokio::test]
 async fn a_finished_plan_is_nothing_to_do() {
     let script = Script::default();
     script.plans(Ok(plan(&["a"], Some(v1::Status::Completed))));

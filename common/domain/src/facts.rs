@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::fence::Fence;
 use crate::ids::{Checksum, ClusterName, MigrationKey, ShardId};
+use crate::routing::Residence;
 use crate::spec::Engine;
 
 /// What planning asks of a shard.
@@ -11,6 +12,89 @@ use crate::spec::Engine;
 pub struct FactsRequest {
     /// Tables or collections of interest, as the specs name them.
     pub relations: Vec<String>,
+    /// How much of the schema.
+    pub schema: SchemaDepth,
+}
+
+/// How much is asked of a shard's schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SchemaDepth {
+    /// Nothing.
+    #[default]
+    None,
+    /// Its digest: enough to see whether shards agree.
+    Digest,
+    /// Its lines, too: enough to see where they do not.
+    Lines,
+}
+
+/// The schema of a shard, without Shardlift's own part of it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct SchemaFacts {
+    /// SHA-256 of all lines in order.
+    pub digest: String,
+    /// `OBJECT: DEFINITION`, in order; empty unless they were asked for.
+    pub lines: Vec<String>,
+    /// There are more lines than could be sent.
+    pub truncated: bool,
+}
+
+/// Most bytes of lines that one shard tells.
+pub const MAX_SCHEMA_BYTES: usize = 4 * 1024 * 1024;
+
+impl SchemaFacts {
+    /// Of lines in any order.
+    pub fn of(mut lines: Vec<String>, depth: SchemaDepth) -> Option<Self> {
+        if depth == SchemaDepth::None {
+            return None;
+        }
+        lines.sort_unstable();
+        let digest = Checksum::of(lines.join("\n").as_bytes()).as_str().to_owned();
+        let mut room = if depth == SchemaDepth::Lines { MAX_SCHEMA_BYTES } else { 0 };
+        let all = lines.len();
+        lines.retain(|line| {
+            let fits = line.len() <= room;
+            room = if fits { room - line.len() } else { 0 };
+            fits
+        });
+        let truncated = depth == SchemaDepth::Lines && lines.len() < all;
+        Some(Self { digest, lines, truncated })
+    }
+}
+
+/// A look for rows that lie on the wrong shard: one page of a walk by key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlacementRequest {
+    /// Table or collection.
+    pub relation: String,
+    /// The column or field that holds the routing key.
+    pub column: String,
+    /// Which keys live on the shard.
+    pub residence: Residence,
+    /// Where the page before ended, as it said.
+    pub after: Option<Vec<String>>,
+    /// At most so many misplaced rows.
+    pub limit: u32,
+}
+
+/// What one page found.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PlacementPage {
+    /// Rows that were looked at.
+    pub walked: u64,
+    /// Rows that lie wrongly.
+    pub misplaced: Vec<Misplaced>,
+    /// Where to go on; `None`: this was the last page.
+    pub next: Option<Vec<String>>,
+}
+
+/// A row on the wrong shard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Misplaced {
+    /// The row's key, for people.
+    pub row: String,
+    /// Its routing key; `None`: it has none.
+    pub key: Option<String>,
 }
 
 /// The state of one shard when it was asked.
@@ -26,6 +110,8 @@ pub struct ShardFacts {
     pub relations: Vec<RelationFacts>,
     /// What the ledger holds.
     pub applied: Vec<AppliedEntry>,
+    /// Its schema, as far as it was asked for.
+    pub schema: Option<SchemaFacts>,
 }
 
 /// One table or collection.

@@ -48,6 +48,16 @@ codes! {
     PlanMissingDependency = "plan.missing-dependency", User, false;
     /// The plan cannot be made: cluster, engine or shards do not fit.
     PlanRefused = "plan.refused", User, false;
+    /// The plan was made for an older revision of the topology.
+    PlanStale = "plan.stale", User, false;
+    /// A migration does not cover shards that joined after it was planned.
+    PlanUncovered = "plan.uncovered-shards", User, false;
+    /// The topology cannot be changed so.
+    TopologyRefused = "topology.refused", User, false;
+    /// No rule or entry says which shard holds the key.
+    RoutingUnroutable = "routing.unroutable", User, false;
+    /// The schemas of shards of one cluster differ.
+    ShardDrift = "shard.drift", User, false;
     /// No such migration.
     RequestNotFound = "request.not-found", User, false;
     /// The verb is not possible in the present state.

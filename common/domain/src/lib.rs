@@ -2,7 +2,8 @@
 //!
 //! Reading order: [`ids`] and [`fence`] name things, [`failure`] is what reaches a person, [`spec`] is what a user
 //! writes, [`facts`] is what a shard tells, [`plan`] is what follows from both, [`migration`] and [`task`] are the
-//! two tables of moves, [`progress`] folds receipts, [`capability`] says what a worker can do, [`range`] and [`verdict`] describe work and its proof.
+//! two tables of moves, [`topology`] and [`routing`] say where things are, [`progress`] folds receipts, [`capability`] says
+//! what a worker can do, [`range`] and [`verdict`] describe work and its proof.
 //!
 //! Nothing here does I/O, reads a clock, draws a random number or awaits: facts, time and chance are arguments.
 
@@ -15,6 +16,7 @@ pub mod migration;
 pub mod plan;
 pub mod progress;
 pub mod range;
+pub mod routing;
 pub mod spec;
 pub mod sql;
 pub mod task;

@@ -6,6 +6,7 @@
 pub mod clock;
 pub mod config;
 pub mod doors;
+pub mod hangup;
 pub mod metrics;
 pub mod random;
 pub mod retry;

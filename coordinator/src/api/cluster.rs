@@ -1,29 +1,36 @@
 //! The door to who is there: ClusterService.
 
+use futures::stream::BoxStream;
 use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::ids::WorkerId;
 use shardlift_proto::status::refuse;
 use shardlift_proto::v1::{self, cluster_service_server::ClusterService};
 use tonic::{Request, Response, Status};
 
-use crate::orchestrator::{Handle, ShardView, WorkerView};
+use super::{placement, topology};
+use crate::orchestrator::{ShardView, WorkerView};
+use crate::service::{Services, cluster_name};
 
-/// ClusterService over the orchestrator.
+/// ClusterService over the services.
 pub(super) struct ClusterDoor {
-    orchestrator: Handle,
+    services: Services,
 }
 
 impl ClusterDoor {
-    pub(super) fn new(orchestrator: Handle) -> Self {
-        Self { orchestrator }
+    pub(super) fn new(services: Services) -> Self {
+        Self { services }
     }
+}
+
+fn one(failure: Failure) -> Status {
+    refuse(vec![failure])
 }
 
 #[tonic::async_trait]
 impl ClusterService for ClusterDoor {
     async fn shards(&self, _: Request<v1::ShardsRequest>) -> Result<Response<v1::ShardsResponse>, Status> {
-        let view = self.orchestrator.planning().await.map_err(|failure| refuse(vec![failure]))?;
-        let shards = self.orchestrator.shards().await.map_err(|failure| refuse(vec![failure]))?;
+        let view = self.services.orchestrator().planning().await.map_err(|failure| refuse(vec![failure]))?;
+        let shards = self.services.orchestrator().shards().await.map_err(|failure| refuse(vec![failure]))?;
         Ok(Response::new(v1::ShardsResponse {
             topology_revision: view.topology.revision,
             shards: shards.into_iter().map(shard_to_wire).collect(),
@@ -31,19 +38,72 @@ impl ClusterService for ClusterDoor {
     }
 
     async fn workers(&self, _: Request<v1::WorkersRequest>) -> Result<Response<v1::WorkersResponse>, Status> {
-        let workers = self.orchestrator.workers().await.map_err(|failure| refuse(vec![failure]))?;
+        let workers =
+            self.services.orchestrator().workers().await.map_err(|failure| refuse(vec![failure]))?;
         Ok(Response::new(v1::WorkersResponse { workers: workers.into_iter().map(worker_to_wire).collect() }))
     }
 
     async fn leader(&self, _: Request<v1::LeaderRequest>) -> Result<Response<v1::LeaderResponse>, Status> {
-        let leader = self.orchestrator.leader().await.map_err(|failure| refuse(vec![failure]))?;
+        let leader = self.services.orchestrator().leader().await.map_err(|failure| refuse(vec![failure]))?;
         Ok(Response::new(v1::LeaderResponse { name: leader.name, epoch: leader.epoch.0, here: true }))
+    }
+
+    async fn topology(
+        &self,
+        _: Request<v1::TopologyRequest>,
+    ) -> Result<Response<v1::TopologyResponse>, Status> {
+        let view = self.services.orchestrator().planning().await.map_err(one)?;
+        Ok(Response::new(topology::topology_to_wire(&view)))
+    }
+
+    async fn change_topology(
+        &self,
+        request: Request<v1::ChangeTopologyRequest>,
+    ) -> Result<Response<v1::ChangeTopologyResponse>, Status> {
+        let change = topology::change_from_wire(request.into_inner()).map_err(one)?;
+        let (changed, revision) = match change {
+            Some(edit) => self.services.change(edit).await,
+            None => self.services.reload().await,
+        }
+        .map_err(one)?;
+        Ok(Response::new(v1::ChangeTopologyResponse { changed, revision }))
+    }
+
+    async fn route(&self, request: Request<v1::RouteRequest>) -> Result<Response<v1::RouteResponse>, Status> {
+        let request = request.into_inner();
+        let routed = self.services.route(&request.cluster, &request.key).await.map_err(one)?;
+        Ok(Response::new(v1::RouteResponse {
+            key: routed.key,
+            shard: routed.shard.into(),
+            rule: routed.rule.to_owned(),
+            bucket: routed.bucket,
+            topology_revision: routed.revision,
+        }))
+    }
+
+    async fn drift(&self, request: Request<v1::DriftRequest>) -> Result<Response<v1::DriftResponse>, Status> {
+        let cluster = request.into_inner().cluster.as_deref().map(cluster_name).transpose().map_err(one)?;
+        let clusters = self.services.drift(cluster).await.map_err(one)?;
+        Ok(Response::new(v1::DriftResponse {
+            clusters: clusters.into_iter().map(topology::drift_to_wire).collect(),
+        }))
+    }
+
+    type PlacementStream = BoxStream<'static, Result<v1::PlacementResponse, Status>>;
+
+    async fn placement(
+        &self,
+        request: Request<v1::PlacementRequest>,
+    ) -> Result<Response<Self::PlacementStream>, Status> {
+        let request = request.into_inner();
+        let cluster = cluster_name(&request.cluster).map_err(one)?;
+        Ok(Response::new(Box::pin(placement::looking(self.services.clone(), cluster, request))))
     }
 
     async fn drain(&self, request: Request<v1::DrainRequest>) -> Result<Response<v1::DrainResponse>, Status> {
         let v1::DrainRequest { worker, draining } = request.into_inner();
         let worker = worker_id(worker).map_err(|failure| refuse(vec![failure]))?;
-        let drained = self.orchestrator.drain(worker, draining).await;
+        let drained = self.services.orchestrator().drain(worker, draining).await;
         let drained = drained.map_err(|failure| refuse(vec![failure]))?;
         Ok(Response::new(v1::DrainResponse {
             worker: Some(worker_to_wire(drained.worker)),

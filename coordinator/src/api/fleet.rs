@@ -10,8 +10,9 @@ use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::ids::WorkerId;
 use shardlift_domain::range::Rest;
 use shardlift_proto::convert::{
-    WireError, facts_from_wire, failure_from_wire, hello_from_wire, outcome_from_wire, range_from_wire,
-    receipt_from_wire, task_from_wire, task_to_wire, token_from_wire, token_to_wire,
+    WireError, depth_to_wire, facts_from_wire, failure_from_wire, hello_from_wire, outcome_from_wire,
+    page_from_wire, placement_to_wire, range_from_wire, receipt_from_wire, task_from_wire, task_to_wire,
+    token_from_wire, token_to_wire,
 };
 use shardlift_proto::status::refuse;
 use shardlift_proto::v1::{self, fleet_service_server::FleetService, from_worker, to_worker};
@@ -186,6 +187,13 @@ fn report(message: from_worker::Message) -> Result<Report, WireError> {
             };
             Report::Facts(query, answer)
         }
+        Message::Placement(v1::PlacementAnswer { query, answer }) => {
+            let answer = match answer.ok_or(WireError::Missing("answer"))? {
+                v1::placement_answer::Answer::Page(page) => Ok(page_from_wire(page)),
+                v1::placement_answer::Answer::Failure(failure) => Err(failure_from_wire(failure)),
+            };
+            Report::Placement(query, answer)
+        }
     })
 }
 
@@ -245,8 +253,14 @@ fn order(order: Order) -> to_worker::Message {
             share,
         }),
         Order::Drain(draining) => Message::Drain(v1::Drain { draining }),
-        Order::AskFacts { query, shard, request } => {
-            Message::Facts(v1::FactsQuery { query, shard: shard.into(), relations: request.relations })
+        Order::AskFacts { query, shard, request } => Message::Facts(v1::FactsQuery {
+            query,
+            shard: shard.into(),
+            relations: request.relations,
+            schema: depth_to_wire(request.schema).into(),
+        }),
+        Order::AskPlacement { query, shard, request } => {
+            Message::Placement(placement_to_wire(query, shard, request))
         }
     }
 }

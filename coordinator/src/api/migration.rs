@@ -66,7 +66,7 @@ impl MigrationService for MigrationDoor {
     ) -> Result<Response<v1::SubmitResponse>, Status> {
         let span = called(tracing::info_span!("submit", otel.kind = "server"), &request);
         let request = request.into_inner();
-        let submit = self.services.submit(files(request.specs), request.start);
+        let submit = self.services.submit(files(request.specs), request.start, request.topology_revision);
         let plan = submit.instrument(span).await.map_err(refuse)?;
         Ok(Response::new(v1::SubmitResponse { plan: Some(plan_to_wire(plan)) }))
     }

@@ -5,7 +5,9 @@ mod cluster;
 mod fleet;
 mod forward;
 mod migration;
+mod placement;
 mod spans;
+mod topology;
 mod views;
 
 use shardlift_proto::v1::cluster_service_server::ClusterServiceServer;
@@ -43,7 +45,7 @@ pub async fn serve(
     });
     let migration = migration::MigrationDoor::new(services.clone(), shutdown.clone());
     let fleet = fleet::FleetDoor::new(services.orchestrator().clone(), shutdown.clone());
-    let cluster = cluster::ClusterDoor::new(services.orchestrator().clone());
+    let cluster = cluster::ClusterDoor::new(services.clone());
     let forward = forward::Forward::new(services.orchestrator().standing().clone(), shutdown.clone());
     let migration = MigrationServiceServer::new(migration).max_decoding_message_size(MAX_MESSAGE);
     Server::builder()

@@ -26,6 +26,7 @@ pub(super) fn migration_to_wire(view: &MigrationView, with_shards: bool) -> v1::
         released: migration.released,
         halted,
         error: migration.failure().cloned().map(Into::into),
+        uncovered: view.uncovered.iter().map(ToString::to_string).collect(),
         waiting_for: view.waiting_for.iter().map(ToString::to_string).collect(),
         created_at: Some(moment(view.times.created_at)),
         started_at: view.times.started_at.map(moment),

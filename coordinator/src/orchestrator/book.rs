@@ -10,6 +10,7 @@ use shardlift_domain::migration::{Event, Migration, ShardMigration, Status, Step
 use shardlift_domain::plan::{Disposition, PlannedMigration};
 use shardlift_domain::progress::ShardProgress;
 use shardlift_domain::range::Pass;
+use shardlift_domain::routing::Directory;
 use shardlift_domain::spec::{self, Spec, SpecBody};
 use shardlift_domain::topology::Topology;
 
@@ -17,6 +18,7 @@ use super::board::Board;
 use super::holders::{Holders, holds};
 use super::wake::Submission;
 use crate::planner::disposition::reusable;
+use crate::shard::{Edited, stale};
 use crate::store::{
     Change, HistoryEntry, HistoryEvent, LeaderPermit, Moved, Store, StoreError, StoredMigration, Times,
 };
@@ -38,6 +40,7 @@ pub(super) struct Book {
     store: Arc<dyn Store>,
     permit: Arc<LeaderPermit>,
     topology: Arc<Topology>,
+    directory: Arc<Directory>,
     order: Vec<MigrationKey>,
     pages: BTreeMap<MigrationKey, Page>,
     unsaved: BTreeSet<(MigrationKey, ShardId)>,
@@ -70,6 +73,7 @@ impl Book {
             store,
             permit,
             topology: Arc::new(snapshot.topology),
+            directory: Arc::new(snapshot.directory),
             order: Vec::new(),
             pages: BTreeMap::new(),
             unsaved: BTreeSet::new(),
@@ -115,6 +119,10 @@ impl Book {
 
     pub(super) fn topology(&self) -> &Arc<Topology> {
         &self.topology
+    }
+
+    pub(super) fn directory(&self) -> &Arc<Directory> {
+        &self.directory
     }
 
     pub(super) fn page(&self, key: &MigrationKey) -> Option<&Page> {
@@ -182,20 +190,31 @@ impl Book {
             .map(|migration| migration.key.clone())
     }
 
-    /// Replaces the topology by what was declared, if it differs.
-    pub(super) async fn declare(&mut self, declared: Topology) -> Result<(), StoreError> {
-        if declared.clusters == self.topology.clusters {
-            return Ok(());
-        }
-        let topology = Topology { revision: self.topology.revision + 1, ..declared };
-        self.commit(Change { topology: Some(topology.clone()), ..Change::default() }).await?;
+    /// Replaces the topology, and changes entries of directories with it.
+    pub(super) async fn relocate(&mut self, edited: Edited) -> Result<(), StoreError> {
+        let Edited { topology, entries } = edited;
+        let change =
+            Change { topology: Some(topology.clone()), directory: entries.clone(), ..Change::default() };
+        self.commit(change).await?;
         self.topology = Arc::new(topology);
+        // Copied only while somebody looks at it.
+        let directory = Arc::make_mut(&mut self.directory);
+        entries.iter().for_each(|entry| directory.apply(entry));
         Ok(())
     }
 
     /// Stores new migrations, released if they are to start: in one commit, so that nothing is stored and forgotten.
     /// Those that are known with the same content are left as they are, but for a start that nobody gave yet.
-    pub(super) async fn submit(&mut self, submissions: Vec<Submission>, start: bool) -> Result<(), Refused> {
+    /// The plan must be of the present revision of the topology.
+    pub(super) async fn submit(
+        &mut self,
+        submissions: Vec<Submission>,
+        revision: u64,
+        start: bool,
+    ) -> Result<(), Refused> {
+        if revision != self.topology.revision {
+            return Err(Refused::Person(stale(&self.topology, revision)));
+        }
         let mut change = Change::default();
         let mut pages = Vec::new();
         for submission in submissions {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use shardlift_domain::capability::{Capabilities, SHARE};
-use shardlift_domain::facts::{FactsRequest, ShardFacts, ShardHello};
+use shardlift_domain::facts::{FactsRequest, PlacementPage, PlacementRequest, ShardFacts, ShardHello};
 use shardlift_domain::failure::Failure;
 use shardlift_domain::fence::Token;
 use shardlift_domain::ids::{ShardId, TaskId, WorkerId};
@@ -70,6 +70,15 @@ pub enum Order {
         /// What.
         request: FactsRequest,
     },
+    /// Look for misplaced rows of a shard.
+    AskPlacement {
+        /// Names the question.
+        query: u64,
+        /// Which shard.
+        shard: ShardId,
+        /// Where.
+        request: PlacementRequest,
+    },
 }
 
 /// What a worker tells the coordinator.
@@ -93,6 +102,8 @@ pub enum Report {
     Leaving,
     /// Facts, as asked.
     Facts(u64, Result<ShardFacts, Failure>),
+    /// A page of misplaced rows, as asked.
+    Placement(u64, Result<PlacementPage, Failure>),
 }
 
 /// One connected worker.

@@ -1,11 +1,10 @@
 //! The leader: what only a leader owns, and what it does when it is woken. It dies with its leadership.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use shardlift_domain::facts::{FactsRequest, ShardFacts, ShardHello};
+use shardlift_domain::facts::ShardHello;
 use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::fence::Epoch;
 use shardlift_domain::ids::{MigrationId, MigrationKey, ShardId, TaskId};
@@ -16,13 +15,15 @@ use tokio::sync::watch;
 
 use super::board::Board;
 use super::book::{Book, Page, Refused};
-use super::fleet::{Fleet, Order, SessionId};
+use super::fleet::{Fleet, SessionId};
+use super::queries::Queries;
 use super::reports::set_aside;
 use super::role::TICK;
 use super::traces::Traces;
 use super::view::{LeaderView, MigrationView, PlanningView, ShardStatus, ShardView, WorkerView};
 use super::wake::{Joining, Reply, Wake, Welcome};
 use crate::metrics::{Census, Leading, Metrics};
+use crate::planner::uncovered;
 use crate::store::StoreError;
 
 /// How often progress is saved.
@@ -61,8 +62,7 @@ pub(super) struct Leader {
     pub(super) board: Board,
     pub(super) fleet: Fleet,
     pub(super) broken: Vec<SessionId>,
-    queries: BTreeMap<u64, (SessionId, Reply<ShardFacts>)>,
-    asked: u64,
+    pub(super) queries: Queries,
     flushed: Millis,
     ticked: Millis,
     pub(super) traces: Traces,
@@ -81,8 +81,7 @@ impl Leader {
             book,
             fleet: Fleet::default(),
             broken: Vec::new(),
-            queries: BTreeMap::new(),
-            asked: 0,
+            queries: Queries::default(),
             flushed: 0,
             ticked: 0,
         };
@@ -98,8 +97,10 @@ impl Leader {
         match wake {
             Wake::Planning(reply) => answer(reply, Ok(self.planning_view())),
             Wake::Facts(shard, request, reply) => self.ask_facts(shard, request, reply),
-            Wake::Submit(submissions, start, reply) => {
-                let made = self.book.submit(submissions, start).await;
+            Wake::Placement(shard, request, reply) => self.ask_placement(shard, request, reply),
+            Wake::Edit(edit, reply) => self.on_edit(*edit, reply).await?,
+            Wake::Submit(submissions, revision, start, reply) => {
+                let made = self.book.submit(submissions, revision, start).await;
                 let made = self.told(made, reply)?;
                 if made {
                     self.begin_ready().await?;
@@ -122,7 +123,7 @@ impl Leader {
             Wake::Workers(reply) => answer(reply, Ok(self.worker_views())),
             Wake::Leader(reply) => answer(reply, Ok(self.leader_view())),
             Wake::Drain(worker, draining, reply) => answer(reply, self.drain(&worker, draining)),
-            Wake::Join(joining, reply) => self.on_join(*joining, reply)?,
+            Wake::Join(joining, reply) => self.on_join(*joining, reply).await?,
             Wake::Report(session, report) => self.on_report(session, *report).await?,
             Wake::Leave(session) => {
                 self.end_sessions(vec![session]);
@@ -141,7 +142,7 @@ impl Leader {
         let mut gone = self.fleet.silent(now, ttl);
         gone.append(&mut self.broken);
         self.end_sessions(gone);
-        self.queries.retain(|_, (_, reply)| !reply.is_closed());
+        self.queries.forget_unheard();
         self.begin_ready().await?;
         self.dispatch();
         self.take_away_from_drained();
@@ -285,7 +286,8 @@ impl Leader {
         Ok(true)
     }
 
-    fn on_join(&mut self, mut joining: Joining, reply: Reply<Welcome>) -> Result<(), StepDown> {
+    async fn on_join(&mut self, mut joining: Joining, reply: Reply<Welcome>) -> Result<(), StepDown> {
+        self.discover(&joining.shards).await?;
         if let Some(failure) = self.strangers(&joining.shards) {
             answer(reply, Err(failure));
             return Ok(());
@@ -332,35 +334,6 @@ impl Leader {
         })
     }
 
-    fn ask_facts(&mut self, shard: ShardId, request: FactsRequest, reply: Reply<ShardFacts>) {
-        let serving: Vec<_> = self.fleet.serving(&shard).collect();
-        let usable = serving.iter().find(|(_, worker)| worker.usable().contains(&shard));
-        let Some((id, session)) = usable.map(|(id, worker)| ((*id).clone(), worker.session)) else {
-            let problem = self.shard_problem(&shard);
-            answer(reply, Err(problem));
-            return;
-        };
-        self.asked += 1;
-        self.queries.insert(self.asked, (session, reply));
-        self.order(&id, Order::AskFacts { query: self.asked, shard, request });
-    }
-
-    pub(super) fn answer_query(&mut self, query: u64, result: Result<ShardFacts, Failure>) {
-        if let Some((_, reply)) = self.queries.remove(&query) {
-            answer(reply, result);
-        }
-    }
-
-    pub(super) fn forget_queries(&mut self, session: SessionId) {
-        let mine: Vec<u64> =
-            self.queries.iter().filter(|(_, (who, _))| *who == session).map(|(id, _)| *id).collect();
-        for query in mine {
-            let gone =
-                Failure::new(ErrorCode::ShardNoWorker, "the worker that was asked has gone", "try again");
-            self.answer_query(query, Err(gone));
-        }
-    }
-
     /// Something that a person may watch has changed.
     pub(super) fn changed(&self) {
         self.seat.changes.send_modify(|number| *number += 1);
@@ -388,6 +361,7 @@ impl Leader {
             migration: migration.clone(),
             times: page.stored.times,
             waiting_for: self.waiting_for(migration),
+            uncovered: uncovered(&page.spec, migration, self.book.topology()),
             shards,
         }
     }
@@ -412,6 +386,7 @@ impl Leader {
         let known = self.book.newest().map(Page::migration);
         PlanningView {
             topology: Arc::clone(self.book.topology()),
+            directory: Arc::clone(self.book.directory()),
             known: known.map(|migration| (migration.key.id.clone(), migration.clone())).collect(),
         }
     }
@@ -453,7 +428,7 @@ pub(super) fn answer<T>(reply: Reply<T>, result: Result<T, Failure>) {
     let _ = reply.send(result);
 }
 
-fn store_trouble(error: &StoreError) -> Failure {
+pub(super) fn store_trouble(error: &StoreError) -> Failure {
     let next = match error {
         StoreError::Fenced { .. } => "nothing was changed; ask again, and who leads now will answer",
         StoreError::Unavailable { .. } => {

@@ -2,7 +2,7 @@
 //!
 //! One task owns everything ([`role`]): it is a follower, or a leader with a permit. [`wake`] lists all that can
 //! wake it. The leader's parts: [`book`] is what the store holds, [`board`] the tasks and who has them, [`fleet`]
-//! the workers; [`leader`] ties them, [`traces`] tells
+//! the workers; [`leader`] ties them, [`places`] is its side of the topology, [`traces`] tells
 //! operators of them; [`effects`] is the only place where a decision becomes a message.
 //! [`view`] is what doors may see, [`standing`] who leads.
 
@@ -13,6 +13,8 @@ mod effects;
 mod fleet;
 mod holders;
 mod leader;
+mod places;
+mod queries;
 mod reports;
 mod role;
 mod share;
@@ -24,7 +26,7 @@ mod view;
 mod wake;
 
 pub use fleet::{Order, Report, SessionId};
-pub use role::{Parts, run};
+pub use role::{Declare, Parts, run};
 pub use standing::Standing;
 pub use view::{Drained, LeaderView, MigrationView, PlanningView, ShardStatus, ShardView, WorkerView};
 pub(crate) use wake::not_leader;

@@ -11,6 +11,7 @@ use shardlift_domain::verdict::{Sweep, TaskOutcome, VerifyReport};
 
 use super::fleet::{Order, Report, SessionId};
 use super::leader::{Leader, StepDown};
+use super::queries::Answer;
 
 impl Leader {
     /// A worker reports. A session that is over says nothing any more.
@@ -22,11 +23,14 @@ impl Leader {
             Report::Shards(mut shards) => {
                 shards.iter_mut().for_each(set_aside);
                 let outranked = self.outrank(&shards);
+                let announced = shards.clone();
                 self.fleet.told(&worker, shards);
                 outranked?;
+                self.discover(&announced).await?;
                 self.dispatch();
             }
-            Report::Facts(query, answer) => self.answer_query(query, answer),
+            Report::Facts(query, answer) => self.answer_query(query, Answer::Facts(answer)),
+            Report::Placement(query, answer) => self.answer_query(query, Answer::Placement(answer)),
             Report::Progress(task, token, receipt) => self.on_progress(&task, token, receipt),
             Report::Released(task, token) => {
                 self.board.on(&task, TaskEvent::Released(token));

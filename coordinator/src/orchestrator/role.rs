@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use shardlift_domain::Epoch;
+use shardlift_domain::Failure;
 use shardlift_domain::topology::Topology;
 use shardlift_runtime::random;
 use shardlift_runtime::retry::{Delays, Policy};
@@ -12,12 +13,14 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::book::Book;
+use super::book::{Book, Refused};
 use super::leader::{Leader, Seat, StepDown};
+use super::places::needed;
 use super::standing::{Post, Standing};
 use super::wake::{Handle, Wake};
 use crate::election::{Election, ElectionError, Leadership, Registered};
 use crate::metrics::Metrics;
+use crate::shard::Edit;
 use crate::store::{Store, StoreError};
 
 /// How many wakes may wait: enough for a second of a large fleet; senders wait when it is full.
@@ -43,8 +46,8 @@ pub struct Parts {
     pub address: String,
     /// How long a worker may be silent.
     pub ttl: Duration,
-    /// The declared clusters; revision and new uuids are the store's business.
-    pub declared: Topology,
+    /// Reads the declared clusters; revision and new uuids are the store's business.
+    pub declare: Declare,
     /// The metadata store.
     pub store: Arc<dyn Store>,
     /// Who may try to lead.
@@ -52,6 +55,9 @@ pub struct Parts {
     /// Where its work is counted.
     pub metrics: Arc<Metrics>,
 }
+
+/// Reads what is declared, as it is now.
+pub type Declare = Arc<dyn Fn() -> Result<Topology, Failure> + Send + Sync>;
 
 /// Starts the orchestrator. It ends when the token is cancelled.
 pub fn run(parts: Parts, shutdown: CancellationToken) -> (Handle, tokio::task::JoinHandle<()>) {
@@ -321,13 +327,32 @@ async fn begin(
     let permit = parts.store.take_over(&seen, above, random::nonce(), &parts.name).await?;
     tracing::info!(epoch = %permit.fence().epoch, "leads");
     let mut book = Book::open(Arc::clone(&parts.store), Arc::new(permit)).await?;
-    let declared = with_uuids(&parts.declared, book.topology());
-    book.declare(declared).await?;
+    declare(&mut book, (parts.declare)()).await?;
     Ok(Leader::new(seat.clone(), book))
 }
 
+/// Takes what is declared now. What cannot be taken changes nothing: the topology stays as it is stored.
+async fn declare(book: &mut Book, declared: Result<Topology, Failure>) -> Result<(), StoreError> {
+    let declared = match declared {
+        Ok(declared) => with_uuids(&declared, book.topology()),
+        Err(failure) => {
+            tracing::error!(code = %failure.code, "the file is not taken: {} ({})", failure.message, failure.next);
+            return Ok(());
+        }
+    };
+    let needed = needed(book);
+    match book.edit(Edit::Declare(declared), &needed).await {
+        Ok(_) => Ok(()),
+        Err(Refused::Person(failure)) => {
+            tracing::error!(code = %failure.code, "the file is not taken: {} ({})", failure.message, failure.next);
+            Ok(())
+        }
+        Err(Refused::Store(error)) => Err(error),
+    }
+}
+
 /// The declared clusters with the uuids that they were given when they were first declared.
-fn with_uuids(declared: &Topology, stored: &Topology) -> Topology {
+pub(super) fn with_uuids(declared: &Topology, stored: &Topology) -> Topology {
     let mut topology = declared.clone();
     for cluster in topology.clusters.values_mut() {
         cluster.uuid = match stored.clusters.get(&cluster.name) {

@@ -16,7 +16,7 @@ use shardlift_domain::ids::{ClusterName, MigrationId, ShardId, TaskId, WorkerId}
 use shardlift_domain::migration::{Status, Step, Verb};
 use shardlift_domain::range::{Pass, RangeState, RangeTotals};
 use shardlift_domain::spec::{Engine, SpecFile};
-use shardlift_domain::topology::{Cluster, Topology};
+use shardlift_domain::topology::{Cluster, ClusterRules, Topology};
 use shardlift_domain::verdict::{CheckResult, Sweep, TaskOutcome, VerifyReport};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
@@ -46,8 +46,9 @@ fn topology() -> Topology {
         uuid: String::new(),
         engine: Engine::Postgres,
         shards: vec![name("s1"), name("s2")],
+        rules: ClusterRules::default(),
     };
-    Topology { revision: 0, clusters: BTreeMap::from([(cluster.name.clone(), cluster)]) }
+    Topology { clusters: BTreeMap::from([(cluster.name.clone(), cluster)]), ..Topology::default() }
 }
 
 struct Coordinator {
@@ -72,13 +73,13 @@ impl Coordinator {
             name: "c1".into(),
             address: "127.0.0.1:7400".into(),
             ttl: Duration::from_secs(2),
-            declared,
+            declare: Arc::new(move || Ok(declared.clone())),
             store: Arc::clone(store),
             election,
             metrics: Arc::default(),
         };
         let (handle, task) = run(parts, shutdown.clone());
-        Self { services: Services::new(handle), shutdown, task }
+        Self { services: Services::new(handle, Arc::new(|| Ok(topology()))), shutdown, task }
     }
 
     fn handle(&self) -> &Handle {
@@ -134,7 +135,7 @@ impl Coordinator {
         let files: Vec<_> = specs.iter().map(|text| file(text)).collect();
         let submitted = timeout(WITHIN, async {
             loop {
-                match self.services.submit(files.clone(), true).await {
+                match self.services.submit(files.clone(), true, None).await {
                     Ok(_) => return,
                     Err(failures) if failures.iter().all(Failure::retryable) => {
                         sleep(Duration::from_millis(10)).await
@@ -220,7 +221,11 @@ impl Player {
                     Order::AskFacts { query, shard, request } => {
                         self.say(facts(query, shard, &request.relations)).await
                     }
-                    Order::Heartbeat | Order::Withdraw { .. } | Order::Adjust { .. } | Order::Drain(_) => {}
+                    Order::Heartbeat
+                    | Order::Withdraw { .. }
+                    | Order::Adjust { .. }
+                    | Order::Drain(_)
+                    | Order::AskPlacement { .. } => {}
                 }
             }
         })
@@ -249,7 +254,7 @@ impl Player {
                         }
                         Some(Order::AskFacts { query, shard, request }) => self.say(facts(query, shard, &request.relations)).await,
                         Some(Order::Withdraw { task, token }) => self.say(Report::Released(task, token)).await,
-                        Some(Order::Heartbeat | Order::Adjust { .. } | Order::Drain(_)) => {}
+                        Some(Order::Heartbeat | Order::Adjust { .. } | Order::Drain(_) | Order::AskPlacement { .. }) => {}
                     },
                     () = sleep(Duration::from_millis(200)) => self.say(Report::Heartbeat).await,
                 }
@@ -276,6 +281,7 @@ fn facts(query: u64, shard: ShardId, relations: &[String]) -> Report {
             server_version: "15".into(),
             relations,
             applied: Vec::new(),
+            schema: None,
         }),
     )
 }
@@ -339,7 +345,7 @@ async fn after_a_crash_a_new_leader_goes_on_from_what_is_stored() {
     let first = Coordinator::start(&store);
     let mut worker = Player::joined(first.handle(), "w1").await;
     let submitting = first.services.clone();
-    let submitted = tokio::spawn(async move { submitting.submit(vec![file(DATA)], true).await });
+    let submitted = tokio::spawn(async move { submitting.submit(vec![file(DATA)], true, None).await });
     let mut seen = Vec::new();
     for _ in 0..5 {
         let (task, token) = worker.assigned().await;
@@ -364,7 +370,7 @@ async fn a_silent_worker_loses_its_task_and_its_late_report_is_stale() {
     let coordinator = Coordinator::start(&store);
     let mut silent = Player::joined(coordinator.handle(), "w1").await;
     let services = coordinator.services.clone();
-    let submitted = tokio::spawn(async move { services.submit(vec![file(DATA)], true).await });
+    let submitted = tokio::spawn(async move { services.submit(vec![file(DATA)], true, None).await });
     let (task, token) = silent.assigned().await;
     submitted.await.expect("not cancelled").expect("submitted");
     let worker = Player::joined(coordinator.handle(), "w2").await.work();
@@ -381,7 +387,7 @@ async fn a_pause_withdraws_work_and_a_resume_hands_it_out_again() {
     let coordinator = Coordinator::start(&store);
     let mut worker = Player::joined(coordinator.handle(), "w1").await;
     let services = coordinator.services.clone();
-    let submitted = tokio::spawn(async move { services.submit(vec![file(DATA)], true).await });
+    let submitted = tokio::spawn(async move { services.submit(vec![file(DATA)], true, None).await });
     let (task, token) = worker.assigned().await;
     submitted.await.expect("not cancelled").expect("submitted");
     let id: MigrationId = name("m2_data");
@@ -413,7 +419,7 @@ async fn a_failure_for_good_fails_and_a_retry_goes_on() {
     let coordinator = Coordinator::start(&store);
     let mut worker = Player::joined(coordinator.handle(), "w1").await;
     let services = coordinator.services.clone();
-    let submitted = tokio::spawn(async move { services.submit(vec![file(DATA)], true).await });
+    let submitted = tokio::spawn(async move { services.submit(vec![file(DATA)], true, None).await });
     let (task, token) = worker.assigned().await;
     submitted.await.expect("not cancelled").expect("submitted");
     let failure = Failure::new(ErrorCode::PrecheckRefused, "no such column", "add it");
@@ -459,12 +465,13 @@ async fn the_same_id_with_another_content_is_a_conflict_until_it_was_cancelled_u
     let coordinator = Coordinator::start(&store);
     let mut worker = Player::joined(coordinator.handle(), "w1").await;
     let services = coordinator.services.clone();
-    let submitted = tokio::spawn(async move { services.submit(vec![file(DATA)], true).await });
+    let submitted = tokio::spawn(async move { services.submit(vec![file(DATA)], true, None).await });
     worker.assigned().await;
     submitted.await.expect("not cancelled").expect("submitted");
     coordinator.handle().asked(name("m2_data"), Verb::Pause).await.expect("legal");
     let changed = DATA.replace("\"true\"", "\"1 = 1\"");
-    let refused = coordinator.services.submit(vec![file(&changed)], true).await.expect_err("a conflict");
+    let refused =
+        coordinator.services.submit(vec![file(&changed)], true, None).await.expect_err("a conflict");
     assert_eq!(refused[0].code, ErrorCode::SpecConflict);
     coordinator.handle().asked(name("m2_data"), Verb::Cancel).await.expect("legal");
     let worker = worker.work();

@@ -8,6 +8,7 @@ use shardlift_domain::fence::Epoch;
 use shardlift_domain::ids::{ClusterName, MigrationId, ShardId, WorkerId};
 use shardlift_domain::migration::Migration;
 use shardlift_domain::progress::ShardProgress;
+use shardlift_domain::routing::Directory;
 use shardlift_domain::spec::Engine;
 use shardlift_domain::topology::Topology;
 
@@ -22,6 +23,8 @@ pub struct MigrationView {
     pub times: Times,
     /// While pending: what it still waits for.
     pub waiting_for: Vec<MigrationId>,
+    /// Shards of its cluster that it does not cover, since they joined later.
+    pub uncovered: Vec<ShardId>,
     /// Per shard.
     pub shards: BTreeMap<ShardId, ShardStatus>,
 }
@@ -98,6 +101,8 @@ pub struct LeaderView {
 pub struct PlanningView {
     /// The declared clusters.
     pub topology: Arc<Topology>,
+    /// The entries of directories.
+    pub directory: Arc<Directory>,
     /// The newest version of every id.
     pub known: BTreeMap<MigrationId, Migration>,
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shardlift_domain::capability::Capabilities;
-use shardlift_domain::facts::{FactsRequest, ShardFacts, ShardHello};
+use shardlift_domain::facts::{FactsRequest, PlacementPage, PlacementRequest, ShardFacts, ShardHello};
 use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::fence::Fence;
 use shardlift_domain::ids::{MigrationId, ShardId, Version, WorkerId};
@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::fleet::{Order, Report, SessionId};
 use super::standing::Standing;
 use super::view::{Drained, LeaderView, MigrationView, PlanningView, ShardView, WorkerView};
+use crate::shard::Edit;
 use crate::store::HistoryEntry;
 
 /// The answer of a command.
@@ -71,7 +72,9 @@ pub struct Welcome {
 pub(super) enum Wake {
     Planning(Reply<PlanningView>),
     Facts(ShardId, FactsRequest, Reply<ShardFacts>),
-    Submit(Vec<Submission>, bool, Reply<()>),
+    Placement(ShardId, PlacementRequest, Reply<PlacementPage>),
+    Edit(Box<Edit>, Reply<(bool, u64)>),
+    Submit(Vec<Submission>, u64, bool, Reply<()>),
     Asked(MigrationId, Verb, Reply<(MigrationView, bool)>),
     Get(MigrationId, Option<Version>, Reply<MigrationView>),
     List(Reply<Vec<MigrationView>>),
@@ -127,9 +130,28 @@ impl Handle {
         ask!(self, Facts, shard, request)
     }
 
-    /// Stores migrations; answers after the commit.
-    pub async fn submit(&self, submissions: Vec<Submission>, start: bool) -> Result<(), Failure> {
-        ask!(self, Submit, submissions, start)
+    /// Asks a worker of the shard for one page of a look for misplaced rows.
+    pub async fn placement(
+        &self,
+        shard: ShardId,
+        request: PlacementRequest,
+    ) -> Result<PlacementPage, Failure> {
+        ask!(self, Placement, shard, request)
+    }
+
+    /// Changes the topology; answers after the commit: whether anything changed, and the revision now.
+    pub async fn edit(&self, edit: Edit) -> Result<(bool, u64), Failure> {
+        ask!(self, Edit, Box::new(edit))
+    }
+
+    /// Stores migrations that were planned for this revision of the topology; answers after the commit.
+    pub async fn submit(
+        &self,
+        submissions: Vec<Submission>,
+        revision: u64,
+        start: bool,
+    ) -> Result<(), Failure> {
+        ask!(self, Submit, submissions, revision, start)
     }
 
     /// A person's verb. `true`: something changed; `false`: it was so already.

@@ -3,19 +3,23 @@
 //! [`needs`] says which facts planning wants; [`plan`] makes the plan. [`order`] decides what goes before what,
 //! [`estimate`] how much there is to do. Everything that is wrong is told at once, as findings of the plan.
 
+pub(crate) use scope::uncovered;
+
 pub(crate) mod disposition;
 mod estimate;
 mod order;
+mod scope;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use shardlift_domain::facts::{FactsRequest, ShardFacts};
+use shardlift_domain::facts::{FactsRequest, SchemaDepth, ShardFacts};
 use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::ids::{MigrationId, ShardId};
 use shardlift_domain::migration::{Migration, Step};
 use shardlift_domain::plan::{Disposition, Plan, PlannedMigration};
+use shardlift_domain::routing::Directory;
 use shardlift_domain::spec::{Spec, SpecBody};
 use shardlift_domain::topology::Topology;
 use shardlift_domain::verdict::{Finding, Severity};
@@ -24,6 +28,8 @@ use shardlift_domain::verdict::{Finding, Severity};
 pub struct Facts<'a> {
     /// The declared clusters.
     pub topology: &'a Topology,
+    /// The entries of directories.
+    pub directory: &'a Directory,
     /// The newest version of every id that was ever submitted.
     pub known: &'a BTreeMap<MigrationId, Migration>,
     /// What each shard said, or why it said nothing.
@@ -34,6 +40,7 @@ pub struct Facts<'a> {
 pub fn needs(
     specs: &[Spec],
     topology: &Topology,
+    directory: &Directory,
     known: &BTreeMap<MigrationId, Migration>,
 ) -> BTreeMap<ShardId, FactsRequest> {
     let mut needs: BTreeMap<ShardId, BTreeSet<String>> = BTreeMap::new();
@@ -42,11 +49,15 @@ pub fn needs(
         if matches!(disposition::of(spec, known), Ok((Disposition::Known { .. }, _)) | Err(_)) {
             continue;
         }
-        for shard in &cluster.shards {
-            needs.entry(shard.clone()).or_default().extend(spec.relation().map(str::to_owned));
+        let shards = scope::shards(spec, cluster, directory).unwrap_or_else(|_| cluster.shards.clone());
+        for shard in shards {
+            needs.entry(shard).or_default().extend(spec.relation().map(str::to_owned));
         }
     }
-    let request = |relations: BTreeSet<String>| FactsRequest { relations: relations.into_iter().collect() };
+    let request = |relations: BTreeSet<String>| FactsRequest {
+        relations: relations.into_iter().collect(),
+        schema: SchemaDepth::Digest,
+    };
     needs.into_iter().map(|(shard, relations)| (shard, request(relations))).collect()
 }
 
@@ -62,6 +73,7 @@ pub fn plan(specs: &[Spec], facts: &Facts<'_>) -> Plan {
             Err(failure) => findings.push(error(failure)),
         }
     }
+    scope::drift(&migrations, facts, &mut findings);
     estimate::missing_relations(specs, facts, &migrations, &mut findings);
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     Plan { topology_revision: facts.topology.revision, migrations, findings }
@@ -87,8 +99,15 @@ fn planned(
     }
     let (disposition, version) = disposition::of(spec, facts.known)?;
     let known = matches!(disposition, Disposition::Known { .. });
+    let shards = match facts.known.get(&spec.id).filter(|_| known) {
+        Some(submitted) => {
+            scope::tell_uncovered(spec, submitted, facts, findings);
+            submitted.shards.keys().cloned().collect()
+        }
+        None => scope::shards(spec, cluster, facts.directory)?,
+    };
     if !known {
-        estimate::unreachable(&cluster.shards, facts, findings);
+        estimate::unreachable(&shards, facts, findings);
     }
     let has_where = matches!(&spec.body, SpecBody::Data(data) if data.source.pending.is_some());
     Ok(PlannedMigration {
@@ -101,8 +120,8 @@ fn planned(
         disposition,
         waits_for,
         steps: Step::sequence(spec.kind(), has_where).to_vec(),
-        waves: vec![cluster.shards.clone()],
-        estimates: estimate::per_shard(spec, &cluster.shards, facts),
+        estimates: estimate::per_shard(spec, &shards, facts),
+        waves: vec![shards],
         notes: if known { Vec::new() } else { notes(spec) },
     })
 }
@@ -130,6 +149,15 @@ fn notes(spec: &Spec) -> Vec<String> {
         }
         SpecBody::Schema(_) => {}
         SpecBody::Data(data) => {
+            if let Some(tenants) = &data.source.tenants {
+                let names: Vec<String> = tenants.keys.iter().take(10).map(ToString::to_string).collect();
+                let more = if tenants.keys.len() > 10 { ", …" } else { "" };
+                notes.push(format!(
+                    "changes only rows whose {} is {}{more}",
+                    tenants.field,
+                    names.join(", ")
+                ));
+            }
             if data.source.pending.is_none() {
                 notes.push(
                     "without `where`: covers the keys that are there at the start; rows inserted during the run \

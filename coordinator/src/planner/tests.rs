@@ -12,8 +12,9 @@ use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::ids::{MigrationId, MigrationKey, ShardId, Version};
 use shardlift_domain::migration::{Migration, ShardMigration, Status, Step};
 use shardlift_domain::plan::Plan;
+use shardlift_domain::routing::Directory;
 use shardlift_domain::spec::{self, Engine, Spec, SpecBody, SpecFile};
-use shardlift_domain::topology::{Cluster, Topology};
+use shardlift_domain::topology::{Cluster, ClusterRules, Topology};
 
 use super::{Facts, needs, plan};
 
@@ -28,6 +29,7 @@ fn topology() -> Topology {
         uuid: format!("uuid of {cluster}"),
         engine,
         shards: shards.map(name).to_vec(),
+        rules: ClusterRules::default(),
     };
     let clusters = [
         cluster("chat", Engine::Postgres, ["chat-pg-01", "chat-pg-02"]),
@@ -36,6 +38,7 @@ fn topology() -> Topology {
     Topology {
         revision: 7,
         clusters: clusters.into_iter().map(|cluster| (cluster.name.clone(), cluster)).collect(),
+        changes: Vec::new(),
     }
 }
 
@@ -140,7 +143,7 @@ impl World {
     /// Asks for what planning wants to know, and plans.
     fn plan(&self, specs: &[Spec]) -> Plan {
         let mut shards = BTreeMap::new();
-        for (shard, request) in needs(specs, &self.topology, &self.known) {
+        for (shard, request) in needs(specs, &self.topology, &Directory::default(), &self.known) {
             let engine = self.topology.cluster_of(&shard).expect("a shard of the topology").engine;
             let told = if self.silent.contains(&shard) {
                 Err(Failure::new(ErrorCode::ShardUnreachable, "the server does not answer", "start it"))
@@ -151,11 +154,15 @@ impl World {
                     server_version: "15".into(),
                     relations: request.relations.iter().map(|name| self.relation(&shard, name)).collect(),
                     applied: Vec::new(),
+                    schema: None,
                 })
             };
             shards.insert(shard, told);
         }
-        plan(specs, &Facts { topology: &self.topology, known: &self.known, shards })
+        plan(
+            specs,
+            &Facts { topology: &self.topology, directory: &Directory::default(), known: &self.known, shards },
+        )
     }
 
     fn relation(&self, shard: &ShardId, relation: &str) -> RelationFacts {

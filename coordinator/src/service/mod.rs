@@ -1,25 +1,33 @@
 //! What can be asked of a coordinator, one verb per file. Doors call these; they know nothing of gRPC or HTTP.
 
+mod drift;
+mod placement;
 mod plan;
 mod submit;
+mod topology;
 mod verbs;
 
 use shardlift_domain::failure::ErrorCode;
 use shardlift_domain::failure::Failure;
 use shardlift_domain::ids::MigrationId;
 
-use crate::orchestrator::Handle;
+use crate::orchestrator::{Declare, Handle};
+
+pub use drift::ClusterDrift;
+pub use placement::Found;
+pub use topology::{cluster_name, shard_id};
 
 /// The services of one coordinator. Cheap to clone.
 #[derive(Clone)]
 pub struct Services {
     orchestrator: Handle,
+    declare: Declare,
 }
 
 impl Services {
-    /// Services over this orchestrator.
-    pub fn new(orchestrator: Handle) -> Self {
-        Self { orchestrator }
+    /// Services over this orchestrator; `declare` reads the file again.
+    pub fn new(orchestrator: Handle, declare: Declare) -> Self {
+        Self { orchestrator, declare }
     }
 
     /// The orchestrator's handle, for reading.

@@ -1,6 +1,7 @@
 //! plan: parse, ask the shards for facts, plan. Changes nothing.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -9,6 +10,7 @@ use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::ids::ShardId;
 use shardlift_domain::plan::Plan;
 use shardlift_domain::spec::{self, Spec, SpecFile};
+use shardlift_domain::topology::Topology;
 
 use super::Services;
 use crate::planner;
@@ -20,6 +22,7 @@ const FACTS_WITHIN: Duration = Duration::from_secs(20);
 pub(super) struct Planned {
     pub(super) plan: Plan,
     pub(super) specs: Vec<Spec>,
+    pub(super) topology: Arc<Topology>,
 }
 
 impl Services {
@@ -41,12 +44,14 @@ impl Services {
         let specs = spec::parse_all(files)
             .map_err(|problems| problems.iter().flat_map(spec::SpecProblems::failures).collect::<Vec<_>>())?;
         let view = self.orchestrator.planning().await.map_err(|failure| vec![failure])?;
-        let shards = self.facts(planner::needs(&specs, &view.topology, &view.known)).await;
-        let facts = planner::Facts { topology: &view.topology, known: &view.known, shards };
-        Ok(Planned { plan: planner::plan(&specs, &facts), specs })
+        let shards = self.facts(planner::needs(&specs, &view.topology, &view.directory, &view.known)).await;
+        let (topology, directory) = (&view.topology, &view.directory);
+        let facts = planner::Facts { topology, directory, known: &view.known, shards };
+        Ok(Planned { plan: planner::plan(&specs, &facts), specs, topology: view.topology })
     }
 
-    async fn facts(
+    /// Asks many shards at once.
+    pub(super) async fn facts(
         &self,
         needs: BTreeMap<ShardId, FactsRequest>,
     ) -> BTreeMap<ShardId, Result<ShardFacts, Failure>> {

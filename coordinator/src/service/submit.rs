@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use shardlift_domain::failure::Failure;
+use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::plan::Plan;
 use shardlift_domain::spec::SpecFile;
 use shardlift_domain::verdict::Severity;
@@ -10,11 +10,48 @@ use shardlift_runtime::telemetry::context;
 
 use super::Services;
 use crate::orchestrator::Submission;
+use crate::shard::stale;
+
+/// How often a plan is made when the topology moves under it.
+const REPLANS: u32 = 5;
 
 impl Services {
     /// Stores the migrations of the files, and starts them if wanted. The same content again changes nothing.
-    pub async fn submit(&self, files: Vec<SpecFile>, start: bool) -> Result<Plan, Vec<Failure>> {
-        let planned = self.planned(&files).await?;
+    ///
+    /// `revision`: of the topology, as the person has seen it in the plan; when it moved since, the person looks again.
+    /// Without it the plan is made anew until it holds.
+    pub async fn submit(
+        &self,
+        files: Vec<SpecFile>,
+        start: bool,
+        revision: Option<u64>,
+    ) -> Result<Plan, Vec<Failure>> {
+        let mut tries = 1;
+        loop {
+            match self.submit_once(&files, start, revision).await {
+                Err(failures)
+                    if revision.is_none()
+                        && tries < REPLANS
+                        && failures.iter().any(|failure| failure.code == ErrorCode::PlanStale) =>
+                {
+                    tries += 1;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    async fn submit_once(
+        &self,
+        files: &[SpecFile],
+        start: bool,
+        revision: Option<u64>,
+    ) -> Result<Plan, Vec<Failure>> {
+        let planned = self.planned(files).await?;
+        let now = planned.plan.topology_revision;
+        if let Some(seen) = revision.filter(|seen| *seen != now) {
+            return Err(vec![stale(&planned.topology, seen)]);
+        }
         if !planned.plan.submittable() {
             let errors =
                 planned.plan.findings.into_iter().filter(|finding| finding.severity == Severity::Error);
@@ -34,10 +71,10 @@ impl Services {
             .filter_map(|migration| {
                 let (spec, file) = parsed.remove(&migration.id)?;
                 let traceparent = traceparent.clone();
-                Some(Submission { planned: migration.clone(), spec, file, traceparent })
+                Some(Submission { planned: migration.clone(), spec, file: file.clone(), traceparent })
             })
             .collect();
-        self.orchestrator.submit(submissions, start).await.map_err(|failure| vec![failure])?;
+        self.orchestrator.submit(submissions, now, start).await.map_err(|failure| vec![failure])?;
         tracing::info!(migrations = planned.plan.migrations.len(), start, "submitted");
         Ok(planned.plan)
     }

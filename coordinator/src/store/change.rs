@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, Utc};
 use shardlift_domain::migration::{Migration, Resource, ShardMigration};
 use shardlift_domain::progress::ShardProgress;
+use shardlift_domain::routing::{Directory, DirectoryEntry};
 use shardlift_domain::spec::SpecFile;
 use shardlift_domain::topology::Topology;
 use shardlift_domain::{MigrationKey, ShardId};
@@ -16,6 +17,8 @@ use super::history::HistoryEntry;
 pub struct Snapshot {
     /// The clusters and shards.
     pub topology: Topology,
+    /// The entries of directories.
+    pub directory: Directory,
     /// All versions of all migrations, in the order in which they were submitted.
     pub migrations: Vec<StoredMigration>,
     /// What migrations hold.
@@ -86,6 +89,8 @@ impl Moved {
 pub struct Change {
     /// Replaces the topology.
     pub topology: Option<Topology>,
+    /// Sets or removes entries of directories, in this order.
+    pub directory: Vec<DirectoryEntry>,
     /// Migrations that were just submitted; each key is new.
     pub new: Vec<StoredMigration>,
     /// New states of known migrations. Their shards are those that they were submitted with.
@@ -105,6 +110,7 @@ impl Change {
     /// Whether there is nothing to write.
     pub fn is_empty(&self) -> bool {
         self.topology.is_none()
+            && self.directory.is_empty()
             && self.new.is_empty()
             && self.moved.is_empty()
             && self.progress.is_empty()

@@ -99,6 +99,7 @@ impl Content {
         if let Some(topology) = change.topology {
             self.snapshot.topology = topology;
         }
+        change.directory.iter().for_each(|entry| self.snapshot.directory.apply(entry));
         for new in change.new {
             if self.find(&new.migration.key).is_ok() {
                 return Err(StoreError::AlreadyStored(new.migration.key));

@@ -6,8 +6,9 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use shardlift_domain::migration::{Migration, Phase, Status, Stop};
+use shardlift_domain::routing::DirectoryEntry;
 use shardlift_domain::spec::{Engine, Kind};
-use shardlift_domain::{Checksum, ClusterName, Failure, MigrationId, MigrationKey};
+use shardlift_domain::{Checksum, ClusterName, Failure, MigrationId, MigrationKey, ShardId};
 
 use super::StoreError;
 
@@ -124,4 +125,14 @@ pub(in crate::store) fn stored_number(count: u64) -> i64 {
 /// A count that was stored by [`stored_number`].
 pub(in crate::store) fn counted(number: i64) -> u64 {
     u64::try_from(number).unwrap_or_default()
+}
+
+/// What entries of directories come to, by cluster and key: the newest counts; without a shard the entry is removed.
+pub(super) fn newest(entries: &[DirectoryEntry]) -> BTreeMap<(&str, &str), Option<&str>> {
+    entries
+        .iter()
+        .map(|entry| {
+            ((entry.cluster.as_str(), entry.key.as_str()), entry.shard.as_ref().map(ShardId::as_str))
+        })
+        .collect()
 }

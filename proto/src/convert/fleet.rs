@@ -1,6 +1,8 @@
 //! Tasks, tokens, outcomes, facts.
 
-use shardlift_domain::facts::{AppliedEntry, RelationFacts, ShardFacts, ShardHello};
+use shardlift_domain::facts::{
+    AppliedEntry, RelationFacts, SchemaDepth, SchemaFacts, ShardFacts, ShardHello,
+};
 use shardlift_domain::fence::{Attempt, Epoch, Token};
 use shardlift_domain::ids::{Checksum, ClusterName, ShardId, TaskId};
 use shardlift_domain::progress::Receipt;
@@ -150,6 +152,11 @@ pub fn facts_to_wire(facts: ShardFacts) -> v1::ShardFacts {
                 checksum: entry.checksum.to_string(),
             })
             .collect(),
+        schema: facts.schema.map(|schema| v1::SchemaFacts {
+            digest: schema.digest,
+            lines: schema.lines,
+            truncated: schema.truncated,
+        }),
     }
 }
 
@@ -181,5 +188,28 @@ pub fn facts_from_wire(facts: v1::ShardFacts) -> Result<ShardFacts, WireError> {
                 })
             })
             .collect::<Result<_, WireError>>()?,
+        schema: facts.schema.map(|schema| SchemaFacts {
+            digest: schema.digest,
+            lines: schema.lines,
+            truncated: schema.truncated,
+        }),
     })
+}
+
+/// How much of a schema is asked for, to the wire.
+pub fn depth_to_wire(depth: SchemaDepth) -> v1::SchemaDepth {
+    match depth {
+        SchemaDepth::None => v1::SchemaDepth::Unspecified,
+        SchemaDepth::Digest => v1::SchemaDepth::Digest,
+        SchemaDepth::Lines => v1::SchemaDepth::Lines,
+    }
+}
+
+/// How much of a schema is asked for, from the wire.
+pub fn depth_from_wire(depth: v1::SchemaDepth) -> SchemaDepth {
+    match depth {
+        v1::SchemaDepth::Unspecified => SchemaDepth::None,
+        v1::SchemaDepth::Digest => SchemaDepth::Digest,
+        v1::SchemaDepth::Lines => SchemaDepth::Lines,
+    }
 }

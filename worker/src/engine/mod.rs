@@ -12,7 +12,7 @@ pub(crate) mod testing;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use shardlift_domain::facts::{FactsRequest, ShardFacts, ShardHello};
+use shardlift_domain::facts::{FactsRequest, PlacementPage, PlacementRequest, ShardFacts, ShardHello};
 use shardlift_domain::range::{Pass, RangeState, Rest};
 use shardlift_domain::spec::{DataSpec, SchemaSpec, Spec};
 use shardlift_domain::verdict::{Sweep, VerifyReport};
@@ -89,6 +89,10 @@ pub trait ShardEngine: Send + Sync + 'static {
     /// Reads facts; changes nothing.
     async fn inspect(&self, request: &FactsRequest) -> EngineResult<ShardFacts>;
 
+    /// One page of a walk by key that looks for rows whose routing key lives on another shard. Reads only, in bounded
+    /// time and memory; tells nothing of rows that lie where they belong.
+    async fn placement(&self, request: &PlacementRequest) -> EngineResult<PlacementPage>;
+
     /// Looks whether the shard can take the change: fence, server kind, relation, key, columns, privileges, the
     /// transform against the real columns, the ledger. All findings of the shard in one message.
     async fn precheck(&self, lease: &TaskLease, job: &Job) -> EngineResult<()>;
@@ -132,6 +136,9 @@ pub(crate) fn known_form(form: i64) -> EngineResult<()> {
         "upgrade this worker; newer workers of the shard go on meanwhile",
     )))
 }
+
+/// Rows that one page of a look at the placement walks over at most.
+pub const PLACEMENT_PAGE: u32 = 20_000;
 
 /// Passes after which a sweep that still finds rows halts.
 pub const MAX_PASSES: u32 = 10;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use shardlift_domain::facts::{FactsRequest, ShardFacts, ShardHello};
+use shardlift_domain::facts::{FactsRequest, PlacementPage, PlacementRequest, ShardFacts, ShardHello};
 use shardlift_domain::range::{Pass, RangeState, Rest};
 use shardlift_domain::spec::Engine;
 use shardlift_domain::verdict::{Sweep, VerifyReport};
@@ -56,6 +56,10 @@ impl ShardEngine for Observed {
 
     async fn inspect(&self, request: &FactsRequest) -> EngineResult<ShardFacts> {
         self.inner.inspect(request).await
+    }
+
+    async fn placement(&self, request: &PlacementRequest) -> EngineResult<PlacementPage> {
+        self.inner.placement(request).await
     }
 
     async fn precheck(&self, lease: &TaskLease, job: &Job) -> EngineResult<()> {

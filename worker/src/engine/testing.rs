@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use shardlift_domain::facts::{FactsRequest, ShardFacts, ShardHello};
+use shardlift_domain::facts::{FactsRequest, PlacementPage, PlacementRequest, ShardFacts, ShardHello};
 use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::fence::{Attempt, Epoch, Fence, Nonce, Token};
 use shardlift_domain::ids::{MigrationId, MigrationKey, ShardId, TaskId, Version};
@@ -201,7 +201,12 @@ impl ShardEngine for Memory {
             server_version: "15".into(),
             relations: Vec::new(),
             applied: Vec::new(),
+            schema: None,
         })
+    }
+
+    async fn placement(&self, _request: &PlacementRequest) -> EngineResult<PlacementPage> {
+        Ok(PlacementPage::default())
     }
 
     async fn precheck(&self, _lease: &TaskLease, _job: &Job) -> EngineResult<()> {

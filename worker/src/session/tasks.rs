@@ -6,11 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt;
-use shardlift_domain::facts::FactsRequest;
+use shardlift_domain::facts::{FactsRequest, SchemaDepth};
 use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::fence::Token;
 use shardlift_domain::ids::{ShardId, TaskId};
-use shardlift_proto::convert::{facts_to_wire, task_from_wire, token_from_wire};
+use shardlift_proto::convert::{
+    depth_from_wire, facts_to_wire, page_to_wire, placement_from_wire, task_from_wire, token_from_wire,
+};
 use shardlift_proto::v1;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -130,13 +132,29 @@ impl Tasks {
         self.clear();
         let (out, shards) = (self.out.clone(), shards.clone());
         self.running.spawn(async move {
-            let answer = match inspect(&query.shard, query.relations, &shards).await {
+            let schema = depth_from_wire(query.schema());
+            let answer = match inspect(&query.shard, query.relations, schema, &shards).await {
                 Ok(facts) => v1::facts_answer::Answer::Facts(facts),
                 Err(failure) => v1::facts_answer::Answer::Failure(failure.into()),
             };
             let answer = v1::FactsAnswer { query: query.query, answer: Some(answer) };
             // If the session is over nobody waits for it.
             let _ = out.send(wire::wrap(v1::from_worker::Message::Facts(answer))).await;
+        });
+    }
+
+    /// Looks through one page of a shard for misplaced rows.
+    pub(super) fn placement(&mut self, query: v1::PlacementQuery, shards: &Shards) {
+        self.clear();
+        let (out, shards, number) = (self.out.clone(), shards.clone(), query.query);
+        self.running.spawn(async move {
+            let answer = match look(query, &shards).await {
+                Ok(page) => v1::placement_answer::Answer::Page(page),
+                Err(failure) => v1::placement_answer::Answer::Failure(failure.into()),
+            };
+            let answer = v1::PlacementAnswer { query: number, answer: Some(answer) };
+            // If the session is over nobody waits for it.
+            let _ = out.send(wire::wrap(v1::from_worker::Message::Placement(answer))).await;
         });
     }
 
@@ -188,11 +206,29 @@ async fn run(assignment: Assignment, shards: &Shards, receipts: executor::Receip
     ending
 }
 
-async fn inspect(shard: &str, relations: Vec<String>, shards: &Shards) -> Result<v1::ShardFacts, Failure> {
-    let shard = ShardId::new(shard).map_err(|error| {
-        Failure::new(ErrorCode::RequestInvalid, error.to_string(), "use an id as `shardlift shards` shows it")
-    })?;
+/// One page of a look for misplaced rows.
+async fn look(query: v1::PlacementQuery, shards: &Shards) -> Result<v1::PlacementPage, Failure> {
+    let shard = shard_id(&query.shard)?;
+    let request = placement_from_wire(query)?;
     let engine = shards.admitted(&shard).await?;
-    let facts = engine.inspect(&FactsRequest { relations }).await;
+    let page = engine.placement(&request).await;
+    page.map(page_to_wire).map_err(|error| error.into_failure().on_shard(&shard))
+}
+
+fn shard_id(text: &str) -> Result<ShardId, Failure> {
+    ShardId::new(text).map_err(|error| {
+        Failure::new(ErrorCode::RequestInvalid, error.to_string(), "use an id as `shardlift shards` shows it")
+    })
+}
+
+async fn inspect(
+    shard: &str,
+    relations: Vec<String>,
+    schema: SchemaDepth,
+    shards: &Shards,
+) -> Result<v1::ShardFacts, Failure> {
+    let shard = shard_id(shard)?;
+    let engine = shards.admitted(&shard).await?;
+    let facts = engine.inspect(&FactsRequest { relations, schema }).await;
     facts.map(facts_to_wire).map_err(|error| error.into_failure().on_shard(&shard))
 }

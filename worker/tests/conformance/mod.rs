@@ -11,6 +11,7 @@ mod postgres;
 mod postgres_faults;
 mod postgres_keys;
 mod postgres_schema;
+mod postgres_tenants;
 mod postgres_types;
 mod sharing;
 

@@ -9,6 +9,7 @@ mod keys;
 mod library;
 mod schema;
 mod servers;
+mod tenants;
 
 use std::ops::Deref;
 use std::sync::Arc;

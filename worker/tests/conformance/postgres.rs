@@ -94,6 +94,7 @@ pub(crate) fn data_job(
             key: key.iter().map(|column| (*column).to_owned()).collect(),
             pending: pending.map(|text| Where::Sql(text.into())),
             immutable_key: pending.is_none(),
+            tenants: None,
         },
         transform,
         batch: Batch::default(),

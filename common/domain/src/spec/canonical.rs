@@ -91,6 +91,12 @@ fn write_data(lines: &mut Lines, data: &DataSpec, engine: Engine) {
     let mut checks: Vec<String> = data.verify.iter().map(check).collect();
     checks.sort_unstable();
     lines.json("verify", &checks.into());
+    if let Some(tenants) = &source.tenants {
+        let mut keys: Vec<String> = tenants.keys.iter().map(ToString::to_string).collect();
+        keys.sort_unstable();
+        lines.text("tenant", &tenants.field);
+        lines.json("tenants", &keys.into());
+    }
 }
 
 fn write_transform(lines: &mut Lines, transform: &Transform) {

@@ -85,7 +85,7 @@ pub const KEYS: &[Key] = &[
     data("source.key"),
     data("source.where"),
     postgres(data("source.immutable_key")),
-    later(data("source.tenant"), &["none"]),
+    data("source.tenant"),
     data("transform"),
     postgres(data("transform.sql")),
     mongodb(data("transform.pipeline")),
@@ -117,7 +117,7 @@ pub const KEYS: &[Key] = &[
     later(both("undo"), &["none"]),
     later(both("rollout"), &["all"]),
     later(both("backup"), &["none"]),
-    later(both("tenants"), &["all"]),
+    data("tenants"),
     later(both("hold"), &["none"]),
 ];
 

@@ -13,5 +13,5 @@ pub use parse::{MAX_FILE, parse, parse_all};
 pub use problem::{Problem, SpecProblems};
 pub use types::{
     Batch, BucketedShare, DataSpec, Engine, Kind, Parallel, Ranges, SchemaChange, SchemaSpec, Source, Spec,
-    SpecBody, SpecFile, Throttle, Transform, VerifyCheck, Where, Window,
+    SpecBody, SpecFile, TenantKey, Tenants, Throttle, Transform, VerifyCheck, Where, Window,
 };

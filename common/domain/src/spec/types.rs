@@ -94,6 +94,14 @@ impl Spec {
         }
     }
 
+    /// Whose rows alone are in scope.
+    pub fn tenants(&self) -> Option<&Tenants> {
+        match &self.body {
+            SpecBody::Schema(_) => None,
+            SpecBody::Data(data) => data.source.tenants.as_ref(),
+        }
+    }
+
     /// The table or collection that a data spec changes.
     pub fn relation(&self) -> Option<&str> {
         match &self.body {
@@ -177,6 +185,45 @@ pub struct Source {
     pub pending: Option<Where>,
     /// Without `where` on PostgreSQL: the user's word that the application never changes keys.
     pub immutable_key: bool,
+    /// Only rows of these tenants. `None`: all rows.
+    pub tenants: Option<Tenants>,
+}
+
+/// Whose rows are in scope.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tenants {
+    /// The column or field that holds the tenant.
+    pub field: String,
+    /// Which; each once.
+    pub keys: Vec<TenantKey>,
+}
+
+/// One tenant, as the file has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TenantKey {
+    /// A text, which may be a UUID.
+    Text(String),
+    /// A whole number.
+    Integer(i64),
+}
+
+impl TenantKey {
+    /// Its text, without quotes.
+    pub fn text(&self) -> String {
+        match self {
+            TenantKey::Text(text) => text.clone(),
+            TenantKey::Integer(number) => number.to_string(),
+        }
+    }
+}
+
+impl fmt::Display for TenantKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TenantKey::Text(text) => write!(f, "{text:?}"),
+            TenantKey::Integer(number) => write!(f, "{number}"),
+        }
+    }
 }
 
 /// Which rows are pending.

@@ -155,7 +155,7 @@ async fn meanwhile<T>(player: &mut Player, other: impl Future<Output = T>) -> T 
 }
 
 async fn submitted(coordinator: &Coordinator, player: &mut Player, text: &str) {
-    let submit = coordinator.services.submit(vec![file(text)], true);
+    let submit = coordinator.services.submit(vec![file(text)], true, None);
     meanwhile(player, submit).await.expect("submitted");
 }
 
@@ -164,7 +164,7 @@ async fn a_cancelled_migration_keeps_its_table_until_its_worker_lets_go() {
     let coordinator = Coordinator::start(&memory());
     let mut worker = Player::joined(coordinator.handle(), "w1").await;
     let services = coordinator.services.clone();
-    let submitting = tokio::spawn(async move { services.submit(vec![file(DATA)], true).await });
+    let submitting = tokio::spawn(async move { services.submit(vec![file(DATA)], true, None).await });
     let held = [worker.assigned().await, worker.assigned().await];
     submitting.await.expect("not cancelled").expect("submitted");
     coordinator.handle().asked(name("m2_data"), Verb::Cancel).await.expect("legal");
@@ -187,7 +187,7 @@ async fn what_a_former_leader_left_held_stays_held_until_its_leases_are_over() {
     let coordinator = Coordinator::start(&store);
     let mut worker = Player::joined(coordinator.handle(), "w1").await;
     let services = coordinator.services.clone();
-    let submitting = tokio::spawn(async move { services.submit(vec![file(DATA)], true).await });
+    let submitting = tokio::spawn(async move { services.submit(vec![file(DATA)], true, None).await });
     worker.assigned().await;
     submitting.await.expect("not cancelled").expect("submitted");
     coordinator.handle().asked(name("m2_data"), Verb::Cancel).await.expect("legal");
@@ -212,7 +212,7 @@ async fn a_failure_of_a_task_that_was_withdrawn_is_not_lost() {
     let coordinator = Coordinator::start(&memory());
     let mut worker = Player::joined(coordinator.handle(), "w1").await;
     let services = coordinator.services.clone();
-    let submitting = tokio::spawn(async move { services.submit(vec![file(DATA)], true).await });
+    let submitting = tokio::spawn(async move { services.submit(vec![file(DATA)], true, None).await });
     let (task, token) = worker.assigned().await;
     submitting.await.expect("not cancelled").expect("submitted");
     coordinator.handle().asked(name("m2_data"), Verb::Pause).await.expect("legal");
@@ -228,7 +228,7 @@ async fn an_outcome_of_another_step_fails_and_is_not_waited_for() {
     let coordinator = Coordinator::start(&memory());
     let mut worker = Player::joined(coordinator.handle(), "w1").await;
     let services = coordinator.services.clone();
-    let submitting = tokio::spawn(async move { services.submit(vec![file(DATA)], true).await });
+    let submitting = tokio::spawn(async move { services.submit(vec![file(DATA)], true, None).await });
     let (task, token) = worker.assigned().await;
     submitting.await.expect("not cancelled").expect("submitted");
     worker.say(Report::Finished(task, token, TaskOutcome::Swept(Sweep::Clean))).await;
@@ -242,7 +242,7 @@ async fn a_pass_without_ranges_is_over_at_once() {
     let coordinator = Coordinator::start(&memory());
     let mut worker = Player::joined(coordinator.handle(), "w1").await;
     let services = coordinator.services.clone();
-    let submitting = tokio::spawn(async move { services.submit(vec![file(DATA)], true).await });
+    let submitting = tokio::spawn(async move { services.submit(vec![file(DATA)], true, None).await });
     let mut swept = BTreeSet::new();
     let mut verified = 0;
     while verified < 2 {

@@ -243,7 +243,7 @@ fn a_circle_that_closes_over_what_was_submitted_before_is_told() {
 fn facts_are_asked_of_the_shards_concerned_only() {
     let (old, new) = (documents("a", &[]), data("b", &[]));
     let world = World::new().knows(&old, Status::Running, true);
-    let asked = super::needs(&[old, new], &world.topology, &world.known);
+    let asked = super::needs(&[old, new], &world.topology, &Default::default(), &world.known);
     let shards: Vec<_> = asked.keys().map(|shard| shard.as_str()).collect();
     assert_eq!(shards, ["chat-pg-01", "chat-pg-02"]);
     assert_eq!(asked[&name("chat-pg-01")].relations, ["messages"]);

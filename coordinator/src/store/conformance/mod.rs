@@ -10,6 +10,7 @@ use std::task::Poll;
 
 use async_trait::async_trait;
 use shardlift_domain::migration::{Event, Migration, Resource, Verb};
+use shardlift_domain::routing::{Directory, DirectoryEntry};
 use shardlift_domain::{Epoch, Fence, MigrationKey, Nonce, Version};
 
 use shardlift_harness::servers::{shared_mongod, shared_postgres};
@@ -381,6 +382,39 @@ async fn several_may_open_it_at_once_when_it_is_new(place: impl Place) {
     assert_eq!(names(&opened[0]).await, ["first@1"]);
 }
 
+async fn entries_of_directories_are_set_and_removed_with_the_topology(place: impl Place) {
+    let store = place.open().await;
+    let permit = lead(&store, "leader").await;
+    let entry = |name: &str, key: &str, at: Option<usize>| DirectoryEntry {
+        cluster: samples::cluster(name),
+        key: key.into(),
+        shard: at.map(samples::shard),
+    };
+    let first = vec![
+        entry("chat", "a 'b' ✓", Some(1)),
+        entry("chat", "7", Some(1)),
+        entry("chat-docs", "7", Some(3)),
+        entry("chat", "7", Some(2)),
+    ];
+    let change = Change { topology: Some(topology(4)), directory: first.clone(), ..Change::default() };
+    store.commit(&permit, change).await.expect("commits");
+    let mut expected = Directory::default();
+    first.iter().for_each(|entry| expected.apply(entry));
+    let seen = place.open().await.load().await.expect("loads");
+    assert_eq!((&seen.directory, seen.directory.iter().count()), (&expected, 3));
+    let second = vec![entry("chat", "7", None), entry("chat", "absent", None)];
+    second.iter().for_each(|entry| expected.apply(entry));
+    let change = Change { topology: Some(topology(5)), directory: second, ..Change::default() };
+    store.commit(&permit, change).await.expect("commits");
+    let seen = place.open().await.load().await.expect("loads");
+    assert_eq!((seen.directory, seen.topology), (expected.clone(), topology(5)));
+
+    lead(&place.open().await, "next").await;
+    let late = Change { directory: vec![entry("chat", "late", Some(1))], ..Change::default() };
+    assert!(matches!(store.commit(&permit, late).await, Err(StoreError::Fenced { .. })));
+    assert_eq!(place.open().await.load().await.expect("loads").directory, expected, "a fenced leader wrote");
+}
+
 macro_rules! suite {
     ($($name:ident,)*) => {
         mod memory {
@@ -422,4 +456,5 @@ suite! {
     figures_and_states_are_replaced,
     what_one_migration_holds_no_other_gets,
     several_may_open_it_at_once_when_it_is_new,
+    entries_of_directories_are_set_and_removed_with_the_topology,
 }

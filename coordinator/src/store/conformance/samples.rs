@@ -6,8 +6,9 @@ use chrono::{DateTime, Utc};
 use serde_json::json;
 use shardlift_domain::migration::{Migration, Phase, ShardMigration, Status, Step};
 use shardlift_domain::progress::ShardProgress;
+use shardlift_domain::routing::{KeyKind, Routing, Rule};
 use shardlift_domain::spec::{Engine, Kind, SpecFile};
-use shardlift_domain::topology::{Cluster, Topology};
+use shardlift_domain::topology::{Cluster, ClusterRules, Joined, Topology, TopologyChange};
 use shardlift_domain::{Checksum, ClusterName, MigrationId, MigrationKey, ShardId, Version};
 
 use crate::store::{HistoryEntry, HistoryEvent, StoredMigration, Times};
@@ -78,11 +79,21 @@ pub(in crate::store) fn topology(revision: u64) -> Topology {
         uuid: format!("uuid-of-{name}"),
         engine,
         shards: shards.into_iter().map(shard).collect(),
+        rules: ClusterRules {
+            routing: Some(Routing {
+                key: KeyKind::Uuid,
+                rule: Rule::Directory { default: Some(shard(shards[0])) },
+            }),
+            routing_declared: revision.is_multiple_of(2),
+            discover: true,
+            joined: [(shard(shards[1]), Joined::Worker)].into(),
+        },
     };
     let clusters = [cluster("chat", Engine::Postgres, [2, 1]), cluster("chat-docs", Engine::Mongodb, [4, 3])];
     Topology {
         revision,
         clusters: clusters.into_iter().map(|cluster| (cluster.name.clone(), cluster)).collect(),
+        changes: vec![TopologyChange { revision, what: "shard 'x' joined \"chat\" ✓".into() }],
     }
 }
 

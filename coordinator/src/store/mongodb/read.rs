@@ -11,6 +11,7 @@ use super::super::error::answered;
 use super::super::rows::from_word;
 use super::super::{HistoryEntry, Snapshot, StoreError};
 use super::client::{COMMAND, begin};
+use super::directory;
 use super::documents::{self, from_bson, name_of};
 
 /// Everything, in one transaction that only reads. It may take its time, but not between two answers.
@@ -22,6 +23,7 @@ pub(super) async fn snapshot(database: &Database) -> Result<Snapshot, StoreError
         let content = document.remove("content").unwrap_or(Bson::Null);
         snapshot.topology = from_bson::<Topology>("topology", content)?;
     }
+    snapshot.directory = directory::directory(&all(database, &mut session, "directory", doc! {}).await?)?;
     for state in all(database, &mut session, "migration_state", doc! { "seq": 1 }).await? {
         snapshot.migrations.push(documents::stored(state)?);
     }

@@ -15,6 +15,7 @@ use super::super::error::answered;
 use super::super::rows::{stored_number, time_text};
 use super::super::{Change, HistoryEntry, Moved, StoreError, StoredMigration};
 use super::client::{COMMAND, code};
+use super::directory;
 use super::documents::{self, bson, key_of, name_of};
 
 /// DuplicateKey.
@@ -31,6 +32,7 @@ pub(super) async fn apply(
     if let Some(new) = &change.topology {
         writing.topology(new).await?;
     }
+    directory::write(database, &mut *writing.session, &change.directory).await?;
     for (place, new) in (0..).zip(&change.new) {
         writing.insert(new, (commit, place)).await?;
     }

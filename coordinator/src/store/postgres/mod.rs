@@ -4,6 +4,7 @@
 //! that row. It costs a handful of statements however many shards it speaks of. One guarded session serves all: who
 //! leads asks for one thing at a time, and a session whose answer was not waited for is closed, not used again.
 
+mod directory;
 mod fence;
 mod locks;
 mod open;

@@ -10,12 +10,13 @@ use super::super::error::answered;
 use super::super::rows::from_json;
 use super::super::tables::{self, HistoryRow, MigrationRow, ShardRow};
 use super::super::{HistoryEntry, Snapshot, StoreError, StoredMigration};
-use super::locks;
+use super::{directory, locks};
 
 /// Everything; the caller's transaction keeps it to one moment.
 pub(super) async fn snapshot(connection: &mut PgConnection) -> Result<Snapshot, StoreError> {
     Ok(Snapshot {
         topology: topology(connection).await?,
+        directory: directory::read(connection).await?,
         migrations: migrations(connection).await?,
         locks: locks::read(connection).await?,
     })

@@ -9,7 +9,7 @@ use sqlx::PgConnection;
 use super::super::error::answered;
 use super::super::rows::{Rest, json, reason, stored_number, time_text};
 use super::super::{Change, HistoryEntry, Moved, StoreError, StoredMigration, Times, steps};
-use super::{locks, progress};
+use super::{directory, locks, progress};
 
 /// Writes everything; the caller commits or rolls back.
 pub(super) async fn apply(connection: &mut PgConnection, change: &Change) -> Result<(), StoreError> {
@@ -17,6 +17,7 @@ pub(super) async fn apply(connection: &mut PgConnection, change: &Change) -> Res
     if let Some(new) = &change.topology {
         topology(connection, new).await?;
     }
+    directory::write(connection, &change.directory).await?;
     for new in &change.new {
         insert(connection, new, &now).await?;
     }

@@ -68,8 +68,9 @@ impl Store for SqliteStore {
         let mut transaction = self.reader.begin().await.map_err(StoreError::unavailable("begin reading"))?;
         let topology = topology::read(&mut transaction).await?;
         let migrations = read::migrations(&mut transaction).await?;
+        let directory = topology::read_directory(&mut transaction).await?;
         let locks = locks::read(&mut transaction).await?;
-        Ok(Snapshot { topology, migrations, locks })
+        Ok(Snapshot { topology, directory, migrations, locks })
     }
 
     async fn commit(&self, permit: &LeaderPermit, change: Change) -> Result<(), StoreError> {

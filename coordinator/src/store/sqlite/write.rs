@@ -17,6 +17,7 @@ pub(super) async fn apply(connection: &mut SqliteConnection, change: &Change) ->
     if let Some(new) = &change.topology {
         topology::write(connection, new).await?;
     }
+    topology::write_directory(connection, &change.directory).await?;
     for new in &change.new {
         insert(connection, new, &now).await?;
     }

@@ -6,7 +6,7 @@ use shardlift_domain::facts::{FactsRequest, RelationFacts, ShardFacts, ShardHell
 use shardlift_domain::spec::Engine;
 
 use super::connection::Connection;
-use super::{error, fence, inspect, ledger};
+use super::{error, fence, inspect, ledger, schema};
 use crate::engine::EngineResult;
 
 pub(super) async fn hello(connection: &Connection) -> ShardHello {
@@ -46,6 +46,7 @@ pub(super) async fn inspect(connection: &Connection, request: &FactsRequest) -> 
         server_version: version,
         relations,
         applied: ledger::entries(&connection.books().await?).await?,
+        schema: schema::read(connection, request.schema).await?,
     })
 }
 

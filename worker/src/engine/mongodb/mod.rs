@@ -28,9 +28,11 @@ mod image;
 mod inspect;
 mod ledger;
 mod lookahead;
+mod placement;
 mod precheck;
 mod proof;
 mod rewrite;
+mod schema;
 mod share;
 mod split;
 mod sweep;
@@ -41,7 +43,7 @@ mod writer;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use shardlift_domain::facts::{FactsRequest, ShardFacts, ShardHello};
+use shardlift_domain::facts::{FactsRequest, PlacementPage, PlacementRequest, ShardFacts, ShardHello};
 use shardlift_domain::ids::{ClusterName, ShardId};
 use shardlift_domain::range::Pass;
 use shardlift_domain::verdict::{Sweep, VerifyReport};
@@ -76,6 +78,10 @@ impl ShardEngine for MongodbEngine {
 
     async fn inspect(&self, request: &FactsRequest) -> EngineResult<ShardFacts> {
         facts::inspect(&self.connection, request).await
+    }
+
+    async fn placement(&self, request: &PlacementRequest) -> EngineResult<PlacementPage> {
+        placement::look(&self.connection, request).await
     }
 
     async fn precheck(&self, lease: &TaskLease, job: &Job) -> EngineResult<()> {

@@ -8,7 +8,7 @@ use shardlift_domain::{ErrorCode, Failure};
 use super::commands::{self, Command, Known};
 use super::connection::{Books, Connection};
 use super::error::{self, Cause};
-use super::writer::pending;
+use super::writer::selection;
 use super::{checkpoint, extjson, fence, inspect, ledger};
 use crate::engine::{DataJob, EngineError, EngineResult, Job, SchemaJob};
 use crate::lease::TaskLease;
@@ -79,7 +79,7 @@ async fn data(
         findings.push(ledger::conflict(&lease.task().migration));
     }
     let database = connection.application().await?;
-    if let Some(query) = pending(job)? {
+    if let Some(query) = selection(job)? {
         let filter = doc! { "$and": [{ "_id": { "$lte": Bson::MinKey } }, query] };
         let find = doc! { "find": name, "filter": filter, "hint": { "_id": 1 } };
         findings.extend(refused(&database, find, "`where`", ErrorCode::SpecInvalid).await?);

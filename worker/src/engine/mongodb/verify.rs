@@ -4,7 +4,7 @@ use bson::{Bson, Document, doc};
 use futures::TryStreamExt;
 use mongodb::Collection;
 use mongodb::options::ReadConcern;
-use shardlift_domain::spec::{SchemaChange, VerifyCheck, Where};
+use shardlift_domain::spec::{SchemaChange, TenantKey, VerifyCheck, Where};
 use shardlift_domain::verdict::{CheckResult, VerifyReport};
 
 use super::codes;
@@ -53,8 +53,29 @@ async fn remaining(documents: &Collection<Document>, job: &DataJob) -> EngineRes
         ));
     };
     let query = extjson::document(query, "where")?;
-    let left = total(documents, vec![doc! { "$match": query }], Bson::Int64(1)).await?;
+    let mut stages = vec![doc! { "$match": query }];
+    stages.extend(of_tenants(job).map(|either| doc! { "$match": { "$or": either } }));
+    let left = total(documents, stages, Bson::Int64(1)).await?;
     Ok(result("remaining", left == 0, format!("expected 0 pending documents, found {left}")))
+}
+
+/// The document is one of the tenants, one equality for each form of each: unlike the writer.
+fn of_tenants(job: &DataJob) -> Option<Vec<Document>> {
+    let tenants = job.data.source.tenants.as_ref()?;
+    let is = |value: Bson| doc! { &tenants.field: { "$eq": value } };
+    let mut either = Vec::new();
+    for key in &tenants.keys {
+        match key {
+            TenantKey::Integer(number) => either.push(is(Bson::Int64(*number))),
+            TenantKey::Text(text) => {
+                either.push(is(Bson::String(text.clone())));
+                if let Ok(uuid) = bson::Uuid::parse_str(text) {
+                    either.extend([is(Bson::from(uuid)), is(Bson::String(uuid.to_string()))]);
+                }
+            }
+        }
+    }
+    Some(either)
 }
 
 async fn count(

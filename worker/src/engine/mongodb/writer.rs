@@ -11,10 +11,12 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bson::{Bson, Document, RawDocumentBuf, doc};
+use bson::spec::BinarySubtype;
+use bson::{Binary, Bson, Document, RawDocumentBuf, doc};
 use mongodb::{ClientSession, Collection, Database};
 use shardlift_domain::range::{RangeState, Rest};
-use shardlift_domain::spec::{Transform, Where};
+use shardlift_domain::routing::{Key, KeyKind};
+use shardlift_domain::spec::{TenantKey, Transform, Where};
 use shardlift_domain::{ErrorCode, Failure};
 
 use super::bracket::{self, Lower, window};
@@ -95,7 +97,7 @@ impl Writer {
             upper: claimed.checkpoint.upper.clone().unwrap_or(Bson::Null),
             claimed,
             change,
-            pending,
+            pending: selection(&job)?,
             search,
             ahead: None,
             open: false,
@@ -300,13 +302,41 @@ fn unknown() -> EngineError {
     ))
 }
 
-/// The spec's `where` as a query.
+/// The spec's `where` as a query, within its tenants.
 pub(super) fn pending(job: &DataJob) -> EngineResult<Option<Document>> {
     match &job.data.source.pending {
         None => Ok(None),
-        Some(Where::Query(query)) => extjson::document(query, "where").map(Some),
+        Some(Where::Query(query)) => {
+            let query = extjson::document(query, "where")?;
+            Ok(Some(both(&query, scope(job).as_ref())))
+        }
         Some(Where::Sql(_)) => Err(defect("a MongoDB spec has an SQL predicate")),
     }
+}
+
+/// The documents that are changed: those that are pending, or without `where` all of the tenants.
+pub(super) fn selection(job: &DataJob) -> EngineResult<Option<Document>> {
+    Ok(pending(job)?.or_else(|| scope(job)))
+}
+
+/// The documents of the spec's tenants. A UUID is found as binary and as text; a number whatever its type is.
+fn scope(job: &DataJob) -> Option<Document> {
+    let tenants = job.data.source.tenants.as_ref()?;
+    let mut forms: Vec<Bson> = Vec::new();
+    for key in &tenants.keys {
+        match key {
+            TenantKey::Integer(number) => forms.push(Bson::Int64(*number)),
+            TenantKey::Text(text) => {
+                forms.push(Bson::String(text.clone()));
+                if let Ok(Key::Uuid(bytes)) = KeyKind::Uuid.parse(text) {
+                    forms.push(Bson::String(Key::Uuid(bytes).canonical()));
+                    let binary = Binary { subtype: BinarySubtype::Uuid, bytes: bytes.to_vec() };
+                    forms.push(Bson::Binary(binary));
+                }
+            }
+        }
+    }
+    Some(doc! { &tenants.field: { "$in": forms } })
 }
 
 fn change(job: &DataJob) -> EngineResult<Change> {

@@ -126,7 +126,8 @@ impl RowsBatch {
         limit: Duration,
     ) -> Result<Changes, Refusal> {
         let sql = self.select(after.is_some());
-        let mut rows = sqlx::query(AssertSqlSafe(sql)).bind(after).bind(&window.edge).fetch(conn);
+        let rows = sqlx::query(AssertSqlSafe(sql)).bind(after).bind(&window.edge);
+        let mut rows = rows.bind(self.walk.tenant_keys()).fetch(conn);
         let mut changes = Changes::new(self.walk.key.columns().len(), self.walk.table.columns.len());
         let mut read = 0_u64;
         while let Some(row) = within(limit, rows.try_next()).await? {
@@ -204,6 +205,7 @@ impl RowsBatch {
     ) -> Result<i64, Refusal> {
         let statement = changes.statement(&self.walk, after.is_some());
         let query = changes.bind(sqlx::query(AssertSqlSafe(statement))).bind(after).bind(&window.edge);
+        let query = query.bind(self.walk.tenant_keys());
         let row = within(limit, query.fetch_one(conn)).await?;
         let (changed, still): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
         if still > 0 {
@@ -224,7 +226,7 @@ impl RowsBatch {
             texts = texts.join(", "),
             table = table.sql,
             interval = self.walk.key.between(after.then_some(1), Some(2)),
-            pending = self.walk.and_pending(),
+            pending = self.walk.and_pending(3),
         )
     }
 }

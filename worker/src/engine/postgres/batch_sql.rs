@@ -26,6 +26,8 @@ pub(super) struct SqlBatch {
     first: Arc<str>,
     /// After a key.
     next: Arc<str>,
+    /// Whose rows alone are in scope: the last parameter.
+    tenants: Vec<String>,
 }
 
 /// What one batch did; `None`: the claim does not hold any more, and nothing was done.
@@ -36,6 +38,7 @@ impl SqlBatch {
         Self {
             first: statement(walk, assignments, false).into(),
             next: statement(walk, assignments, true).into(),
+            tenants: walk.tenant_keys(),
         }
     }
 
@@ -59,6 +62,7 @@ impl SqlBatch {
             .bind(i64::from(window.rows))
             .bind(window.last)
             .bind(after)
+            .bind(&self.tenants)
             .fetch_one(conn)
             .await?;
         let advanced: Option<i32> = row.try_get(1)?;
@@ -90,7 +94,7 @@ fn statement(walk: &Walk, assignments: &[(String, String)], after: bool) -> Stri
         table = walk.table.sql,
         set = set_list(assignments),
         interval = walk.key.between(after.then_some(11), Some(8)),
-        pending = walk.and_pending(),
-        still = walk.still(),
+        pending = walk.and_pending(12),
+        still = walk.still(12),
     )
 }

@@ -109,7 +109,7 @@ impl Changes {
             names = names.join(", "),
             joins = joins.join(" AND "),
             interval = walk.key.between(after.then_some(bounds), Some(bounds + 1)),
-            still = walk.still(),
+            still = walk.still(bounds + 2),
         )
     }
 

@@ -11,6 +11,7 @@ use sqlx::{PgConnection, Row};
 use super::bookkeeping::present;
 use super::error::OrTrouble;
 use super::fence::{self, unsigned};
+use super::schema;
 use super::session::{Access, QUICK, Session, within};
 use crate::engine::EngineResult;
 
@@ -81,6 +82,7 @@ pub(super) async fn inspect(access: &Access, request: &FactsRequest) -> EngineRe
         relations.push(within(QUICK, relation(&mut session.conn, name)).await.or_trouble(&access.shard)?);
     }
     let applied = within(QUICK, applied(&mut session.conn)).await.or_trouble(&access.shard)?;
+    let schema = schema::read(&mut session, request.schema).await?;
     session.close().await;
     Ok(ShardFacts {
         shard: access.shard.clone(),
@@ -88,6 +90,7 @@ pub(super) async fn inspect(access: &Access, request: &FactsRequest) -> EngineRe
         server_version,
         relations,
         applied,
+        schema,
     })
 }
 

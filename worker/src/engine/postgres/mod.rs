@@ -21,7 +21,9 @@ mod fence;
 mod inspect;
 mod key;
 mod ledger;
+mod placement;
 mod precheck;
+mod schema;
 mod session;
 mod share;
 mod split;
@@ -37,7 +39,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use shardlift_domain::Failure;
-use shardlift_domain::facts::{FactsRequest, ShardFacts, ShardHello};
+use shardlift_domain::facts::{FactsRequest, PlacementPage, PlacementRequest, ShardFacts, ShardHello};
 use shardlift_domain::ids::{ClusterName, ShardId};
 use shardlift_domain::range::Pass;
 use shardlift_domain::verdict::{Sweep, VerifyReport};
@@ -75,6 +77,10 @@ impl ShardEngine for PostgresEngine {
 
     async fn inspect(&self, request: &FactsRequest) -> EngineResult<ShardFacts> {
         inspect::inspect(&self.access, request).await
+    }
+
+    async fn placement(&self, request: &PlacementRequest) -> EngineResult<PlacementPage> {
+        placement::look(&self.access, request).await
     }
 
     async fn precheck(&self, lease: &TaskLease, job: &Job) -> EngineResult<()> {

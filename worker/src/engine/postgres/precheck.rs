@@ -15,7 +15,7 @@ use super::error::{OrTrouble, sqlstate, trouble, words};
 use super::ledger;
 use super::session::{Access, QUICK, Session, within};
 use super::table::{self, Table};
-use super::walk::{Walk, assignments, predicate};
+use super::walk::{Scope, Walk, assignments, predicate};
 use super::{fence, key::Key};
 use crate::engine::{DataJob, EngineError, EngineResult, Job, SchemaJob};
 use crate::lease::TaskLease;
@@ -184,7 +184,14 @@ async fn transform(
     findings: &mut Findings,
 ) -> EngineResult<()> {
     let pending = predicate(&session.shard, job.data.source.pending.as_ref())?;
-    let walk = Walk { migration: lease.task().migration.clone(), table, key, pending };
+    let tenants = match Scope::of(&table, job.data.source.tenants.as_ref()) {
+        Ok(tenants) => tenants,
+        Err(why) => {
+            findings.add(ErrorCode::PrecheckRefused, why);
+            return Ok(());
+        }
+    };
+    let walk = Walk { migration: lease.task().migration.clone(), table, key, pending, tenants };
     let assignments = assignments(&session.shard, &job.data.transform)?;
     let before = findings.0.len();
     for (column, _) in assignments.iter().flatten() {
@@ -241,11 +248,12 @@ async fn explain_sql(
     };
     let query = claim.bind(sqlx::query(AssertSqlSafe(format!("EXPLAIN {}", batch.sample()))));
     let query = query.bind(None::<Vec<String>>).bind(0_i64).bind(false).bind(None::<Vec<String>>);
+    let query = query.bind(None::<Vec<String>>);
     within(QUICK, query.execute(conn)).await.map(drop)
 }
 
 async fn explain_rows(conn: &mut PgConnection, batch: &RowsBatch) -> Result<(), sqlx::Error> {
     let query = sqlx::query(AssertSqlSafe(format!("EXPLAIN {}", batch.sample())));
-    let query = query.bind(None::<Vec<String>>).bind(None::<Vec<String>>);
+    let query = query.bind(None::<Vec<String>>).bind(None::<Vec<String>>).bind(None::<Vec<String>>);
     within(QUICK, query.execute(conn)).await.map(drop)
 }

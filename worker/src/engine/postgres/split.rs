@@ -117,9 +117,9 @@ async fn survey(
     // One snapshot for both answers, so that every cut lies before the last key.
     let mut tx = conn.begin().await?;
     sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY").execute(&mut *tx).await?;
-    let last = edge(&mut tx, walk, "true", true).await?.map(KeyText);
+    let last = edge(&mut tx, walk, false, true).await?.map(KeyText);
     let cuts = match last {
-        Some(_) if ranges > 1 => cuts(&mut tx, walk, "true", ranges).await?,
+        Some(_) if ranges > 1 => cuts(&mut tx, walk, false, ranges).await?,
         _ => Vec::new(),
     };
     tx.commit().await?;
@@ -127,43 +127,45 @@ async fn survey(
     Ok((cuts, last))
 }
 
-/// The first or last key of the rows that meet a condition.
+/// The first or last key of the rows that are pending, or of all.
 pub(super) async fn edge(
     conn: &mut PgConnection,
     walk: &Walk,
-    condition: &str,
+    pending: bool,
     last: bool,
 ) -> Result<Bound, sqlx::Error> {
     let sql = format!(
-        "SELECT {texts} FROM (SELECT {list} FROM {table} WHERE ({condition}) ORDER BY {order} LIMIT 1) w",
+        "SELECT {texts} FROM (SELECT {list} FROM {table} WHERE true{condition} ORDER BY {order} LIMIT 1) w",
+        condition = if pending { walk.and_pending(1) } else { String::new() },
         texts = walk.key.texts("w"),
         list = walk.key.list(),
         table = walk.table.sql,
         order = if last { walk.key.descending() } else { walk.key.list() },
     );
-    sqlx::query_scalar(AssertSqlSafe(sql)).fetch_optional(conn).await
+    sqlx::query_scalar(AssertSqlSafe(sql)).bind(walk.tenant_keys()).fetch_optional(conn).await
 }
 
-/// Keys that divide the rows that meet a condition into about equal parts, ascending; fewer than asked for when there
+/// Keys that divide the rows that are pending, or all, into about equal parts, ascending; fewer than asked for when there
 /// are few rows.
 pub(super) async fn cuts(
     conn: &mut PgConnection,
     walk: &Walk,
-    condition: &str,
+    pending: bool,
     ranges: u32,
 ) -> Result<Vec<KeyText>, sqlx::Error> {
     let sample = sample(conn, walk, SAMPLE_PER_RANGE * f64::from(ranges)).await?;
     let sql = format!(
         "SELECT {texts} FROM (SELECT {list}, row_number() OVER (ORDER BY {list}) AS shardlift_n, \
-             count(*) OVER () AS shardlift_all FROM {table} {sample} WHERE ({condition})) w \
+             count(*) OVER () AS shardlift_all FROM {table} {sample} WHERE true{condition}) w \
          WHERE (shardlift_n * $1) / shardlift_all > ((shardlift_n - 1) * $1) / shardlift_all \
            AND shardlift_n < shardlift_all ORDER BY shardlift_n",
         texts = walk.key.texts("w"),
         list = walk.key.list(),
         table = walk.table.sql,
+        condition = if pending { walk.and_pending(2) } else { String::new() },
     );
-    let keys: Vec<Vec<String>> =
-        sqlx::query_scalar(AssertSqlSafe(sql)).bind(i64::from(ranges)).fetch_all(conn).await?;
+    let keys = sqlx::query_scalar(AssertSqlSafe(sql)).bind(i64::from(ranges)).bind(walk.tenant_keys());
+    let keys: Vec<Vec<String>> = keys.fetch_all(conn).await?;
     Ok(keys.into_iter().map(KeyText).collect())
 }
 

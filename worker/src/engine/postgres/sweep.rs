@@ -49,11 +49,13 @@ pub(super) async fn sweep(access: &Access, lease: &TaskLease, job: &DataJob) -> 
         // An earlier sweep found something, but nobody heard of it.
         return Ok(Sweep::Found { pending: laid.found, pass: laid.pass });
     }
-    let Some(predicate) = walk.pending.clone() else { return Ok(Sweep::Clean) };
+    if walk.pending.is_none() {
+        return Ok(Sweep::Clean);
+    }
     outlast(&mut session, lease).await?;
     let ranges = u32::try_from(laid.pass.ranges.len()).unwrap_or(1);
     let pid = session.pid;
-    let found = watched(access, lease, pid, search(&mut session.conn, &walk, &predicate, ranges)).await?;
+    let found = watched(access, lease, pid, search(&mut session.conn, &walk, ranges)).await?;
     let Some(found) = found else {
         session.close().await;
         return Ok(Sweep::Clean);
@@ -98,25 +100,21 @@ async fn outlast(session: &mut Session, lease: &TaskLease) -> EngineResult<()> {
     }
 }
 
-async fn search(
-    conn: &mut PgConnection,
-    walk: &Walk,
-    predicate: &str,
-    ranges: u32,
-) -> Result<Option<Found>, sqlx::Error> {
+async fn search(conn: &mut PgConnection, walk: &Walk, ranges: u32) -> Result<Option<Found>, sqlx::Error> {
     let mut tx = conn.begin().await?;
     sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY").execute(&mut *tx).await?;
-    let sql = format!("SELECT count(*) FROM {} WHERE ({predicate})", walk.table.sql);
-    let pending: i64 = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&mut *tx).await?;
+    let sql = format!("SELECT count(*) FROM {} WHERE true{}", walk.table.sql, walk.and_pending(1));
+    let pending = sqlx::query_scalar(AssertSqlSafe(sql)).bind(walk.tenant_keys());
+    let pending: i64 = pending.fetch_one(&mut *tx).await?;
     let pending = unsigned(pending);
     if pending == 0 {
         return Ok(None);
     }
-    let first = edge(&mut tx, walk, predicate, false).await?;
-    let upper = edge(&mut tx, walk, predicate, true).await?.map(KeyText);
+    let first = edge(&mut tx, walk, true, false).await?;
+    let upper = edge(&mut tx, walk, true, true).await?.map(KeyText);
     let lower = before(&mut tx, walk, &first).await?.map(KeyText);
     let cuts = match ranges {
-        2.. if pending >= MANY => cuts(&mut tx, walk, predicate, ranges).await?,
+        2.. if pending >= MANY => cuts(&mut tx, walk, true, ranges).await?,
         _ => Vec::new(),
     };
     let cuts = cuts.into_iter().filter(|cut| Some(cut) != upper.as_ref()).collect();

@@ -1,7 +1,8 @@
 //! Checks the result. It shares no scan and no comparison with what did the work: its SQL is its own.
 
 use shardlift_domain::ids::MigrationKey;
-use shardlift_domain::spec::{SchemaChange, VerifyCheck, Where};
+use shardlift_domain::routing::KeyKind;
+use shardlift_domain::spec::{SchemaChange, TenantKey, VerifyCheck, Where};
 use shardlift_domain::sql::{Class, NonTransactionalKind, parse_relation, quote_ident, split};
 use shardlift_domain::verdict::{CheckResult, VerifyReport};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
@@ -41,11 +42,11 @@ async fn data(
     let mut tx = conn.begin().await?;
     sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY").execute(&mut *tx).await?;
     let predicate = match &job.data.source.pending {
-        Some(Where::Sql(text)) => format!("({text})"),
+        Some(Where::Sql(text)) => format!("({text}){}", of_tenants(job)),
         _ => "false".into(),
     };
     let scan = format!("SELECT count(*), sum(CASE WHEN {predicate} THEN 1 ELSE 0 END)::int8 FROM {relation}");
-    let scanned = sqlx::query(AssertSqlSafe(scan)).fetch_one(&mut *tx).await?;
+    let scanned = sqlx::query(AssertSqlSafe(scan)).bind(tenants(job)).fetch_one(&mut *tx).await?;
     let rows: i64 = scanned.try_get(0)?;
     let pending = scanned.try_get::<Option<i64>, _>(1)?.unwrap_or_default();
     let walked = sqlx::query(
@@ -75,6 +76,21 @@ async fn data(
         },
     });
     Ok(checks.collect())
+}
+
+/// ` AND` the row is one of the tenants: compared as texts, unlike the writer.
+fn of_tenants(job: &DataJob) -> String {
+    let scope = job.data.source.tenants.as_ref();
+    scope.map(|scope| format!(" AND {}::text = ANY ($1)", quote_ident(&scope.field))).unwrap_or_default()
+}
+
+/// The texts of the tenants: a UUID as the server writes it, too.
+fn tenants(job: &DataJob) -> Vec<String> {
+    let keys = job.data.source.tenants.iter().flat_map(|scope| &scope.keys).map(TenantKey::text);
+    keys.flat_map(|key| {
+        [KeyKind::Uuid.parse(&key).map_or_else(|_| key.clone(), |uuid| uuid.canonical()), key]
+    })
+    .collect()
 }
 
 #[allow(clippy::cast_precision_loss, reason = "a tolerance")]

@@ -2,7 +2,7 @@
 
 use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::ids::{MigrationKey, ShardId, TaskId};
-use shardlift_domain::spec::{Transform, Where};
+use shardlift_domain::spec::{TenantKey, Tenants, Transform, Where};
 use shardlift_domain::sql::{parse_ident, quote_ident};
 
 use super::error::OrTrouble;
@@ -19,6 +19,29 @@ pub(super) struct Walk {
     pub(super) key: Key,
     /// `where` of the spec; `None`: every row of the interval.
     pub(super) pending: Option<String>,
+    /// Whose rows alone are in scope.
+    pub(super) tenants: Option<Scope>,
+}
+
+/// The rows of some tenants. Their keys travel as one parameter, `text[]`, and are compared in the column's own type.
+#[derive(Debug, Clone)]
+pub(super) struct Scope {
+    column: String,
+    cast: String,
+    keys: Vec<String>,
+}
+
+impl Scope {
+    /// The tenants of the spec against the real table; an error says what does not fit.
+    pub(super) fn of(table: &Table, wanted: Option<&Tenants>) -> Result<Option<Self>, String> {
+        let Some(wanted) = wanted else { return Ok(None) };
+        let column = table.columns.iter().find(|column| column.name == wanted.field);
+        let column = column.ok_or_else(|| {
+            format!("{} has no column {}, which source.tenant names", table.sql, wanted.field)
+        })?;
+        let keys = wanted.keys.iter().map(TenantKey::text).collect();
+        Ok(Some(Self { column: column.sql(), cast: column.cast.clone(), keys }))
+    }
 }
 
 impl Walk {
@@ -33,17 +56,34 @@ impl Walk {
             within(QUICK, table::key(&mut session.conn, &table, &source.key)).await.or_trouble(&shard)?;
         let key = key.map_err(|why| misfit(&shard, why))?;
         let pending = predicate(&shard, source.pending.as_ref())?;
-        Ok(Self { migration: task.migration.clone(), table, key, pending })
+        let tenants = Scope::of(&table, source.tenants.as_ref()).map_err(|why| misfit(&shard, why))?;
+        Ok(Self { migration: task.migration.clone(), table, key, pending, tenants })
     }
 
-    /// ` AND (where)`, or nothing.
-    pub(super) fn and_pending(&self) -> String {
-        self.pending.as_ref().map(|predicate| format!(" AND ({predicate})")).unwrap_or_default()
+    /// ` AND (where)` and the tenants in the parameter of this number, or nothing.
+    pub(super) fn and_pending(&self, tenants: usize) -> String {
+        self.conditions(tenants).iter().map(|condition| format!(" AND {condition}")).collect()
     }
 
     /// An expression that says whether a row is (still) pending. Without `where` no row is, once it was walked over.
-    pub(super) fn still(&self) -> String {
-        self.pending.as_ref().map_or_else(|| "false".into(), |predicate| format!("({predicate})"))
+    pub(super) fn still(&self, tenants: usize) -> String {
+        match self.pending {
+            Some(_) => format!("({})", self.conditions(tenants).join(" AND ")),
+            None => "false".into(),
+        }
+    }
+
+    /// What is bound to the parameter of the tenants; it may be bound where no statement asks for it.
+    pub(super) fn tenant_keys(&self) -> Vec<String> {
+        self.tenants.as_ref().map(|scope| scope.keys.clone()).unwrap_or_default()
+    }
+
+    fn conditions(&self, tenants: usize) -> Vec<String> {
+        let pending = self.pending.as_ref().map(|predicate| format!("({predicate})"));
+        let scope = self.tenants.as_ref();
+        let scope =
+            scope.map(|scope| format!("{} = ANY (${tenants}::text[]::{}[])", scope.column, scope.cast));
+        pending.into_iter().chain(scope).collect()
     }
 }
 

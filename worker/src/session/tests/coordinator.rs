@@ -169,7 +169,7 @@ impl Session {
     }
 
     async fn ask_facts(&self, query: u64) {
-        let query = v1::FactsQuery { query, shard: "s1".into(), relations: Vec::new() };
+        let query = v1::FactsQuery { query, shard: "s1".into(), relations: Vec::new(), schema: 0 };
         self.say(to_worker::Message::Facts(query)).await;
     }
 

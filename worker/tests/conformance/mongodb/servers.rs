@@ -82,7 +82,8 @@ async fn a_stale_or_forked_leader_is_refused_by_every_step() {
 async fn facts_tell_sizes_and_what_is_missing() {
     let stage = Stage::set().await;
     stage.load(numbered(500)).await;
-    let request = FactsRequest { relations: vec!["messages".into(), "nothing".into()] };
+    let request =
+        FactsRequest { relations: vec!["messages".into(), "nothing".into()], ..FactsRequest::default() };
     let facts = stage.engine.inspect(&request).await.expect("facts");
     assert_eq!((facts.relations[0].exists, facts.relations[0].rows), (true, 500));
     assert!(facts.relations[0].bytes > 0);

@@ -430,7 +430,6 @@ fn keys_of_later_releases_are_unsupported() {
         "on_error: { quarantine: { budget: 100 } }",
         "on_error: quarantine",
         "backup: before",
-        "tenants: [ a ]",
         "throttle: { max_replica_lag: 5s }",
         "verify: [ transform ]",
         "verify: [ { transform: all } ]",
@@ -448,8 +447,6 @@ fn keys_of_later_releases_are_unsupported() {
         let text = schema("postgres", "  - SELECT 1") + line;
         assert!(told_yaml(&text).contains("not in this release"), "{line}");
     }
-    let text = postgres("  where: v < 2", "  where: v < 2\n  tenant: tenant_id");
-    assert!(told_yaml(&text).contains(r#"8:3: key "source.tenant" is not in this release"#));
     let text = schema("mongodb", "  - shardCollection: a");
     assert!(told_yaml(&text).contains(r#"command "shardCollection" is not in this release"#));
 }

@@ -11,6 +11,7 @@ use super::context::Context;
 use super::fields::Fields;
 use super::json::object;
 use super::scalars::{boolean, count, duration, text, window, word};
+use super::tenants::{self, Wanted};
 use super::{transform, verify};
 
 const TARGET_BOUNDS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(30));
@@ -21,7 +22,8 @@ const MAX_RATE: u32 = 100_000_000;
 const MAX_KEY: usize = 32;
 
 pub(super) fn read(ctx: &mut Context, fields: &Fields<'_>) -> Option<DataSpec> {
-    let source = fields.require(ctx, "source").and_then(|node| source(ctx, node));
+    let wanted = tenants::wanted(ctx, fields);
+    let source = fields.require(ctx, "source").and_then(|node| source(ctx, node, wanted));
     let transform =
         fields.require(ctx, "transform").and_then(|node| transform::read(ctx, node, source.as_ref()));
     let batch = section(ctx, fields, "batch", Batch::default(), batch);
@@ -61,7 +63,7 @@ fn section<'n, T>(
     read(ctx, &below, default)
 }
 
-fn source(ctx: &mut Context, node: &Node) -> Option<Source> {
+fn source(ctx: &mut Context, node: &Node, wanted: Wanted) -> Option<Source> {
     let fields = Fields::open(ctx, node, "source")?;
     let engine = ctx.engine?;
     let relation = match engine {
@@ -79,6 +81,7 @@ fn source(ctx: &mut Context, node: &Node) -> Option<Source> {
         Some(node) => boolean(ctx, node, "source.immutable_key"),
         None => Some(false),
     };
+    let tenants = tenants::read(ctx, &fields, wanted, engine);
     match (engine, &pending, immutable_key) {
         (_, Some(_), Some(true)) => {
             let at = fields.place("immutable_key");
@@ -94,7 +97,7 @@ fn source(ctx: &mut Context, node: &Node) -> Option<Source> {
         Some(read) => Some(read?),
         None => None,
     };
-    Some(Source { relation: relation?, key: key?, pending, immutable_key: immutable_key? })
+    Some(Source { relation: relation?, key: key?, pending, immutable_key: immutable_key?, tenants: tenants? })
 }
 
 fn table(ctx: &mut Context, node: &Node) -> Option<String> {
@@ -141,7 +144,7 @@ fn key(ctx: &mut Context, node: &Node, engine: Engine) -> Option<Vec<String>> {
     Some(columns)
 }
 
-fn column(ctx: &mut Context, node: &Node, found: &str, what: &str) -> Option<String> {
+pub(super) fn column(ctx: &mut Context, node: &Node, found: &str, what: &str) -> Option<String> {
     match parse_ident(found) {
         Ok(column) => Some(column),
         Err(problem) => {

@@ -68,6 +68,7 @@ fn every_key_arrives() {
             key: vec!["tenant_id".into(), "Id".into()],
             pending: Some(Where::Sql("schema_version < 2".into())),
             immutable_key: false,
+            tenants: None,
         },
         transform: Transform::Sql(vec![
             ("body_text".into(), "body->>'text'".into()),

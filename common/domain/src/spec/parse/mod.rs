@@ -12,6 +12,7 @@ mod nearest;
 mod scalars;
 mod schema;
 mod sql_file;
+mod tenants;
 mod transform;
 mod verify;
 

@@ -5,10 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::stream::BoxStream;
 use shardlift_domain::capability::Capabilities;
 use shardlift_domain::facts::{RelationFacts, ShardFacts, ShardHello};
 use shardlift_domain::spec::{Engine, SpecFile};
-use shardlift_domain::topology::{Cluster, Topology};
+use shardlift_domain::topology::{Cluster, ClusterRules, Topology};
 use shardlift_proto::v1::cluster_service_client::ClusterServiceClient;
 use shardlift_proto::v1::cluster_service_server::{ClusterService, ClusterServiceServer};
 use shardlift_proto::v1::fleet_service_client::FleetServiceClient;
@@ -62,13 +63,13 @@ impl Ballot {
             name: name.to_owned(),
             address: address.clone(),
             ttl: Duration::from_secs(5),
-            declared: topology(),
+            declare: Arc::new(|| Ok(topology())),
             store: Arc::clone(&self.store),
             metrics: Arc::default(),
             election: Arc::new(Candidate { ballot: self.clone(), address: address.clone() }),
         };
         let (handle, heart) = crate::orchestrator::run(parts, shutdown.clone());
-        let services = Services::new(handle);
+        let services = Services::new(handle, Arc::new(|| Ok(topology())));
         let running = tokio::spawn(crate::serve(services.clone(), heart, listener, false, shutdown.clone()));
         Coordinator { name: name.to_owned(), address, services, shutdown, running }
     }
@@ -224,7 +225,7 @@ impl Coordinator {
             "id: {id}\nkind: schema\nengine: postgres\ncluster: chat\nup: [\"ALTER TABLE items ADD COLUMN x int\"]\n"
         );
         let file = SpecFile { name: "spec.yaml".into(), text };
-        self.services.submit(vec![file], false).await.expect("submitted");
+        self.services.submit(vec![file], false, None).await.expect("submitted");
     }
 }
 
@@ -234,8 +235,9 @@ fn topology() -> Topology {
         uuid: String::new(),
         engine: Engine::Postgres,
         shards: vec!["s1".parse().expect("a name")],
+        rules: ClusterRules::default(),
     };
-    Topology { revision: 0, clusters: BTreeMap::from([(cluster.name.clone(), cluster)]) }
+    Topology { clusters: BTreeMap::from([(cluster.name.clone(), cluster)]), ..Topology::default() }
 }
 
 pub(super) fn get(id: &str) -> v1::GetRequest {
@@ -303,6 +305,7 @@ fn facts(query: u64, relations: Vec<String>) -> Report {
         server_version: "15".into(),
         relations: relations.into_iter().map(relation).collect(),
         applied: Vec::new(),
+        schema: None,
     };
     Report::Facts(query, Ok(facts))
 }
@@ -344,6 +347,37 @@ impl ClusterService for Echo {
     }
 
     async fn drain(&self, _: Request<v1::DrainRequest>) -> Result<Response<v1::DrainResponse>, Status> {
+        Err(Status::unimplemented("not asked for"))
+    }
+
+    async fn topology(
+        &self,
+        _: Request<v1::TopologyRequest>,
+    ) -> Result<Response<v1::TopologyResponse>, Status> {
+        Err(Status::unimplemented("not asked for"))
+    }
+
+    async fn change_topology(
+        &self,
+        _: Request<v1::ChangeTopologyRequest>,
+    ) -> Result<Response<v1::ChangeTopologyResponse>, Status> {
+        Err(Status::unimplemented("not asked for"))
+    }
+
+    async fn route(&self, _: Request<v1::RouteRequest>) -> Result<Response<v1::RouteResponse>, Status> {
+        Err(Status::unimplemented("not asked for"))
+    }
+
+    async fn drift(&self, _: Request<v1::DriftRequest>) -> Result<Response<v1::DriftResponse>, Status> {
+        Err(Status::unimplemented("not asked for"))
+    }
+
+    type PlacementStream = BoxStream<'static, Result<v1::PlacementResponse, Status>>;
+
+    async fn placement(
+        &self,
+        _: Request<v1::PlacementRequest>,
+    ) -> Result<Response<Self::PlacementStream>, Status> {
         Err(Status::unimplemented("not asked for"))
     }
 

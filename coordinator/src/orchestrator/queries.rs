@@ -1,0 +1,118 @@
+//! Questions to workers that wait for their answers. Volatile: whoever asked asks again.
+
+use std::collections::BTreeMap;
+
+use shardlift_domain::facts::{FactsRequest, PlacementPage, PlacementRequest, ShardFacts};
+use shardlift_domain::failure::{ErrorCode, Failure};
+use shardlift_domain::ids::{ShardId, WorkerId};
+
+use super::fleet::{Order, SessionId};
+use super::leader::{Leader, answer};
+use super::wake::Reply;
+
+/// Who waits.
+enum Asker {
+    Facts(Reply<ShardFacts>),
+    Placement(Reply<PlacementPage>),
+}
+
+/// What a worker answered.
+pub(super) enum Answer {
+    Facts(Result<ShardFacts, Failure>),
+    Placement(Result<PlacementPage, Failure>),
+}
+
+impl Asker {
+    fn gone(&self) -> bool {
+        match self {
+            Asker::Facts(reply) => reply.is_closed(),
+            Asker::Placement(reply) => reply.is_closed(),
+        }
+    }
+
+    fn refuse(self, failure: Failure) {
+        match self {
+            Asker::Facts(reply) => answer(reply, Err(failure)),
+            Asker::Placement(reply) => answer(reply, Err(failure)),
+        }
+    }
+}
+
+/// The open questions.
+#[derive(Default)]
+pub(super) struct Queries {
+    open: BTreeMap<u64, (SessionId, Asker)>,
+    asked: u64,
+}
+
+impl Queries {
+    /// Forgets questions whose askers have gone.
+    pub(super) fn forget_unheard(&mut self) {
+        self.open.retain(|_, (_, asker)| !asker.gone());
+    }
+
+    fn add(&mut self, session: SessionId, asker: Asker) -> u64 {
+        self.asked += 1;
+        self.open.insert(self.asked, (session, asker));
+        self.asked
+    }
+}
+
+impl Leader {
+    pub(super) fn ask_facts(&mut self, shard: ShardId, request: FactsRequest, reply: Reply<ShardFacts>) {
+        match self.somebody(&shard) {
+            Ok((worker, session)) => {
+                let query = self.queries.add(session, Asker::Facts(reply));
+                self.order(&worker, Order::AskFacts { query, shard, request });
+            }
+            Err(problem) => answer(reply, Err(problem)),
+        }
+    }
+
+    pub(super) fn ask_placement(
+        &mut self,
+        shard: ShardId,
+        request: PlacementRequest,
+        reply: Reply<PlacementPage>,
+    ) {
+        match self.somebody(&shard) {
+            Ok((worker, session)) => {
+                let query = self.queries.add(session, Asker::Placement(reply));
+                self.order(&worker, Order::AskPlacement { query, shard, request });
+            }
+            Err(problem) => answer(reply, Err(problem)),
+        }
+    }
+
+    /// A worker that reaches the shard.
+    fn somebody(&self, shard: &ShardId) -> Result<(WorkerId, SessionId), Failure> {
+        let mut serving = self.fleet.serving(shard);
+        let usable = serving.find(|(_, worker)| worker.usable().contains(shard));
+        usable.map(|(id, worker)| (id.clone(), worker.session)).ok_or_else(|| self.shard_problem(shard))
+    }
+
+    pub(super) fn answer_query(&mut self, query: u64, told: Answer) {
+        let Some((_, asker)) = self.queries.open.remove(&query) else { return };
+        match (asker, told) {
+            (Asker::Facts(reply), Answer::Facts(facts)) => answer(reply, facts),
+            (Asker::Placement(reply), Answer::Placement(page)) => answer(reply, page),
+            (asker, _) => asker.refuse(Failure::new(
+                ErrorCode::Internal,
+                "a worker answered another question than it was asked",
+                "use a coordinator and workers of the same release",
+            )),
+        }
+    }
+
+    pub(super) fn forget_queries(&mut self, session: SessionId) {
+        let mine: Vec<u64> =
+            self.queries.open.iter().filter(|(_, (who, _))| *who == session).map(|(id, _)| *id).collect();
+        for (_, asker) in mine.into_iter().filter_map(|query| self.queries.open.remove(&query)) {
+            asker.refuse(Failure::new(
+                ErrorCode::ShardNoWorker,
+                "the worker that was asked has gone",
+                "try again",
+            ));
+        }
+    }
+}
