@@ -23,7 +23,7 @@ pub(crate) struct Drift {
 
 impl Drift {
     pub(crate) async fn run(&self, session: &Session) -> Result<Exit, Ended> {
-        let all = session.client().await?.drift(self.cluster.as_ref()).await?;
+        let all = session.client()?.drift(self.cluster.as_ref()).await?;
         session.console.answer(|paint| topology::drift(paint, &all), || topology::drift_json(&all))?;
         Ok(match () {
             () if all.iter().any(|cluster| cluster.drifted()) => Exit::Differs,

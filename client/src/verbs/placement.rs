@@ -36,7 +36,7 @@ pub(crate) struct Placement {
 
 impl Placement {
     pub(crate) async fn run(&self, session: &Session) -> Result<Exit, Ended> {
-        let client = session.client().await?;
+        let client = session.client()?;
         let mut look = client.placement(&self.cluster, &self.relation, &self.key, self.limit).await?;
         let (mut listed, mut rows) = (0_u32, Vec::new());
         let mut walked: BTreeMap<ShardId, (u64, bool)> = BTreeMap::new();

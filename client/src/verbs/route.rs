@@ -24,7 +24,7 @@ pub(crate) struct Route {
 
 impl Route {
     pub(crate) async fn run(&self, session: &Session) -> Result<Exit, Ended> {
-        let routed = session.client().await?.route(&self.cluster, &self.key).await?;
+        let routed = session.client()?.route(&self.cluster, &self.key).await?;
         session.console.answer(|_| topology::routed(&routed), || topology::routed_json(&routed))?;
         Ok(Exit::Done)
     }

@@ -106,7 +106,7 @@ impl Topology {
     pub(crate) async fn run(&self, session: &Session) -> Result<Exit, Ended> {
         let edit = match &self.verb {
             Change::Show => {
-                let view = session.client().await?.topology().await?;
+                let view = session.client()?.topology().await?;
                 session
                     .console
                     .answer(|paint| topology::show(paint, &view), || topology::show_json(&view))?;
@@ -123,7 +123,7 @@ impl Topology {
             }
             Change::UnrouteKey { cluster, key } => TopologyEdit::RouteKey(cluster.clone(), key.clone(), None),
         };
-        let (changed, revision) = session.client().await?.change_topology(edit).await?;
+        let (changed, revision) = session.client()?.change_topology(edit).await?;
         let sentence = match changed {
             true => format!("Done; the topology is at revision {revision}.\n"),
             false => format!("Nothing to do: it is so already, at revision {revision}.\n"),
