@@ -118,15 +118,24 @@ async fn a_leader_that_dies_ends_or_stands_still_is_followed_by_one_other() {
     assert!(took < TTL, "the others waited for the lease: {took:?}");
 }
 
+/// The key of the candidate that leads, once the other one waits behind it: else it would follow itself.
+async fn oldest_of_two(etcd: &Etcd) -> String {
+    let order = ["get", "--prefix", "--keys-only", "--sort-by=CREATE", "/shardlift/election/"];
+    let found = wait_for("two candidates", DEADLINE, async || {
+        let keys = etcd.ctl(&order).await.unwrap();
+        let keys: Vec<&str> = keys.lines().filter(|line| !line.is_empty()).collect();
+        (keys.len() == 2).then(|| keys[0].to_owned())
+    });
+    found.await.unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_whose_lease_is_revoked_is_followed_by_one_other() {
     let (etcd, sandbox) = (Etcd::start().await.unwrap(), Sandbox::new("election").unwrap());
     let all: Vec<_> = (1..=2).map(|number| Coordinator::start(&sandbox, &etcd, number)).collect();
     let (mut leader, mut epoch, _) = next(&all, 0).await;
     for _ in 0..3 {
-        let order = ["get", "--prefix", "--keys-only", "--sort-by=CREATE", "/shardlift/election/"];
-        let keys = etcd.ctl(&order).await.unwrap();
-        let first = keys.lines().next().unwrap();
+        let first = oldest_of_two(&etcd).await;
         etcd.ctl(&["lease", "revoke", first.rsplit('/').next().unwrap()]).await.unwrap();
         let (follower, above, took) = next(&all, epoch).await;
         println!("a leader whose lease was revoked was followed after {took:?}");

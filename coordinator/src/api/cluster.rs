@@ -7,6 +7,7 @@ use shardlift_proto::status::refuse;
 use shardlift_proto::v1::{self, cluster_service_server::ClusterService};
 use tonic::{Request, Response, Status};
 
+use super::forward::FORWARDED;
 use super::{placement, topology};
 use crate::orchestrator::{ShardView, WorkerView};
 use crate::service::{Services, cluster_name};
@@ -43,9 +44,14 @@ impl ClusterService for ClusterDoor {
         Ok(Response::new(v1::WorkersResponse { workers: workers.into_iter().map(worker_to_wire).collect() }))
     }
 
-    async fn leader(&self, _: Request<v1::LeaderRequest>) -> Result<Response<v1::LeaderResponse>, Status> {
+    async fn leader(
+        &self,
+        request: Request<v1::LeaderRequest>,
+    ) -> Result<Response<v1::LeaderResponse>, Status> {
         let leader = self.services.orchestrator().leader().await.map_err(|failure| refuse(vec![failure]))?;
-        Ok(Response::new(v1::LeaderResponse { name: leader.name, epoch: leader.epoch.0, here: true }))
+        // Passed on by a follower: whoever asked that one must not take it for the leader.
+        let here = !request.metadata().contains_key(FORWARDED.as_str());
+        Ok(Response::new(v1::LeaderResponse { name: leader.name, epoch: leader.epoch.0, here }))
     }
 
     async fn topology(
