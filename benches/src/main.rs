@@ -1,4 +1,5 @@
-//! `shardlift-bench`: speed as ratios of two things measured in one run, alternating, on durable servers.
+//! `shardlift-bench`: speed as ratios of two things measured in one run, alternating, on durable servers; what one coordinator
+//! costs; how soon work goes on after a fault.
 //!
 //! `cargo xtask bench` builds the programs for release and runs this; `cargo xtask bench S1 S5` runs those goals alone.
 
@@ -8,8 +9,11 @@ mod figure;
 mod memory;
 mod mongodb;
 mod postgres;
+mod recovery;
 mod run;
+mod scale;
 mod start;
+mod usage;
 
 use std::path::PathBuf;
 
@@ -50,13 +54,22 @@ async fn main() -> Result<()> {
     if wanted("S5") {
         figures.extend(mongodb::s5(flags.rows, flags.runs).await?);
     }
+    if wanted("S12a") {
+        figures.extend(scale::s12a().await?);
+    }
     if wanted("S13") {
         figures.extend(memory::s13(flags.runs.min(3)).await?);
     }
     if wanted("S14") {
         figures.extend(start::s14(flags.runs).await?);
     }
-    anyhow::ensure!(!figures.is_empty(), "no such goal; there are S1, S3, S5, S13 and S14");
+    if wanted("R1") {
+        figures.extend(recovery::r1(flags.runs.min(3)).await?);
+    }
+    if wanted("R3") {
+        figures.extend(recovery::r3(flags.runs.min(3)).await?);
+    }
+    anyhow::ensure!(!figures.is_empty(), "no such goal; there are S1, S3, S5, S12a, S13, S14, R1 and R3");
     figure::print(&figures);
     figure::write(&flags.results, &figures)
 }

@@ -1,9 +1,10 @@
 //! S13: the worker's memory does not grow with the table.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::figure::{Figure, Goal};
 use crate::postgres::{Bench, ONE};
+use crate::usage::peak_mib;
 
 const SMALL: u64 = 100_000;
 const LARGE: u64 = 2_000_000;
@@ -29,9 +30,5 @@ async fn peak_after(rows: u64) -> Result<f64> {
     let mut bench = Bench::start().await?;
     bench.seed(rows).await?;
     bench.migrated(ONE).await?;
-    let pid = bench.installation.worker(0).process().pid();
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).context("no VmHWM in /proc")?;
-    let kib: f64 = line.split_whitespace().nth(1).context("VmHWM has no value")?.parse()?;
-    Ok(kib / 1024.0)
+    peak_mib(bench.installation.worker(0).process().pid())
 }
