@@ -3,12 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
-use sqlx::{ConnectOptions, Row};
+use sqlx::Row;
 
 use crate::stage::{
     Engine, Form, Items, ItemsSpec, POSTGRES, Play, Witness, assert_agreed, assert_nothing_left, checkpoints,
-    curtain, learns, scalar,
+    curtain, learns, scalar, store,
 };
 
 const ID: &str = "0001_items";
@@ -89,11 +88,6 @@ async fn through_many_lives(
         *deaths.entry(stored_phase(play).await).or_default() += 1;
     }
     panic!("not done after 60 lives that died at {deaths:?}\n{}", play.installation.log_tails(20));
-}
-
-async fn store(play: &Play) -> SqliteConnection {
-    let path = play.installation.directory().join("coordinator.db");
-    SqliteConnectOptions::new().filename(path).connect().await.unwrap()
 }
 
 /// Where the newest migration stood, past the coordinator.

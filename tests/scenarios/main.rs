@@ -5,11 +5,15 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed unwrap is a failed scenario")]
 
 mod application;
+mod clocks;
 mod coordinator_faults;
 mod deploy;
 mod elections;
+mod encodings;
 mod happy;
+mod messages;
 mod partition;
+mod replica_sets;
 mod rows;
 mod scale;
 mod secrets;

@@ -10,6 +10,8 @@ use tokio::time::Instant;
 #[allow(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
 pub fn now() -> DateTime<Utc> {
     let now = Utc::now();
+    #[cfg(feature = "failpoints")]
+    let now = now + jump::shift();
     let micros = now.nanosecond() / 1_000 * 1_000;
     now.with_nanosecond(micros).unwrap_or(now)
 }
@@ -19,6 +21,42 @@ pub fn minute_of_day() -> u16 {
     let now = now();
     let minutes = now.hour() * 60 + now.minute();
     u16::try_from(minutes).unwrap_or_default()
+}
+
+/// A wall clock that somebody sets in the middle of a run: only in builds for tests.
+#[cfg(feature = "failpoints")]
+mod jump {
+    use std::path::PathBuf;
+    use std::sync::LazyLock;
+
+    use chrono::TimeDelta;
+
+    /// Names a file that holds the seconds by which the wall clock is wrong, such as `-3600`.
+    const VARIABLE: &str = "SHARDLIFT_TEST_CLOCK";
+
+    #[allow(clippy::disallowed_methods, reason = "not a setting: only in builds for tests")]
+    static FILE: LazyLock<Option<PathBuf>> = LazyLock::new(|| std::env::var_os(VARIABLE).map(PathBuf::from));
+
+    /// What the file says at this moment; a file that is not there, or is being written, says nothing.
+    pub(super) fn shift() -> TimeDelta {
+        let text = FILE.as_ref().and_then(|path| std::fs::read_to_string(path).ok());
+        TimeDelta::seconds(text.and_then(|text| seconds(&text)).unwrap_or_default())
+    }
+
+    fn seconds(text: &str) -> Option<i64> {
+        text.trim().parse().ok().filter(|seconds: &i64| seconds.unsigned_abs() < 1_000_000_000)
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn a_shift_is_a_number_of_seconds() {
+            assert_eq!((seconds("-3600\n"), seconds("3600")), (Some(-3600), Some(3600)));
+            assert_eq!((seconds(""), seconds("soon"), seconds("9999999999999")), (None, None, None));
+        }
+    }
 }
 
 /// A clock that never jumps: milliseconds since it was made.

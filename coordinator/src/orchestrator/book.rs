@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use serde_json::json;
 use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::ids::{MigrationId, MigrationKey, ShardId, Version};
@@ -290,7 +291,12 @@ impl Book {
         if !made.changed {
             return Ok(false);
         }
-        let times = times_after(&page.stored.times, before.status, made.migration.status);
+        let times = times_after(
+            &page.stored.times,
+            before.status,
+            made.migration.status,
+            shardlift_runtime::clock::now(),
+        );
         let history = records(before, &made.migration, event, actor);
         let moved = vec![Moved::new(before, made.migration.clone(), times)];
         let mut change = Change { moved, history, ..Change::default() };
@@ -392,13 +398,15 @@ fn released(migration: &Migration, start: bool) -> Option<Migration> {
     made.changed.then_some(made.migration)
 }
 
-fn times_after(times: &Times, before: Status, after: Status) -> Times {
+/// A wall clock may be set back meanwhile: what came later never carries an earlier time than what it followed.
+fn times_after(times: &Times, before: Status, after: Status, now: DateTime<Utc>) -> Times {
     let mut times = *times;
+    let begun = times.started_at.unwrap_or(times.created_at);
     if before == Status::Pending && after == Status::Running {
-        times.started_at = Some(shardlift_runtime::clock::now());
+        times.started_at = Some(now.max(times.created_at));
     }
     if before != after {
-        times.completed_at = after.is_final().then(shardlift_runtime::clock::now);
+        times.completed_at = after.is_final().then(|| now.max(begun));
     }
     times
 }
@@ -452,5 +460,26 @@ fn asked(verb: Verb) -> HistoryEvent {
         Verb::Resume => HistoryEvent::Resumed,
         Verb::Cancel => HistoryEvent::Cancelled,
         Verb::Retry => HistoryEvent::Retried,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+
+    use super::*;
+
+    #[test]
+    fn a_wall_clock_that_is_set_back_makes_no_migration_end_before_it_began() {
+        let made = shardlift_runtime::clock::now();
+        let (later, back) = (made + TimeDelta::minutes(5), made - TimeDelta::hours(1));
+        let times = Times { created_at: made, started_at: None, completed_at: None };
+        let begun = times_after(&times, Status::Pending, Status::Running, back);
+        assert_eq!((begun.started_at, begun.completed_at), (Some(made), None));
+        let begun = times_after(&times, Status::Pending, Status::Running, later);
+        assert_eq!(begun.started_at, Some(later));
+        let ended = times_after(&begun, Status::Running, Status::Completed, back);
+        assert_eq!((ended.started_at, ended.completed_at), (Some(later), Some(later)));
+        assert_eq!(times_after(&ended, Status::Completed, Status::Completed, back), ended);
     }
 }

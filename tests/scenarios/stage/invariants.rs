@@ -47,7 +47,23 @@ async fn left_in_postgres(dsn: &str) -> String {
     .await
 }
 
+/// Transactions of Shardlift that are open in a shard at this moment.
+pub(crate) async fn open_transactions(items: &Items) -> usize {
+    match items.engine() {
+        Engine::Postgres => {
+            let open = "SELECT count(*)::text FROM pg_stat_activity WHERE datname = current_database()
+                        AND application_name LIKE 'shardlift/backfill%' AND xact_start IS NOT NULL";
+            scalar(&items.dsn, open).await.parse().unwrap()
+        }
+        Engine::Mongodb => open_in_mongodb(&items.dsn).await.len(),
+    }
+}
+
 async fn left_in_mongodb(dsn: &str) -> String {
+    open_in_mongodb(dsn).await.iter().map(Document::to_string).collect::<Vec<_>>().join("; ")
+}
+
+async fn open_in_mongodb(dsn: &str) -> Vec<Document> {
     let client = Client::with_uri_str(dsn).await.unwrap();
     let pipeline = [
         doc! { "$currentOp": { "allUsers": true, "idleSessions": true } },
@@ -55,8 +71,7 @@ async fn left_in_mongodb(dsn: &str) -> String {
         doc! { "$project": { "appName": 1, "transaction.timeOpenMicros": 1 } },
     ];
     let open = client.database("admin").aggregate(pipeline).await.unwrap();
-    let open: Vec<Document> = open.try_collect().await.unwrap();
-    open.iter().map(Document::to_string).collect::<Vec<_>>().join("; ")
+    open.try_collect().await.unwrap()
 }
 
 /// I4 and I6: the ranges of a completed migration are done, disjoint and complete, and coordinator and shard tell the

@@ -5,7 +5,7 @@ use shardlift_harness::dataset::items::{
     items_violations_postgres, load_items_mongodb, load_items_postgres,
 };
 use shardlift_harness::installation::{InstallationBuilder, WorkerSpec};
-use shardlift_harness::servers::{ExclusiveMongod, Postgres, exclusive_mongod, shared_postgres};
+use shardlift_harness::servers::{ExclusiveMongod, Postgres, ReplicaSet, exclusive_mongod, shared_postgres};
 use shardlift_harness::writer::{ItemsOptions, ItemsWriter, WriterReport};
 
 use super::{Engine, Form, MONGODB, POSTGRES};
@@ -25,6 +25,7 @@ enum Home {
     Shared,
     Postgres(Box<Postgres>),
     Mongod(ExclusiveMongod),
+    ReplicaSet(ReplicaSet),
 }
 
 /// One shard.
@@ -78,6 +79,19 @@ impl Items {
         Self::load(shard, dsn, documents, Keys::Mongodb(kind), Home::Mongod(server)).await
     }
 
+    /// A replica set of three members.
+    pub(crate) async fn replicated(shard: &str, documents: u64) -> Self {
+        let servers = ReplicaSet::start().await.unwrap();
+        let dsn = servers.dsn("items");
+        let keys = Keys::Mongodb(IdKind::ObjectId);
+        Self::load(shard, dsn, documents, keys, Home::ReplicaSet(servers)).await
+    }
+
+    /// A PostgreSQL database that is there already.
+    pub(crate) async fn database(shard: &str, dsn: String, rows: u64) -> Self {
+        Self::load(shard, dsn, rows, Keys::Postgres(KeyKind::Bigint), Home::Shared).await
+    }
+
     async fn load(shard: &str, dsn: String, rows: u64, keys: Keys, home: Home) -> Self {
         match keys {
             Keys::Postgres(kind) => load_items_postgres(&dsn, rows, kind).await.unwrap(),
@@ -101,11 +115,19 @@ impl Items {
         }
     }
 
-    /// The replica set.
+    /// The replica set of one member.
     pub(crate) fn mongod(&self) -> &ExclusiveMongod {
         match &self.home {
             Home::Mongod(server) => server,
-            _ => panic!("{} is no MongoDB shard", self.shard),
+            _ => panic!("{} is no replica set of one member", self.shard),
+        }
+    }
+
+    /// The replica set of three members.
+    pub(crate) fn replica_set(&self) -> &ReplicaSet {
+        match &self.home {
+            Home::ReplicaSet(servers) => servers,
+            _ => panic!("{} is no replica set of three members", self.shard),
         }
     }
 
@@ -114,7 +136,7 @@ impl Items {
         match &self.home {
             Home::Postgres(server) => server.kill9(),
             Home::Mongod(server) => server.kill9(),
-            Home::Shared => panic!("{} is on the server of all scenarios", self.shard),
+            Home::Shared | Home::ReplicaSet(_) => panic!("{} has no server of its own", self.shard),
         }
     }
 
@@ -123,7 +145,7 @@ impl Items {
         match &self.home {
             Home::Postgres(server) => server.restart().await.unwrap(),
             Home::Mongod(server) => server.restart().await.unwrap(),
-            Home::Shared => panic!("{} is on the server of all scenarios", self.shard),
+            Home::Shared | Home::ReplicaSet(_) => panic!("{} has no server of its own", self.shard),
         }
     }
 

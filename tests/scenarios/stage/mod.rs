@@ -4,14 +4,16 @@ mod collector;
 mod invariants;
 mod items;
 mod play;
+mod relay;
 mod shard;
 mod spec;
 mod witness;
 
 pub(crate) use collector::{Collector, Delivered, OTLP_ENDPOINT};
-pub(crate) use invariants::{assert_agreed, assert_exactly_once, assert_nothing_left};
+pub(crate) use invariants::{assert_agreed, assert_exactly_once, assert_nothing_left, open_transactions};
 pub(crate) use items::Items;
-pub(crate) use play::{DEADLINE, Play, refused};
+pub(crate) use play::{DEADLINE, Play, refused, store};
+pub(crate) use relay::{Fate, Relay};
 pub(crate) use shard::{checkpoints, collection, execute, scalar};
 pub(crate) use spec::{ItemsSpec, MONGODB, POSTGRES, Specs, VRL};
 pub(crate) use witness::Witness;

@@ -5,6 +5,8 @@ use std::time::Duration;
 use serde_json::Value;
 use shardlift_harness::installation::{Installation, InstallationBuilder, Output};
 use shardlift_harness::wait::wait_for_ok;
+use sqlx::ConnectOptions;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 
 use super::{Items, Specs};
 
@@ -94,6 +96,12 @@ impl Play {
     pub(crate) async fn refused(&self, args: &[&str], code: i32) -> String {
         refused(&self.installation, args, code).await
     }
+}
+
+/// The coordinator's store, read past it.
+pub(crate) async fn store(play: &Play) -> SqliteConnection {
+    let path = play.installation.directory().join("coordinator.db");
+    SqliteConnectOptions::new().filename(path).connect().await.unwrap()
 }
 
 /// Runs the command line, which must end with this code; gives what it complained.

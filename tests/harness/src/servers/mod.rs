@@ -4,11 +4,13 @@
 mod etcd;
 mod mongod;
 mod postgres;
+mod replica_set;
 mod shared;
 
 pub use etcd::{Etcd, EtcdOptions, EtcdTls};
 pub use mongod::{Mongod, MongodOptions};
 pub use postgres::{Postgres, PostgresOptions};
+pub use replica_set::ReplicaSet;
 pub use shared::{
     ExclusiveMongod, exclusive_mongod, shared_etcd, shared_mongod, shared_postgres, shared_postgres_server,
 };

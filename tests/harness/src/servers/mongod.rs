@@ -15,7 +15,7 @@ use crate::wait::{and_tell, wait_for_ok};
 
 const READY: Duration = Duration::from_secs(90);
 const STOPPED: Duration = Duration::from_secs(30);
-const REPLICA_SET: &str = "rs0";
+pub(super) const REPLICA_SET: &str = "rs0";
 
 /// How the server is to run.
 #[derive(Debug, Clone)]
@@ -78,6 +78,16 @@ impl Mongod {
 
     /// As [`Mongod::start_with`]; `name` is part of the name of its directory.
     pub async fn start_named(name: &str, options: MongodOptions) -> Result<Self> {
+        let server = Self::start_alone(name, options).await?;
+        if server.options.replica_set {
+            server.initiate(std::slice::from_ref(&server)).await?;
+        }
+        server.wait_writable().await?;
+        Ok(server)
+    }
+
+    /// A server that answers, and that is member of no replica set yet.
+    pub(super) async fn start_alone(name: &str, options: MongodOptions) -> Result<Self> {
         let sandbox = Sandbox::new(name)?;
         std::fs::create_dir(sandbox.path().join("data"))?;
         let port = Port::reserve()?;
@@ -85,10 +95,6 @@ impl Mongod {
         let process = Process::spawn(&sandbox, launch)?;
         let server = Self { process, port, options, sandbox };
         server.wait_listening().await?;
-        if server.options.replica_set {
-            server.initiate().await?;
-        }
-        server.wait_writable().await?;
         Ok(server)
     }
 
@@ -178,13 +184,18 @@ impl Mongod {
 
     /// Starts it again on the same port and data, after a clean shutdown when it still runs.
     pub async fn restart(&self) -> Result<()> {
+        self.restart_as_member().await?;
+        self.wait_writable().await
+    }
+
+    /// As [`Mongod::restart`], for a server that need not become the primary.
+    pub(super) async fn restart_as_member(&self) -> Result<()> {
         if self.process.is_running() {
             self.stop().await?;
         }
         self.process.set_args(arguments(&self.sandbox, &self.port, &self.options));
         self.process.start_again()?;
-        self.wait_listening().await?;
-        self.wait_writable().await
+        self.wait_listening().await
     }
 
     /// SIGSTOP: connections stay open and silent.
@@ -197,14 +208,23 @@ impl Mongod {
         self.process.resume();
     }
 
-    async fn initiate(&self) -> Result<()> {
-        let member = doc! { "_id": 0, "host": self.port.address().to_string() };
-        let config = doc! { "_id": REPLICA_SET, "members": [member] };
+    /// Makes these servers one replica set, whose elections take little time.
+    pub(super) async fn initiate(&self, members: &[Self]) -> Result<()> {
+        let hosts = members.iter().map(|member| member.port.address().to_string());
+        let members: Vec<Document> =
+            (0..).zip(hosts).map(|(id, host): (i32, _)| doc! { "_id": id, "host": host }).collect();
+        let settings = doc! { "electionTimeoutMillis": 2_000, "heartbeatIntervalMillis": 500 };
+        let config = doc! { "_id": REPLICA_SET, "members": members, "settings": settings };
         self.admin(doc! { "replSetInitiate": config }).await.map(drop)
     }
 
     async fn wait_listening(&self) -> Result<()> {
         self.wait("mongod to answer", doc! { "ping": 1 }, |_| true).await
+    }
+
+    /// `127.0.0.1:port`.
+    pub(super) fn address(&self) -> String {
+        self.port.address().to_string()
     }
 
     async fn wait_writable(&self) -> Result<()> {

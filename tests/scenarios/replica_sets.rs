@@ -1,0 +1,92 @@
+//! MongoDB as it runs in production: a replica set of three members that changes its primary, and a server that ends long
+//! transactions (fault 17).
+
+use bson::{Document, doc};
+use mongodb::Client;
+use shardlift_harness::dataset::items::IdKind;
+
+use crate::stage::{Engine, Form, Items, ItemsSpec, Play, Witness, checkpoints, curtain, learns};
+
+const ID: &str = "0001_items";
+const NONE: Vec<String> = Vec::new();
+
+/// The primary changes in the middle of a backfill, with the application writing.
+async fn another_primary(form: Form, change: impl AsyncFn(&Items)) {
+    let items = Items::replicated("mg-01", 5_000).await;
+    let play = Play::start(&[&items]).await;
+    let witness = Witness::of(&items).await;
+    let writer = items.writer(form);
+    play.apply(&[ItemsSpec::new(ID, Engine::Mongodb, form).rows_per_second(900).text()]).await;
+    let mut rows = 0;
+    for _ in 0..2 {
+        rows = play.until_rows(ID, rows + 200).await;
+        change(&items).await;
+    }
+    play.until_rows(ID, rows + 200).await;
+    learns(&writer, form);
+    play.completed(ID).await;
+    assert_eq!(witness.complaints().await, NONE);
+    curtain(&play, ID, &items, form, Some(writer)).await;
+}
+
+async fn stepped_down(items: &Items) {
+    items.replica_set().step_down().await.unwrap();
+}
+
+async fn killed(items: &Items) {
+    let (former, _) = items.replica_set().kill9_primary().await.unwrap();
+    items.replica_set().restart(former).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_primary_of_three_that_steps_down_repeats_no_batch() {
+    another_primary(Form::WithWhere, stepped_down).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_primary_of_three_that_steps_down_repeats_no_batch_without_where() {
+    another_primary(Form::WithoutWhere, stepped_down).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_primary_of_three_that_is_killed_repeats_no_batch() {
+    another_primary(Form::WithWhere, killed).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_primary_of_three_that_is_killed_repeats_no_batch_without_where() {
+    another_primary(Form::WithoutWhere, killed).await;
+}
+
+/// Transactions that a server has ended so far.
+async fn aborted(dsn: &str) -> i64 {
+    let client = Client::with_uri_str(dsn).await.unwrap();
+    let status: Document = client.database("admin").run_command(doc! { "serverStatus": 1 }).await.unwrap();
+    status.get_document("transactions").unwrap().get_i64("totalAborted").unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn batches_shrink_until_they_fit_into_transactions_of_one_second() {
+    let (items, form) = (Items::mongodb("mg-01", 4_000, IdKind::ObjectId).await, Form::WithoutWhere);
+    items.mongod().set_parameter("transactionLifetimeLimitSeconds", 1).await.unwrap();
+    let play = Play::start(&[&items]).await;
+    let witness = Witness::of(&items).await;
+    let before = aborted(&items.dsn).await;
+    // Some milliseconds for each document, and a wish for transactions of half a minute.
+    let slow = "function(n) { const begun = Date.now(); while (Date.now() - begun < 5) {} return n; }";
+    let applied =
+        format!("{{ $add: [{{ $function: {{ body: \"{slow}\", args: [$applied], lang: js }} }}, 1] }}");
+    let spec = ItemsSpec::new(ID, Engine::Mongodb, form)
+        .transform(&format!("pipeline: [{{ $set: {{ applied: {applied}, migrated: true }} }}]"))
+        .batch("{ target: 30s, min: 10, max: 4000 }")
+        .parallel("{ ranges: 2, workers: 2 }");
+    play.apply(&[spec.text()]).await;
+    play.completed(ID).await;
+    assert!(aborted(&items.dsn).await > before, "no transaction was ended by the server");
+    let ranges = checkpoints(&items, ID).await;
+    let (rows, batches): (u64, u64) =
+        (ranges.iter().map(|r| r.rows).sum(), ranges.iter().map(|r| r.batches).sum());
+    assert!(rows / batches < 600, "{rows} documents in {batches} batches: they did not shrink");
+    assert_eq!(witness.complaints().await, NONE);
+    curtain(&play, ID, &items, form, None).await;
+}
