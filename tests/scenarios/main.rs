@@ -21,5 +21,6 @@ mod shard_faults;
 mod stage;
 mod telemetry;
 mod topology;
+mod upgrade;
 mod verbs;
 mod worker_faults;

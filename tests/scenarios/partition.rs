@@ -5,7 +5,9 @@ use std::time::Duration;
 use shardlift_harness::proxy::{Direction, Proxy};
 use shardlift_harness::wait::wait_for;
 
-use crate::stage::{DEADLINE, Engine, Form, Items, ItemsSpec, Play, Witness, curtain, open_transactions};
+use crate::stage::{
+    DEADLINE, Engine, Form, Items, ItemsSpec, Play, VRL, Witness, curtain, open_transactions,
+};
 
 const ID: &str = "0001_items";
 const NONE: Vec<String> = Vec::new();
@@ -89,7 +91,7 @@ async fn through_a_proxy(items: &Items) -> (Proxy, String) {
     (proxy, dsn)
 }
 
-/// Everything that a worker says or hears takes 200 ms each way: of its shard, and of its coordinator.
+/// A worker has a round trip of 200 ms to its shard and to its coordinator.
 async fn far_away(engine: Engine) {
     let (items, form) = (Items::alone(engine, 1_500).await, Form::WithoutWhere);
     let (shard, dsn) = through_a_proxy(&items).await;
@@ -101,7 +103,7 @@ async fn far_away(engine: Engine) {
     play.installation.wait_connected().await.unwrap();
     let witness = Witness::of(&items).await;
     for proxy in [&shard, &coordinator] {
-        proxy.latency(Duration::from_millis(200));
+        proxy.latency(Duration::from_millis(100));
     }
     let spec = ItemsSpec::new(ID, engine, form).batch("{ target: 5s, min: 100, max: 400 }");
     play.apply(&[spec.text()]).await;
@@ -135,8 +137,15 @@ async fn parted_from_its_shard(engine: Engine, direction: Option<Direction>) {
     let play =
         Play::of(Play::builder(&[&items]).worker(items.worker("cut-off").dsn(&items.shard, &dsn))).await;
     let witness = Witness::of(&items).await;
-    play.apply(&[ItemsSpec::new(ID, engine, form).rows_per_second(1_200).text()]).await;
+    let spec = ItemsSpec::new(ID, engine, form).rows_per_second(1_200);
+    let spec = match engine {
+        // Several statements, so that the link can go down between them.
+        Engine::Postgres => spec.transform(VRL),
+        Engine::Mongodb => spec,
+    };
+    play.apply(&[spec.text()]).await;
     let rows = play.until_rows(ID, 300).await;
+    proxy.latency(Duration::from_millis(30));
     let open = async || (open_transactions(&items).await > 0).then_some(());
     wait_for("a batch to be open", DEADLINE, open).await.unwrap();
     match direction {

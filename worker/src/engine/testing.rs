@@ -39,6 +39,8 @@ pub(crate) enum Call {
 pub(crate) enum Fault {
     /// The connection breaks; the batch may have been committed before.
     Connection { committed: bool },
+    /// Nothing answers, and after a while the attempt is given up.
+    Silence,
     /// Rolled back: contention.
     Contended,
     /// Rolled back: too slow.
@@ -164,7 +166,9 @@ fn failure(code: ErrorCode) -> Failure {
 
 fn error(fault: Fault) -> EngineError {
     match fault {
-        Fault::Connection { .. } => EngineError::Connection(failure(ErrorCode::ShardUnreachable)),
+        Fault::Connection { .. } | Fault::Silence => {
+            EngineError::Connection(failure(ErrorCode::ShardUnreachable))
+        }
         Fault::Contended => EngineError::Contended(failure(ErrorCode::RowContended)),
         Fault::TooSlow => EngineError::TooSlow(failure(ErrorCode::ShardOutOfResources)),
         Fault::LeaseLost => EngineError::LeaseLost,
@@ -231,6 +235,9 @@ impl ShardEngine for Memory {
             table.claims
         };
         if let Some(fault) = self.fault(Call::Claim(claims)) {
+            if fault == Fault::Silence {
+                tokio::time::sleep(Duration::from_secs(8)).await;
+            }
             return Err(error(fault));
         }
         let mut table = self.table();

@@ -19,6 +19,9 @@ use crate::lease::TaskLease;
 
 /// Failures in a row, without one batch between them, after which the task is given back with the last of them.
 const PATIENCE: u32 = 12;
+/// How long a shard may stay away, from the first failure on, however few attempts that was: a link that swallows
+/// everything lets each of them wait. Another worker may reach the shard.
+const AWAY: Duration = Duration::from_secs(15);
 /// The pauses between them.
 const PAUSES: Policy =
     Policy { first: Duration::from_millis(20), longest: Duration::from_secs(2), total: None };
@@ -70,6 +73,8 @@ struct Walk<'a> {
     began: Instant,
     rows_per_second: f64,
     failures: u32,
+    /// Since when the shard has not answered.
+    away: Option<Instant>,
     delays: Delays,
     /// Whether a pause is due: narrowing a window needs none.
     owed: bool,
@@ -86,6 +91,7 @@ impl<'a> Walk<'a> {
             began: Instant::now(),
             rows_per_second: 0.0,
             failures: 0,
+            away: None,
             delays: Delays::new(&PAUSES),
             owed: false,
         };
@@ -139,6 +145,7 @@ impl<'a> Walk<'a> {
         let took = began.elapsed();
         self.pacer.record(report.window, took);
         self.failures = 0;
+        self.away = None;
         self.delays.reset();
         self.tell(lease, &report, took);
         if report.range.done {
@@ -232,7 +239,11 @@ impl<'a> Walk<'a> {
                 self.pacer.shrink();
                 Ok(After::TryAgain)
             }
-            EngineError::Connection(_) if patient => Ok(After::ClaimAgain),
+            EngineError::Connection(_)
+                if patient && self.away.get_or_insert_with(Instant::now).elapsed() < AWAY =>
+            {
+                Ok(After::ClaimAgain)
+            }
             other => Err(other),
         }
     }

@@ -183,6 +183,20 @@ async fn patience_ends_and_the_task_is_given_back_with_the_last_failure() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_shard_that_does_not_answer_at_all_is_left_to_others_before_long() {
+    let memory = Memory::new(100, ROW).fails(|call| matches!(call, Call::Claim(_)).then_some(Fault::Silence));
+    let began = Instant::now();
+    let failure = broke(Stage::backfill(&memory, "").run().await);
+    assert_eq!(failure.code, ErrorCode::ShardUnreachable);
+    let waited = began.elapsed();
+    assert!(
+        (15..=30).contains(&waited.as_secs()),
+        "one silent attempt is forgiven, twelve are not: {waited:?}"
+    );
+    assert!(memory.table().claims >= 2, "{} claims", memory.table().claims);
+}
+
+#[tokio::test(start_paused = true)]
 async fn failures_with_batches_between_them_never_exhaust_patience() {
     let memory = Memory::new(20_000, ROW).fails(|call| match call {
         Call::Batch { number, .. } if number % 8 != 0 => Some(Fault::Contended),

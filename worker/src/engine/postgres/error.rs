@@ -105,6 +105,12 @@ fn refused(shard: &ShardId, found: &PgDatabaseError) -> EngineError {
             format!("shard {shard} does not let the worker in: {said}"),
             "correct user, password or database in the worker's dsn for this shard",
         )),
+        // Its message shows the bytes. Met when a row is read: a database in SQL_ASCII takes whatever it is given.
+        ("22021", _) => EngineError::Row(failure(
+            ErrorCode::RowRejected,
+            "a row holds bytes that are not text in UTF-8 (22021)".into(),
+            "mend the row, or leave the column to a `sql` transform that does not read it; then retry",
+        )),
         (_, "22" | "23" | "44" | "P0") => EngineError::Row(failure(
             ErrorCode::RowRejected,
             format!("the database refused a changed row: {said}"),
