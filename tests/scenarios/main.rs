@@ -6,6 +6,7 @@
 
 mod application;
 mod clocks;
+mod cluster;
 mod coordinator_faults;
 mod deploy;
 mod elections;

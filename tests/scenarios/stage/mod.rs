@@ -1,6 +1,7 @@
 //! What scenarios share. It knows Shardlift by its files, its command line and its tables in a shard only.
 
 mod collector;
+mod control;
 mod invariants;
 mod items;
 mod play;
@@ -10,6 +11,7 @@ mod spec;
 mod witness;
 
 pub(crate) use collector::{Collector, Delivered, OTLP_ENDPOINT};
+pub(crate) use control::{Control, Lead, SEAT};
 pub(crate) use invariants::{assert_agreed, assert_exactly_once, assert_nothing_left, open_transactions};
 pub(crate) use items::Items;
 pub(crate) use play::{DEADLINE, Play, refused, store};

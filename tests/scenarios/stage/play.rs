@@ -92,6 +92,12 @@ impl Play {
         }
     }
 
+    /// Runs the command line with the address of this coordinator alone, counted from 0.
+    pub(crate) async fn ask(&self, number: usize, args: &[&str]) -> Output {
+        let only = self.installation.coordinators()[number].url();
+        self.installation.cli_with(args, &[("SHARDLIFT_COORDINATOR", &only)]).await.unwrap()
+    }
+
     /// Runs a verb that must be refused in this state, and gives its complaint.
     pub(crate) async fn refused(&self, args: &[&str], code: i32) -> String {
         refused(&self.installation, args, code).await
