@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Control, Engine, Form, Scene, fence_of, shard};
+use super::{Control, Engine, Form, ID, Scene, fence_of, shard};
 
 /// Waits until no row of the shard has changed for longer than a lease of a worker.
 async fn stands_still(scene: &Scene<'_>) -> u64 {
@@ -28,8 +28,7 @@ async fn an_etcd_that_loses_everything_in_the_middle_repeats_no_epoch() {
     let mut epoch = scene.lead.epoch;
     for _ in 0..2 {
         control.etcd.wipe().await.unwrap();
-        let (lead, took) = control.next(&scene.play, epoch).await;
-        println!("after etcd had lost everything somebody led after {took:?}");
+        let (lead, _) = control.next(&scene.play, epoch).await;
         scene.goes_on(lead.epoch).await;
         let seen = fence_of(&items).await;
         assert!(seen >= lead.epoch, "the shard has seen {seen}, the store {lead:?}");
@@ -118,6 +117,8 @@ async fn store_away(store: Engine, away: Away) {
     }
     let rows = stands_still(&scene).await;
     assert!(rows < items.rows, "it has gone on to the end without a store");
+    let refused = scene.play.refused(&["pause", ID], 6).await;
+    println!("without a store: {refused}");
     match away {
         Away::Paused => control.store().resume(),
         Away::Killed => control.restart_store().await,

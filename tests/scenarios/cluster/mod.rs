@@ -76,6 +76,7 @@ impl<'a> Scene<'a> {
         learns(&self.writer, self.form);
         self.play.completed(ID).await;
         assert_eq!(self.witness.complaints().await, NONE);
+        assert_eq!(self.control.repeated().await, NONE);
         curtain(&self.play, ID, self.items, self.form, Some(self.writer)).await;
         self.control.lead().await.unwrap()
     }

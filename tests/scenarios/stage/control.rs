@@ -1,9 +1,11 @@
 //! What three coordinators stand on: an etcd of three members, and a server for their metadata. It tells who leads by
 //! the fence in that server, past Shardlift.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use bson::{Document, doc};
+use futures::TryStreamExt;
 use mongodb::Client;
 use shardlift_harness::installation::{Election, InstallationBuilder, Store};
 use shardlift_harness::process::Process;
@@ -16,7 +18,12 @@ use super::{Engine, Items, Play};
 
 /// How long a dead leader keeps the seat.
 pub(crate) const SEAT: Duration = Duration::from_secs(2);
-const DATABASE: &str = "coordinators";
+/// The database of the metadata, where the scenario may choose it. In MongoDB it is Shardlift's default.
+const DATABASE: &str = "shardlift_coordinator";
+/// What may be done again: a new leader reads the ranges from the shard anew, and a sweep may find new rows.
+const AGAIN: [&str; 3] = ["split", "backfill", "sweep"];
+/// What happens once, beside the steps.
+const ONCE: [&str; 3] = ["submitted", "step_done", "completed"];
 
 /// Where the metadata is.
 #[derive(Debug)]
@@ -126,6 +133,23 @@ impl Control {
         Ok(Lead { number: number - 1, epoch })
     }
 
+    /// What the history has twice although it can happen but once.
+    pub(crate) async fn repeated(&self) -> Vec<String> {
+        let entries = match &self.memory {
+            Memory::Mongod(_) => documents_of_history(&self.url()).await.unwrap(),
+            _ => rows_of_history(&self.url()).await.unwrap(),
+        };
+        let mut counts = BTreeMap::<String, u32>::new();
+        for (event, details) in entries {
+            let again = AGAIN.iter().any(|step| details.contains(&format!("\"{step}\"")));
+            if ONCE.contains(&event.as_str()) && !again {
+                *counts.entry(format!("{event} {details}")).or_default() += 1;
+            }
+        }
+        assert!(counts.len() >= 3, "the history tells of too little: {counts:#?}");
+        counts.into_iter().filter(|(_, count)| *count > 1).map(|(entry, _)| entry).collect()
+    }
+
     /// Waits until the store was taken in an epoch above this one: by whom, and how long that took.
     pub(crate) async fn next(&self, play: &Play, above: i64) -> (Lead, Duration) {
         let began = Instant::now();
@@ -168,4 +192,23 @@ async fn document_of_fence(dsn: &str) -> anyhow::Result<(i64, String)> {
     client.shutdown().immediate(true).await;
     let found = found?.ok_or_else(|| anyhow::anyhow!("there is no fence"))?;
     Ok((found.get_i64("epoch")?, found.get_str("holder")?.to_owned()))
+}
+
+async fn rows_of_history(dsn: &str) -> anyhow::Result<Vec<(String, String)>> {
+    let mut session = PgConnection::connect(dsn).await?;
+    let entries = "SELECT event_type, details::text FROM shardlift_coordinator.migration_history";
+    let entries = sqlx::query_as(entries).fetch_all(&mut session).await?;
+    session.close().await?;
+    Ok(entries)
+}
+
+async fn documents_of_history(dsn: &str) -> anyhow::Result<Vec<(String, String)>> {
+    let client = Client::with_uri_str(dsn).await?;
+    let events = client.database(DATABASE).collection::<Document>("migration_events");
+    let events: Vec<Document> = events.find(doc! {}).await?.try_collect().await?;
+    client.shutdown().immediate(true).await;
+    let entry = |event: &Document| {
+        Ok((event.get_str("event_type")?.to_owned(), event.get_document("details")?.to_string()))
+    };
+    events.iter().map(entry).collect()
 }
