@@ -69,13 +69,16 @@ async fn main() -> Result<()> {
     if wanted("R1") {
         figures.extend(recovery::r1(flags.runs.min(3)).await?);
     }
+    if wanted("R2") {
+        figures.extend(recovery::r2(flags.runs.min(3)).await?);
+    }
     if wanted("R3") {
         figures.extend(recovery::r3(flags.runs.min(3)).await?);
     }
     if figures.is_empty() && wanted("S12a") {
         return Ok(());
     }
-    anyhow::ensure!(!figures.is_empty(), "no such goal; there are S1, S3, S5, S12a, S13, S14, R1 and R3");
+    anyhow::ensure!(!figures.is_empty(), "no such goal; there are S1, S3, S5, S12a, S13, S14, R1, R2 and R3");
     figure::print(&figures);
     figure::write(&flags.results, &figures)
 }

@@ -1,11 +1,13 @@
-//! R1 and R3: how soon work goes on after a worker was killed or stopped, and how soon a stopped one's locks are gone.
+//! R1 to R3: how soon work goes on after a worker or the leader was killed or stopped, and how soon a stopped worker's locks
+//! are gone.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use shardlift_harness::installation::{Engine, Installation, Member, WorkerSpec};
-use shardlift_harness::servers::{Postgres, PostgresOptions};
-use shardlift_harness::wait::wait_for_ok;
+use shardlift_harness::installation::{
+    Election, Engine, Installation, InstallationBuilder, Member, Store, WorkerSpec,
+};
+use shardlift_harness::servers::{Etcd, Postgres, PostgresOptions};
 use sqlx::{Connection, PgConnection};
 
 use crate::figure::{Figure, Goal};
@@ -29,20 +31,49 @@ const SPEC: &str = "id: rows\nkind: data\nengine: postgres\ncluster: bench\nsour
 struct Stage {
     connection: PgConnection,
     installation: Installation,
-    // Dropped last: the installation uses it.
+    // Dropped last: the installation uses them.
+    _etcd: Option<Etcd>,
     _server: Postgres,
 }
 
 /// Where the only range is.
-#[derive(sqlx::FromRow)]
+#[derive(Debug, sqlx::FromRow)]
 struct Range {
+    epoch: i64,
     attempt: i64,
     batches: i64,
 }
 
+/// How often the shard is asked.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// What a hand-over may take.
+const HAND_OVER: Duration = Duration::from_millis(500);
+
 impl Stage {
+    /// One coordinator with a store and an election of its own.
     async fn start(workers: &[&str]) -> Result<Self> {
         let server = Postgres::start_with(PostgresOptions::default().durable()).await?;
+        Self::begin(server, None, Installation::builder(), workers).await
+    }
+
+    /// Three coordinators, who agree through etcd and share a store.
+    async fn shared() -> Result<Self> {
+        let server = Postgres::start_with(PostgresOptions::default().durable()).await?;
+        let etcd = Etcd::start().await?;
+        let ttl_ms = u64::try_from(TTL.as_millis())?;
+        let builder = Installation::builder()
+            .coordinators(3)
+            .store(Store::Postgres(server.create_database("store").await?))
+            .election(Election::Etcd { endpoints: etcd.endpoints(), ttl_ms });
+        Self::begin(server, Some(etcd), builder, &["one"]).await
+    }
+
+    async fn begin(
+        server: Postgres,
+        etcd: Option<Etcd>,
+        builder: InstallationBuilder,
+        workers: &[&str],
+    ) -> Result<Self> {
         let dsn = server.create_database("bench").await?;
         let mut connection = PgConnection::connect(&dsn).await?;
         sqlx::raw_sql(
@@ -52,31 +83,35 @@ impl Stage {
         .execute(&mut connection)
         .await?;
         let ttl = u64::try_from(TTL.as_millis())?;
-        let builder = Installation::builder().lease_ttl_ms(ttl).shard(SHARD, "bench", Engine::Postgres, &dsn);
+        let builder = builder.lease_ttl_ms(ttl).shard(SHARD, "bench", Engine::Postgres, &dsn);
         let builder =
             workers.iter().fold(builder, |builder, name| builder.worker(WorkerSpec::new(name, &[SHARD])));
         let installation = builder.start().await?;
         let folder = write(&installation, ID, SPEC)?.display().to_string();
         let applied = installation.cli(&["apply", &folder, "--yes", "--no-watch"]).await?;
         ensure!(applied.code == Some(0), "apply was refused: {}{}", applied.stdout, applied.stderr);
-        let mut stage = Self { connection, installation, _server: server };
+        let mut stage = Self { connection, installation, _etcd: etcd, _server: server };
         stage.until("the first batches", |range| range.batches > 2).await?;
         Ok(stage)
     }
 
     async fn range(&mut self) -> Result<Range> {
-        let sql = "SELECT attempt, batches FROM shardlift.checkpoint WHERE migration = $1";
+        let sql = "SELECT epoch, attempt, batches FROM shardlift.checkpoint WHERE migration = $1";
         sqlx::query_as(sql).bind(ID).fetch_one(&mut self.connection).await.context("no checkpoint")
     }
 
     async fn until(&mut self, what: &str, reached: impl Fn(&Range) -> bool) -> Result<()> {
-        let mut ask = async || -> Result<()> {
-            let range = self.range().await?;
-            ensure!(reached(&range), "attempt {}, {} batches", range.attempt, range.batches);
-            Ok(())
-        };
-        let waited = wait_for_ok(what, WITHIN, &mut ask).await;
-        waited.with_context(|| self.installation.log_tails(10))
+        let began = Instant::now();
+        loop {
+            // The checkpoint is laid out by the split; before that there is none.
+            let range = self.range().await;
+            if range.as_ref().is_ok_and(&reached) {
+                return Ok(());
+            }
+            let logs = || self.installation.log_tails(10);
+            ensure!(began.elapsed() < WITHIN, "waited for {what}: {range:?}\n{}", logs());
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
     }
 
     /// The number of the worker that has the range.
@@ -98,6 +133,19 @@ impl Stage {
         // One batch of the former owner may still have been under way.
         let batches = self.range().await?.batches + 1;
         self.until("another worker's batch", |now| now.attempt > attempt && now.batches > batches).await?;
+        Ok(began.elapsed())
+    }
+
+    /// How long it takes from the fault of the leader until the range is claimed for another one.
+    async fn leads_on_after(&mut self, fault: impl Fn(&Member)) -> Result<Duration> {
+        let epoch = self.range().await?.epoch;
+        let leader = self.installation.cli_json(&["leader"]).await?;
+        let name = leader["name"].as_str().context("nobody leads")?;
+        let coordinators = self.installation.coordinators();
+        let leader = coordinators.iter().find(|coordinator| coordinator.member().process().name() == name);
+        fault(leader.with_context(|| format!("there is no {name}"))?.member());
+        let began = Instant::now();
+        self.until("work of another leader", |now| now.epoch > epoch).await?;
         Ok(began.elapsed())
     }
 
@@ -154,6 +202,30 @@ pub(crate) async fn r1(runs: usize) -> Result<Vec<Figure>> {
     Ok(vec![
         figure("R1", TTL + GRACE, killed, "seconds from a worker's death to another one's batch; lease 3 s"),
         figure("R1b", TTL + GRACE, stopped, "seconds from a worker's stop to another one's batch; lease 3 s"),
+    ])
+}
+
+/// R2: the leader is killed, or (R2b) told to stop; another one hands out work.
+pub(crate) async fn r2(runs: usize) -> Result<Vec<Figure>> {
+    let (mut killed, mut told) = (Vec::new(), Vec::new());
+    for run in 1..=runs {
+        killed.push(Stage::shared().await?.leads_on_after(Member::kill9).await?.as_secs_f64());
+        let stopped = Stage::shared().await?.leads_on_after(|leader| leader.process().terminate()).await?;
+        told.push(stopped.as_secs_f64());
+        println!(
+            "R2 run {run}: another leader's work is claimed {:.2} s after a kill, {:.2} s after SIGTERM",
+            killed[run - 1],
+            told[run - 1]
+        );
+    }
+    Ok(vec![
+        figure(
+            "R2",
+            TTL + GRACE,
+            killed,
+            "seconds from the leader's death to a claim for the next one; lease 3 s",
+        ),
+        figure("R2b", HAND_OVER, told, "seconds from SIGTERM of the leader to a claim for the next one"),
     ])
 }
 

@@ -3,7 +3,7 @@
 use shardlift_domain::failure::Failure;
 use shardlift_domain::fence::{Attempt, Epoch, Fence, FenceVerdict, Token};
 use shardlift_domain::ids::WorkerId;
-use shardlift_domain::task::{TaskEvent, TaskMove, TaskState};
+use shardlift_domain::task::{Setbacks, TaskEvent, TaskMove, TaskState};
 
 use crate::model::Bug;
 use crate::world::{Lease, Message, Offence, RANGES, Seal, Seat, World};
@@ -46,7 +46,9 @@ impl Task {
     fn on(&mut self, event: TaskEvent) -> TaskMove {
         let mut state = match *self {
             Task::Waiting => TaskState::ready(),
-            Task::Leased { worker, token } => TaskState::Leased { worker: name(worker), token, failures: 0 },
+            Task::Leased { worker, token } => {
+                TaskState::Leased { worker: name(worker), token, setbacks: Setbacks::default() }
+            }
             Task::Done => TaskState::Done,
         };
         let made = state.on(event);
@@ -166,12 +168,12 @@ impl World {
         Some(())
     }
 
-    /// The worker of a range was silent for too long, or gave it back.
+    /// The worker of a range was silent for too long, or gave it back. Pauses are time, which this model has none of.
     pub(crate) fn lose(&mut self, seat: Seat, range: usize) -> Option<()> {
         let mut leader = self.leader(seat)?;
         let task = leader.tasks[range].as_mut()?;
         let Task::Leased { token, .. } = *task else { return None };
-        task.on(TaskEvent::Released(token));
+        task.on(TaskEvent::Lost { token, now: 0 });
         self.coordinators[seat] = Coordinator::Leader(leader);
         Some(())
     }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use rand::RngExt;
+use shardlift_domain::capability::Capabilities;
 use shardlift_domain::ids::{MigrationKey, ShardId};
 use shardlift_domain::migration::Phase;
 use shardlift_proto::convert::{task_from_wire, token_from_wire};
@@ -67,6 +68,9 @@ fn hello(shared: &Shared, worker: String, shards: &[String]) -> Message {
         protocol: shardlift_proto::PROTOCOL,
         slots: shared.settings.slots,
         shards: shards.iter().map(shard).collect(),
+        knows: Capabilities::of_this_release([]).words().map(str::to_owned).collect(),
+        oldest_protocol: shardlift_proto::OLDEST_PROTOCOL,
+        draining: false,
     })
 }
 
@@ -98,7 +102,12 @@ impl Worker {
                 let answer = facts(query, &self.shared.settings);
                 self.say(answer).await
             }
-            Some(to_worker::Message::Heartbeat(_)) => Ok(()),
+            Some(to_worker::Message::Adjust(adjust)) if adjust.share => self.keep(adjust).await,
+            Some(
+                to_worker::Message::Heartbeat(_)
+                | to_worker::Message::Adjust(_)
+                | to_worker::Message::Drain(_),
+            ) => Ok(()),
             Some(to_worker::Message::Welcome(_)) | None => bail!("a message that a worker does not know"),
         }
     }
@@ -111,6 +120,12 @@ impl Worker {
         self.shared.hand_outs.arrived(&task, shard.map(|(_, _, at)| *at), self.free);
         self.running.push(Work::begin(task, token, &self.shared.settings));
         Ok(())
+    }
+
+    /// Asked to share a range, it says that too little is left.
+    async fn keep(&self, adjust: v1::Adjust) -> Result<()> {
+        let shared = v1::TaskShared { task: adjust.task, token: adjust.token, pass: 1, rest: None };
+        self.say(Message::Shared(shared)).await
     }
 
     async fn withdraw(&mut self, withdraw: v1::Withdraw) -> Result<()> {
