@@ -34,12 +34,14 @@ async fn killed_in_random_order(seed: u64, store: Engine, engine: Engine, form: 
         // So that each hits somebody at work.
         let some_more = async || {
             let now = scene.rows().await;
-            anyhow::ensure!(now > rows + 100 || now >= items.rows, "{now} rows; killed so far: {order:?}");
+            anyhow::ensure!(
+                now > rows + 100 || now >= items.rows,
+                "{now} rows; killed with seed {seed}: {order:?}"
+            );
             Ok(())
         };
         scene.play.until("work to go on", some_more).await;
     }
-    println!("killed with seed {seed}, coordinators 0 to 2 and workers 3 to 5: {order:?}");
     scene.end().await;
 }
 

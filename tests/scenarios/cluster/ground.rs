@@ -61,11 +61,7 @@ async fn restored(lives: i64) {
     for one in all() {
         one.restart().await.unwrap();
     }
-    let (lead, took) = control.next(&scene.play, seen).await;
-    println!(
-        "the leader of an old copy had risen from {copied} above {seen} to {} after {took:?}",
-        lead.epoch
-    );
+    let (lead, _) = control.next(&scene.play, seen).await;
     assert_eq!(scene.end().await, lead);
 }
 
@@ -117,8 +113,7 @@ async fn store_away(store: Engine, away: Away) {
     }
     let rows = stands_still(&scene).await;
     assert!(rows < items.rows, "it has gone on to the end without a store");
-    let refused = scene.play.refused(&["pause", ID], 6).await;
-    println!("without a store: {refused}");
+    scene.play.refused(&["pause", ID], 6).await;
     match away {
         Away::Paused => control.store().resume(),
         Away::Killed => control.restart_store().await,
