@@ -104,6 +104,7 @@ pub(crate) fn facts(query: v1::FactsQuery, settings: &Settings) -> Message {
         server_version: "15.18".to_owned(),
         relations: query.relations.into_iter().map(relation).collect(),
         applied: Vec::new(),
+        schema: None,
     };
     let answer = Some(v1::facts_answer::Answer::Facts(facts));
     Message::Facts(v1::FactsAnswer { query: query.query, answer })

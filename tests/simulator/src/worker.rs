@@ -108,7 +108,9 @@ impl Worker {
                 | to_worker::Message::Adjust(_)
                 | to_worker::Message::Drain(_),
             ) => Ok(()),
-            Some(to_worker::Message::Welcome(_)) | None => bail!("a message that a worker does not know"),
+            Some(to_worker::Message::Welcome(_) | to_worker::Message::Placement(_)) | None => {
+                bail!("a message that a worker does not know")
+            }
         }
     }
 
