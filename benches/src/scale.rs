@@ -154,7 +154,7 @@ async fn run(workers: usize, shards_each: usize, ranges: u32) -> Result<Cost> {
     let planned = client.plan(v1::PlanRequest { specs: specs() }).await?.into_inner();
     let plan = began.elapsed();
     ensure!(planned.plan.is_some_and(|plan| plan.migrations.len() == 2), "the plan is not of two migrations");
-    client.submit(v1::SubmitRequest { specs: specs(), start: true }).await?;
+    client.submit(v1::SubmitRequest { specs: specs(), start: true, topology_revision: None }).await?;
 
     let pid = installation.coordinator().process().pid();
     let commits = async || metric(&installation.metrics_url(), COMMITS).await;
