@@ -20,10 +20,14 @@ A mongod of your own: on PATH, or SHARDLIFT_MONGOD=/path/to/mongod. PostgreSQL o
 The build goes to CARGO_TARGET_DIR as usual.";
 
 const DEMO: &str = "\
-cargo xtask demo [--rows N] [--keep]
+cargo xtask demo [--rows N] [--coordinators N] [--store KIND] [--election KIND] [--chaos] [--keep]
 
-  --rows N   rows over all PostgreSQL shards, and as many documents over all MongoDB shards (default 200000)
-  --keep     leave everything running after the end, and print how to reach, kill and restart each process
+  --rows N           rows over all PostgreSQL shards, and as many documents over all MongoDB shards (default 200000)
+  --coordinators N   so many coordinators (default 1)
+  --store KIND       their memory: sqlite, postgres, mongodb (default: sqlite for one, postgres for several)
+  --election KIND    how they agree: standalone, etcd (default: standalone for one, etcd for several)
+  --chaos            kill coordinators, workers and etcd members at random meanwhile (kill -9), and start them again
+  --keep             leave everything running after the end, and print how to reach, kill and restart each process
 
 Starts 2 PostgreSQL servers and 2 MongoDB replica sets on free ports in a temporary directory, loads the chat data set,
 starts a coordinator and one worker for each shard, and applies the example library (migrations/) with progress bars

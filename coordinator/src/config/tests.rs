@@ -185,3 +185,24 @@ fn a_mongodb_store_has_a_database_of_its_own() {
     };
     assert_eq!(database, "shardlift_coordinator");
 }
+
+#[test]
+fn the_example_of_a_cluster_is_good_once_its_secrets_are_there() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let secrets = [
+        ("store-url", "postgres://shardlift:hunter2@db.example/shardlift"),
+        ("etcd-password", "hunter2"),
+        ("etcd-ca.pem", "-----BEGIN CERTIFICATE-----"),
+        ("coordinator.pem", "-----BEGIN CERTIFICATE-----"),
+        ("coordinator.key", "-----BEGIN PRIVATE KEY-----"),
+    ];
+    for (name, text) in secrets {
+        std::fs::write(dir.path().join(name), text).expect("writes");
+    }
+    let example = include_str!("../../../deploy/cluster/coordinator.toml");
+    assert_eq!(example.matches("/etc/shardlift/").count(), secrets.len(), "one file for each secret");
+    let here = example.replace("/etc/shardlift", &dir.path().display().to_string());
+    let config = read(&here).expect("good");
+    assert!(matches!(config.store, StoreConfig::Postgres { .. }));
+    assert!(matches!(config.election, ElectionConfig::Etcd(_)));
+}
