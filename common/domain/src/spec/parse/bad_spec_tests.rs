@@ -495,3 +495,11 @@ fn a_problem_becomes_a_failure_with_its_place() {
     assert_eq!(failures[0].place.file.as_deref(), Some("dir/m.yaml:7:13"));
     assert!(!failures[0].next.is_empty());
 }
+
+#[test]
+fn a_nul_character_is_refused_before_any_database_refuses_it() {
+    let nul = "2:1: this line holds a NUL character, which no spec may";
+    assert_eq!(told_yaml("id: m\nkind: \0data"), nul);
+    assert_eq!(told("m.sql", "-- shardlift: id=a cluster=b\n-- up \0\nSELECT 1"), nul);
+    assert_eq!(told("m\0.sql", "-- up"), "1:1: the name of the file holds a NUL character");
+}

@@ -89,6 +89,16 @@ fn load(ctx: &mut Context, file: &SpecFile) -> Option<Node> {
         ctx.invalid(top, format!("the file is larger than {} KiB", MAX_FILE / 1024));
         return None;
     }
+    // No text column of PostgreSQL holds one, a metadata store among them.
+    if let Some(at) = file.text.find('\0') {
+        let line = u32::try_from(file.text[..at].matches('\n').count() + 1).unwrap_or(u32::MAX);
+        ctx.invalid(Mark { line, column: 1 }, "this line holds a NUL character, which no spec may");
+        return None;
+    }
+    if file.name.contains('\0') {
+        ctx.invalid(top, "the name of the file holds a NUL character");
+        return None;
+    }
     let extension = file.name.rsplit_once('.').map(|(_, extension)| extension.to_ascii_lowercase());
     match extension.as_deref() {
         Some("yaml" | "yml") => match yaml::load(&file.text) {
