@@ -15,8 +15,8 @@ use tokio::time::timeout;
 use crate::engine::ShardEngine;
 use crate::metrics::Metrics;
 
-/// How long a shard may take to answer a look.
-const LOOK_WITHIN: Duration = Duration::from_secs(3);
+/// How long a shard may take to answer a look: a dozen round trips, also to one that is far away.
+const LOOK_WITHIN: Duration = Duration::from_secs(6);
 /// The same before it has ever answered: longer than the drivers search for a server, since only the engine can say
 /// what a shard is that nobody has seen yet. A shard left out of the hello would pass for one without a worker.
 const FIRST_LOOK_WITHIN: Duration = Duration::from_secs(12);

@@ -36,11 +36,6 @@ impl ReplicaSet {
         format!("mongodb://{}/{database}?replicaSet={REPLICA_SET}", hosts.join(","))
     }
 
-    /// The members, by number.
-    pub fn member(&self, number: usize) -> &Mongod {
-        &self.members[number]
-    }
-
     /// The number of the member that takes writes at this moment.
     pub async fn primary(&self) -> Result<usize> {
         for (number, member) in self.members.iter().enumerate() {
