@@ -14,6 +14,8 @@ async fn follower_answers(scene: &Scene<'_>, number: usize) {
     assert_eq!(list["migrations"][0]["id"], ID, "{list:#}");
     let status = scene.play.ask(number, &["status", ID, "--output", "json"]).await.json().unwrap();
     assert_eq!(status["status"], "running", "{status:#}");
+    let leader = scene.play.ask(number, &["leader", "--output", "json"]).await.json().unwrap();
+    assert_eq!(leader["here"], false, "coordinator {number} follows: {leader:#}");
     for (verb, reached) in [("pause", "paused"), ("resume", "running")] {
         let output = scene.play.ask(number, &[verb, ID]).await;
         assert_eq!(output.code, Some(0), "{verb}: {output:#?}");
