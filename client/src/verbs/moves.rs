@@ -1,7 +1,7 @@
 //! What the verbs that move a migration have in common.
 
 use shardlift_domain::ids::MigrationId;
-use shardlift_domain::migration::{Status, Verb};
+use shardlift_domain::migration::Verb;
 
 use crate::cli::Session;
 use crate::console::Ended;
@@ -18,7 +18,7 @@ pub(super) async fn ask(session: &Session, verb: Verb, id: &MigrationId) -> Resu
         let mut text = format!("{id}: {}{already}\n", paint.tone(tone(view), &standing(view)));
         if let Some(hint) = status::hint(view) {
             text.push_str(&format!("{hint}\n"));
-        } else if !matches!(view.status, Status::Completed | Status::Cancelled | Status::RolledBack) {
+        } else if !view.status.is_final() {
             text.push_str(&format!("watch it: shardlift watch {id}\n"));
         }
         text

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use shardlift_domain::facts::ShardHello;
 use shardlift_domain::ids::ShardId;
-use shardlift_domain::migration::Status;
 
 use super::book::{Book, Refused};
 use super::leader::{Leader, StepDown, answer, store_trouble};
@@ -68,7 +67,7 @@ impl Leader {
 pub(super) fn needed(book: &Book) -> BTreeMap<ShardId, String> {
     let mut needed = BTreeMap::new();
     for migration in book.pages().map(super::book::Page::migration) {
-        if !matches!(migration.status, Status::Completed | Status::Cancelled | Status::RolledBack) {
+        if !migration.status.is_final() {
             for shard in migration.shards.keys() {
                 let why = || format!("migration {} is {} there", migration.key.id, migration.status);
                 needed.entry(shard.clone()).or_insert_with(why);

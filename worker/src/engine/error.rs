@@ -40,6 +40,11 @@ impl EngineError {
         }
     }
 
+    /// Whether the shard gave way to others and changed nothing: what need not be done now is simply not done.
+    pub fn gave_way(&self) -> bool {
+        matches!(self, EngineError::Contended(_) | EngineError::TooSlow(_))
+    }
+
     /// What reaches a person.
     pub fn into_failure(self) -> Failure {
         match self {

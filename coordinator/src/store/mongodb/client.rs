@@ -25,11 +25,11 @@ const CONFLICTS: Policy = Policy {
     total: Some(Duration::from_secs(4)),
 };
 
-/// The session of all commits. It is told to the fence document, so that a successor can end a transaction that its
-/// leader left open; a session that was left in the middle of something is not used again.
+/// The session of all commits of one leadership. It is told to the fence document, so that a successor can end a
+/// transaction that its leader left open; a session that was left in the middle of something is not used again.
 #[derive(Default)]
 pub(super) struct Writer {
-    session: Mutex<Option<ClientSession>>,
+    session: Mutex<Option<(Fence, ClientSession)>>,
 }
 
 impl fmt::Debug for Writer {
@@ -49,8 +49,9 @@ impl Writer {
         let waiting = tokio::time::timeout(ANSWER, self.session.lock());
         let mut slot = waiting.await.map_err(|_| StoreError::silent("wait for its session"))?;
         let mut session = match slot.take() {
-            Some(session) => session,
-            None => bound(database, held).await?,
+            Some((fence, session)) if fence == *held => session,
+            // A take-over has forgotten the session of an earlier leadership, also of one of this coordinator.
+            _ => bound(database, held).await?,
         };
         let mut delays = Delays::new(&CONFLICTS);
         let made = loop {
@@ -68,7 +69,7 @@ impl Writer {
             answered("commit", session.commit_transaction()).await?;
             fail::fail_point!("store-after-commit", |_| std::process::abort());
         }
-        *slot = Some(session);
+        *slot = Some((held.clone(), session));
         made
     }
 }

@@ -69,6 +69,25 @@ async fn a_leader_that_stops_in_the_middle_of_a_commit_does_not_keep_the_lead() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_comes_back_names_its_session_again() {
+    let server = exclusive_mongod().await.expect("a server");
+    let url = server.dsn("metadata");
+    let (store, other) = (open(&url).await, open(&url).await);
+    let named = async || {
+        let fences = store.database.collection::<bson::Document>("fence");
+        let fence = fences.find_one(doc! {}).await.expect("answers").expect("is there");
+        fence.get_document("session").ok().cloned()
+    };
+    for who in ["first", "again"] {
+        let permit = lead(&store, who).await;
+        assert_eq!(named().await, None, "a take-over forgets the session of the former leader");
+        store.commit(&permit, Change::default()).await.expect("commits");
+        assert!(named().await.is_some(), "nobody could end a commit of the leader {who}");
+        lead(&other, "between").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_commit_whose_answer_is_lost_is_told_as_unknown() {
     let server = exclusive_mongod().await.expect("a server");
     let url = server.dsn("metadata");

@@ -4,9 +4,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use shardlift_runtime::retry::{Policy, retry};
-use sqlx::SqlitePool;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{Connection, SqlitePool};
 use tokio_util::sync::CancellationToken;
 
 use super::super::StoreError;
@@ -35,7 +35,13 @@ pub(super) async fn open(path: &Path) -> Result<(SqlitePool, SqlitePool), StoreE
         .busy_timeout(BUSY)
         .foreign_keys(true);
     let pool = |connections| {
-        SqlitePoolOptions::new().max_connections(connections).idle_timeout(None).max_lifetime(None)
+        SqlitePoolOptions::new()
+            .max_connections(connections)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            // When the disk is full, SQLite ends a transaction by itself. The driver counts it as open for ever after,
+            // and could not begin another one.
+            .before_acquire(|connection, _| Box::pin(async { Ok(!connection.is_in_transaction()) }))
     };
     let refused = |error| cannot_open(path, error);
     let writer = pool(1).connect_with(options.clone()).await.map_err(refused)?;

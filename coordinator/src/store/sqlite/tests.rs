@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 
 use shardlift_domain::migration::{Migration, Phase, ShardMigration, Status, Step};
-use shardlift_domain::{Epoch, ErrorCode, Failure, Fence, Nonce};
+use shardlift_domain::{Epoch, ErrorCode, Failure, Fence, Nonce, Version};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Connection, SqliteConnection};
 
+use super::super::conformance::samples;
 use super::super::steps::step_status;
-use super::super::{Store, StoreError};
+use super::super::{Change, Store, StoreError};
 use super::SqliteStore;
 
 struct File {
@@ -83,6 +84,33 @@ async fn several_coordinators_may_make_the_file_at_once() {
         });
     }
     assert_eq!(opening.join_all().await, vec![Fence { epoch: Epoch::NONE, nonce: Nonce(String::new()) }; 4]);
+}
+
+#[tokio::test]
+async fn a_disk_that_was_full_is_written_to_again_once_it_has_room() {
+    let file = file();
+    let store = SqliteStore::open(&file.path).await.expect("opens");
+    let seen = store.fence().await.expect("reads the fence");
+    let permit = store.take_over(&seen, None, Nonce("n".into()), "leader").await.expect("takes over");
+    let (pages,): (i64,) = sqlx::query_as("PRAGMA page_count").fetch_one(&store.writer).await.expect("reads");
+    let room = async |pages: i64| {
+        let limit = sqlx::AssertSqlSafe(format!("PRAGMA max_page_count = {pages}"));
+        sqlx::query(limit).execute(&store.writer).await.expect("sets the room");
+    };
+    let change = || {
+        let mut wide = samples::stored("wide", Version::FIRST);
+        wide.spec.text = "#".repeat(1 << 20);
+        Change { new: vec![wide], ..Change::default() }
+    };
+    room(pages).await;
+    for _ in 0..2 {
+        let full = store.commit(&permit, change()).await;
+        let Err(StoreError::Unavailable { source, .. }) = full else { panic!("{full:?}") };
+        assert!(source.to_string().contains("full"), "{source}");
+        room(pages).await;
+    }
+    room(1 << 30).await;
+    store.commit(&permit, change()).await.expect("commits, in a transaction that begins anew");
 }
 
 #[tokio::test]

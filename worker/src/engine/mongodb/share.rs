@@ -142,8 +142,3 @@ async fn divide_in_transaction(
     let range = RangeState { index, rows: 0, seen: 0, batches: 0, done: false };
     Ok(Rest { pass: checkpoint.pass, range })
 }
-
-/// Whether a split that failed is simply not made: nothing was changed, and the walk goes on.
-pub(super) fn not_now(error: &EngineError) -> bool {
-    matches!(error, EngineError::Contended(_) | EngineError::TooSlow(_))
-}

@@ -288,7 +288,7 @@ impl RangeWriter for Writer {
         let result = answered(self.divide(lease, least)).await;
         self.open = matches!(result, Err(EngineError::Connection(_)));
         match result {
-            Err(error) if share::not_now(&error) => Ok(None),
+            Err(error) if error.gave_way() => Ok(None),
             result => result,
         }
     }

@@ -16,7 +16,7 @@ use super::key::Bound;
 use super::session::{QUICK, Session, within};
 use super::split::{exclude, sample};
 use super::walk::Walk;
-use crate::engine::{EngineError, EngineResult};
+use crate::engine::EngineResult;
 use crate::lease::TaskLease;
 
 /// Keys that the sample aims for, over the whole table.
@@ -143,9 +143,4 @@ async fn replace(conn: &mut PgConnection, claim: &Claim, cut: &Bound) -> Result<
         Ok(Rest { pass, range: RangeState { index, rows: 0, seen: 0, batches: 0, done: false } })
     })
     .transpose()
-}
-
-/// Whether a split that failed is simply not made: nothing was changed, and the walk goes on.
-pub(super) fn not_now(error: &EngineError) -> bool {
-    matches!(error, EngineError::Contended(_) | EngineError::TooSlow(_))
 }

@@ -78,7 +78,7 @@ impl RangeWriter for Writer {
         let outcome = self.divide(lease, least).await;
         self.unsure = matches!(outcome, Err(EngineError::Connection(_)));
         match outcome {
-            Err(error) if share::not_now(&error) => Ok(None),
+            Err(error) if error.gave_way() => Ok(None),
             outcome => outcome,
         }
     }

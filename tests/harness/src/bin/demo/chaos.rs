@@ -50,7 +50,7 @@ pub(crate) async fn wreak(
 async fn kill_one(installation: &Installation, control: &Control) -> Result<String> {
     let workers = installation.workers();
     let coordinators = installation.coordinators();
-    let members = control.etcd().map_or(0, |_| control.processes().len() - 1);
+    let members = control.etcd().map_or(0, |etcd| etcd.endpoints().len());
     let picked = rand::rng().random_range(0..coordinators.len() + workers.len() + members);
     let dead = Duration::from_millis(rand::rng().random_range(DEAD));
     let member = match picked.checked_sub(coordinators.len()) {
