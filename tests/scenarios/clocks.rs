@@ -14,6 +14,7 @@ const ID: &str = "0001_items";
 const NONE: Vec<String> = Vec::new();
 const CLOCK: &str = "SHARDLIFT_TEST_CLOCK";
 const HOUR: i64 = 3_600;
+const LEASE_MS: u64 = 20_000;
 
 /// The wall clocks of the coordinator and of the workers.
 struct Clocks {
@@ -47,7 +48,9 @@ fn heard(play: &Play) -> (usize, usize) {
 async fn jumped(engine: Engine, form: Form, jumps: &[(&str, i64)]) -> Play {
     let (items, clocks) = (Items::of(engine, 5_000).await, Clocks::new());
     let worker = WorkerSpec::new("worker-1", &[&items.shard]).env(CLOCK, &clocks.of("worker"));
-    let builder = Play::builder(&[&items]).coordinator_env(CLOCK, &clocks.of("coordinator")).worker(worker);
+    // Long enough that only a clock that jumps by an hour can end it, however busy the machine is.
+    let builder = Play::builder(&[&items]).lease_ttl_ms(LEASE_MS);
+    let builder = builder.coordinator_env(CLOCK, &clocks.of("coordinator")).worker(worker);
     let play = Play::of(builder).await;
     let witness = Witness::of(&items).await;
     let before = heard(&play);

@@ -13,6 +13,14 @@ use crate::{Failure, help};
 /// The same features in every part that compiles, so that all use the same artefacts.
 const FEATURES: [&str; 2] = ["--features", "shardlift-coordinator/failpoints,shardlift-worker/failpoints"];
 
+/// How many tests of one program run at once; cargo's own name for it.
+const THREADS: &str = "RUST_TEST_THREADS";
+
+/// Twice the processors: scenarios mostly wait, for servers, leases and time-outs.
+fn threads() -> usize {
+    2 * std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 /// One part of the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
@@ -130,6 +138,9 @@ fn run_part(
     command.stdout(Stdio::piped());
     if let Some(mongod) = mongod {
         command.env("SHARDLIFT_MONGOD", mongod);
+    }
+    if std::env::var_os(THREADS).is_none() {
+        command.env(THREADS, threads().to_string());
     }
     let mut child = command.spawn().map_err(|error| format!("cannot run cargo: {error}"))?;
     let failed_before = counts.failed;

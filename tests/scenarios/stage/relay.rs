@@ -1,5 +1,6 @@
 //! A relay between workers and their coordinator that passes their messages on one by one, and not always as they came:
-//! some twice, some late, some to the wrong worker, some not at all. What it does follows from a seed.
+//! some twice, some late, some to the wrong worker, some not at all. Fates are dealt from a shuffled deck for each kind of
+//! message, so that every fate comes up among any [`DECK`] messages in a row; the order follows from a seed.
 //!
 //! Hello and welcome always pass: without them there is no session. A message whose loss the protocol leaves to the end
 //! of its stream (a task, an outcome) is lost together with the stream, as by a link that breaks; heartbeats and receipts
@@ -28,6 +29,9 @@ use tonic::{Request, Response, Status, Streaming};
 const QUEUE: usize = 4096;
 /// The longest that a message is held back: long enough for a whole range to end meanwhile.
 const LATEST: u64 = 400;
+
+/// Cards in a deck.
+const DECK: usize = 16;
 
 /// What happens to one message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -103,6 +107,8 @@ type Down = mpsc::Sender<Result<ToWorker, Status>>;
 struct Mischief {
     active: AtomicBool,
     dice: Mutex<u64>,
+    /// What is left of the deck of each kind of message.
+    decks: Mutex<BTreeMap<&'static str, Vec<Fate>>>,
     tally: Mutex<BTreeMap<(String, Fate), u64>>,
     /// The ways to all workers, for what goes astray.
     workers: Mutex<Vec<Down>>,
@@ -123,17 +129,23 @@ impl Mischief {
         if !self.active.load(Ordering::SeqCst) || ["hello", "welcome"].contains(&kind) {
             return Fate::Passed;
         }
-        let fate = match self.below(100) {
-            0..20 => Fate::Twice,
-            20..35 => Fate::Echoed,
-            35..50 => Fate::Late,
-            50..60 if kind == "assign" => Fate::Astray,
-            60..70 if message.goes_alone() => Fate::Lost,
-            60..63 => Fate::Lost,
-            _ => Fate::Passed,
-        };
+        let fate = self.deal(kind, message.goes_alone());
         *self.tally.lock().unwrap().entry((kind.to_owned(), fate)).or_default() += 1;
         fate
+    }
+
+    /// The next card; when the deck is used up a new one is shuffled (Fisher and Yates).
+    fn deal(&self, kind: &'static str, goes_alone: bool) -> Fate {
+        let mut decks = self.decks.lock().unwrap();
+        let deck = decks.entry(kind).or_default();
+        if deck.is_empty() {
+            *deck = fresh_deck(kind, goes_alone);
+            for last in (1..DECK).rev() {
+                let chosen = usize::try_from(self.below(last as u64 + 1)).unwrap();
+                deck.swap(last, chosen);
+            }
+        }
+        deck.pop().unwrap()
     }
 
     fn some_time(&self) -> Duration {
@@ -152,6 +164,17 @@ impl Mischief {
             let _ = other.send(Ok(order)).await;
         }
     }
+}
+
+/// How often each fate comes up among [`DECK`] messages. A loss that ends the session is rarer.
+fn fresh_deck(kind: &str, goes_alone: bool) -> Vec<Fate> {
+    let astray = if kind == "assign" { 2 } else { 0 };
+    let lost = if goes_alone { 2 } else { 1 };
+    let cards =
+        [(Fate::Twice, 3), (Fate::Echoed, 3), (Fate::Late, 2), (Fate::Astray, astray), (Fate::Lost, lost)];
+    let mut deck: Vec<Fate> = cards.into_iter().flat_map(|(fate, count)| vec![fate; count]).collect();
+    deck.resize(DECK, Fate::Passed);
+    deck
 }
 
 /// A message of either direction.
