@@ -136,17 +136,20 @@ async fn leaders_whose_lease_is_revoked_step_down_and_repeat_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_that_is_told_to_end_hands_over_at_once_and_the_worker_keeps_going() {
-    let (control, items) = (Control::of(Engine::Postgres).await, shard(Engine::Postgres).await);
+    // How soon it is, is measured by the bench R2; here nobody may wait for a lease to run out.
+    const LONG: Duration = Duration::from_secs(30);
+    let control = Control::of(Engine::Postgres).await.seated(LONG);
+    let items = shard(Engine::Postgres).await;
     let scene = Scene::set(&control, &items, Form::WithoutWhere).await;
     let old = scene.coordinator(scene.lead.number);
     let (ended, (lead, took)) = tokio::join!(old.stop(), control.next(&scene.play, scene.lead.epoch));
     ended.unwrap();
     println!("a leader that was told to end was followed after {took:?}");
-    assert!(took < SEAT, "the others waited for the lease: {took:?}");
+    assert!(took < LONG / 2, "the others waited for the lease: {took:?}");
     assert_eq!(lead.epoch, scene.lead.epoch + 1);
     let began = Instant::now();
     scene.goes_on(lead.epoch).await;
     println!("its worker went on after {:?}", began.elapsed());
-    assert!(began.elapsed() < SEAT, "the worker waited for its lease: {:?}", began.elapsed());
+    assert!(began.elapsed() < LONG / 2, "the worker waited for its lease: {:?}", began.elapsed());
     assert_eq!(scene.end().await, lead);
 }

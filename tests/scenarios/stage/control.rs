@@ -49,6 +49,7 @@ pub(crate) struct Lead {
 pub(crate) struct Control {
     pub(crate) etcd: Etcd,
     memory: Memory,
+    seat: Duration,
 }
 
 impl Control {
@@ -58,7 +59,7 @@ impl Control {
             Engine::Postgres => Memory::Shared(shared_postgres().await.unwrap()),
             Engine::Mongodb => Memory::Mongod(exclusive_mongod().await.unwrap()),
         };
-        Self { etcd: members().await, memory }
+        Self { etcd: members().await, memory, seat: SEAT }
     }
 
     /// Metadata on a server that the scenario may kill, pause or restore.
@@ -67,21 +68,28 @@ impl Control {
             Engine::Postgres => {
                 let server = Postgres::start_named("store", Default::default()).await.unwrap();
                 server.create_database(DATABASE).await.unwrap();
-                Self { etcd: members().await, memory: Memory::Postgres(Box::new(server)) }
+                Self { etcd: members().await, memory: Memory::Postgres(Box::new(server)), seat: SEAT }
             }
             Engine::Mongodb => Self::of(store).await,
         }
     }
 
-    /// Three coordinators over these shards; a lease is short enough to run out within a scenario.
+    /// Leases of coordinators and workers last so long instead: whoever waits for one is told from whoever does not.
+    pub(crate) fn seated(self, seat: Duration) -> Self {
+        Self { seat, ..self }
+    }
+
+    /// Three coordinators over these shards; a lease is short enough to run out within a scenario, unless it was
+    /// [`Control::seated`].
     pub(crate) fn builder(&self, shards: &[&Items]) -> InstallationBuilder {
-        let ttl_ms = SEAT.as_millis().try_into().unwrap();
+        let ttl_ms = self.seat.as_millis().try_into().unwrap();
         let election = Election::Etcd { endpoints: self.etcd.endpoints(), ttl_ms };
         let store = match &self.memory {
             Memory::Mongod(_) => Store::Mongodb(self.url()),
             _ => Store::Postgres(self.url()),
         };
-        Play::builder(shards).coordinators(3).store(store).election(election)
+        let builder = Play::builder(shards).coordinators(3).store(store).election(election);
+        if self.seat == SEAT { builder } else { builder.lease_ttl_ms(ttl_ms) }
     }
 
     fn url(&self) -> String {

@@ -55,7 +55,10 @@ fn memory() -> Arc<dyn Store> {
 
 #[tokio::test]
 async fn a_coordinator_that_ends_hands_the_lead_over_at_once() {
-    let (store, options) = (memory(), options(shared_etcd().await.expect("an etcd")));
+    // How soon it is, is measured by the bench R2; here nobody may wait for the lease to run out.
+    const LONG: Duration = Duration::from_secs(60);
+    let options = EtcdOptions { ttl: LONG, ..options(shared_etcd().await.expect("an etcd")) };
+    let store = memory();
     let one = coordinator(&store, &options, "one").await;
     let epoch = leads(&[&one], Epoch::NONE).await;
     let two = coordinator(&store, &options, "two").await;
@@ -77,7 +80,7 @@ async fn a_coordinator_that_ends_hands_the_lead_over_at_once() {
     leads(&[&two], epoch).await;
     let took = began.elapsed();
     println!("hand-over to a leader that answers took {took:?}");
-    assert!(took <= Duration::from_millis(500), "hand-over took {took:?}");
+    assert!(took < LONG / 6, "hand-over took {took:?}");
 }
 
 #[tokio::test]

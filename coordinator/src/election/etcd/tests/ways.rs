@@ -10,7 +10,9 @@ use crate::election::{ElectionError, EtcdTls};
 
 #[tokio::test]
 async fn a_resigned_lead_is_taken_over_at_once() {
-    let options = options(shared().await);
+    // How soon it is, is measured by the bench R2; here nobody may wait for the lease to run out.
+    const LONG: Duration = Duration::from_secs(60);
+    let options = EtcdOptions { ttl: LONG, ..options(shared().await) };
     let (one, two) = (coordinator(&options, "one").await, coordinator(&options, "two").await);
     let leadership = elected(&one).await;
     let next = tokio::spawn(async move { (elected(&two).await, Instant::now()) });
@@ -21,7 +23,7 @@ async fn a_resigned_lead_is_taken_over_at_once() {
     let (_second, at) = timeout(DEADLINE, next).await.expect("in time").expect("no panic");
     let took = at.saturating_duration_since(began);
     println!("hand-over on resign took {took:?}");
-    assert!(took <= Duration::from_millis(500), "hand-over took {took:?}");
+    assert!(took < LONG / 6, "hand-over took {took:?}");
 }
 
 #[tokio::test]
