@@ -16,7 +16,8 @@ async fn another_primary(form: Form, change: impl AsyncFn(&Items)) {
     let play = Play::start(&[&items]).await;
     let witness = Witness::of(&items).await;
     let writer = items.writer(form);
-    play.apply(&[ItemsSpec::new(ID, Engine::Mongodb, form).rows_per_second(900).text()]).await;
+    // Two changes of the primary, of some seconds each on a busy machine, must fit into the run.
+    play.apply(&[ItemsSpec::new(ID, Engine::Mongodb, form).rows_per_second(400).text()]).await;
     let mut rows = 0;
     for _ in 0..2 {
         rows = play.until_rows(ID, rows + 200).await;
