@@ -28,6 +28,8 @@ fn running(shards: u32) -> Migration {
         phase: Phase::Precheck,
         touched: false,
         stop: None,
+        on_verify_failure: shardlift_domain::spec::OnVerifyFailure::Halt,
+        undo: None,
         traceparent: None,
         shards: (0..shards).map(|number| (name(number), part.clone())).collect::<BTreeMap<_, _>>(),
     }

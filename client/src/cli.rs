@@ -19,6 +19,7 @@ use crate::verbs::placement::Placement;
 use crate::verbs::plan::Plan;
 use crate::verbs::resume::Resume;
 use crate::verbs::retry::Retry;
+use crate::verbs::rollback::Rollback;
 use crate::verbs::route::Route;
 use crate::verbs::shards::Shards;
 use crate::verbs::start::Start;
@@ -92,6 +93,7 @@ enum Verb {
     Resume(Resume),
     Cancel(Cancel),
     Retry(Retry),
+    Rollback(Rollback),
     Shards(Shards),
     Workers(Workers),
     Leader(Leader),
@@ -152,6 +154,7 @@ impl Arguments {
             Verb::Resume(verb) => verb.run(&session).await,
             Verb::Cancel(verb) => verb.run(&session).await,
             Verb::Retry(verb) => verb.run(&session).await,
+            Verb::Rollback(verb) => verb.run(&session).await,
             Verb::Shards(verb) => verb.run(&session).await,
             Verb::Workers(verb) => verb.run(&session).await,
             Verb::Leader(verb) => verb.run(&session).await,

@@ -5,6 +5,7 @@ use shardlift_domain::ids::{Checksum, ClusterName, MigrationId, MigrationKey, Sh
 use shardlift_domain::migration::{Phase, Status, Step};
 use shardlift_domain::progress::ShardProgress;
 use shardlift_domain::spec::{Engine, Kind};
+use shardlift_domain::verdict::Undone;
 use shardlift_proto::convert::{WireError, failure_from_wire};
 use shardlift_proto::v1;
 
@@ -47,6 +48,10 @@ pub struct MigrationView {
     pub rows_done: u64,
     /// Rows of the table on all shards; an estimate.
     pub rows_total: u64,
+    /// What undoing has done on all shards.
+    pub undone: Undone,
+    /// Why the system rolled it back; `None` when a person did, or nobody.
+    pub rolled_back_for: Option<Failure>,
 }
 
 /// One shard's part.
@@ -91,6 +96,8 @@ impl MigrationView {
             shards: migration.shards.into_iter().map(ShardView::from_wire).collect::<Result<_, _>>()?,
             rows_done: migration.rows_done,
             rows_total: migration.rows_total,
+            undone: Undone { restored: migration.rows_restored, conflicts: migration.conflicts },
+            rolled_back_for: migration.rolled_back_for.map(failure_from_wire),
         })
     }
 
@@ -145,6 +152,7 @@ impl ShardView {
                 ranges: part.ranges,
                 ranges_done: part.ranges_done,
                 pass: part.pass,
+                undone: Undone { restored: part.rows_restored, conflicts: part.conflicts },
                 rows_per_second,
                 batch_size: part.batch_size,
             },
@@ -157,7 +165,7 @@ impl ShardView {
         match self.step {
             Some(Step::Precheck | Step::Apply | Step::Split) => 0.0,
             Some(Step::Backfill) => self.progress.fraction().min(0.99),
-            Some(Step::Sweep | Step::Verify) | None => 1.0,
+            Some(Step::Sweep | Step::Verify | Step::Undo) | None => 1.0,
         }
     }
 

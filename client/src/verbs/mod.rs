@@ -13,6 +13,7 @@ pub(crate) mod placement;
 pub(crate) mod plan;
 pub(crate) mod resume;
 pub(crate) mod retry;
+pub(crate) mod rollback;
 pub(crate) mod route;
 pub(crate) mod shards;
 mod skeleton;

@@ -116,6 +116,9 @@ fn head(view: &MigrationView) -> Value {
         "created_at": view.created_at,
         "started_at": view.started_at,
         "completed_at": view.completed_at,
+        "rows_restored": view.undone.restored,
+        "conflicts": view.undone.conflicts,
+        "rolled_back_for": view.rolled_back_for.as_ref().map(failure),
     })
 }
 
@@ -195,7 +198,7 @@ mod tests {
         value.as_object().expect("an object").keys().map(String::as_str).collect()
     }
 
-    const HEAD: [&str; 13] = [
+    const HEAD: [&str; 16] = [
         "id",
         "version",
         "kind",
@@ -209,6 +212,9 @@ mod tests {
         "created_at",
         "started_at",
         "completed_at",
+        "rows_restored",
+        "conflicts",
+        "rolled_back_for",
     ];
     const FAILURE: [&str; 7] = ["code", "message", "shard", "step", "key", "fault", "next"];
 

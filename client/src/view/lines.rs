@@ -116,6 +116,9 @@ pub(crate) fn report(view: &MigrationView) -> String {
     if view.kind == Kind::Data && view.status != Status::Pending {
         text.push_str(&format!("; {}", status::rows(view)));
     }
+    if let Some(undone) = status::undone(view) {
+        text.push_str(&format!("; {undone}"));
+    }
     if !view.shards.is_empty() && view.status != Status::Pending {
         let verified = view.shards.iter().filter(|part| part.verified).count();
         text.push_str(&format!("; {verified}/{} shards verified", view.shards.len()));

@@ -7,7 +7,7 @@ use shardlift_domain::migration::{Phase, Status, Step};
 use shardlift_domain::plan::{Disposition, Plan, PlannedMigration, ShardEstimate};
 use shardlift_domain::progress::ShardProgress;
 use shardlift_domain::spec::{Engine, Kind};
-use shardlift_domain::verdict::{Finding, Severity};
+use shardlift_domain::verdict::{Finding, Severity, Undone};
 
 pub(crate) fn id(text: &str) -> MigrationId {
     MigrationId::new(text).expect("a migration id")
@@ -36,6 +36,7 @@ fn part(name: &str, rows_seen: u64) -> ShardView {
             rows_done: rows_seen - 100,
             rows_seen,
             rows_total: 100_000,
+            undone: Undone::default(),
             batches: 42,
             ranges: 8,
             ranges_done: 2,
@@ -67,6 +68,8 @@ pub(crate) fn running() -> MigrationView {
         shards: vec![part("chat-pg-01", 62_000), part("chat-pg-02", 40_000)],
         rows_done: 101_800,
         rows_total: 200_000,
+        undone: Undone::default(),
+        rolled_back_for: None,
     }
 }
 

@@ -2,8 +2,9 @@
 
 use shardlift_client::model::{MigrationView, ShardView};
 use shardlift_domain::failure::Failure;
-use shardlift_domain::migration::Status;
+use shardlift_domain::migration::{Phase, Status};
 use shardlift_domain::spec::Kind;
+use shardlift_domain::verdict::Undone;
 
 use super::failure::{brief, failure};
 use super::figures;
@@ -25,6 +26,9 @@ pub(crate) fn status(paint: Paint, view: &MigrationView) -> String {
     fact("status", &paint.tone(tone(view), &standing(view)));
     if view.kind == Kind::Data {
         fact("rows", &rows(view));
+    }
+    if let Some(text) = undone(view) {
+        fact("undone", &text);
     }
     let times =
         [("created", &view.created_at), ("started", &view.started_at), ("completed", &view.completed_at)];
@@ -57,6 +61,21 @@ pub(crate) fn status(paint: Paint, view: &MigrationView) -> String {
     text
 }
 
+/// `1,200 restored, 1 conflict (shardlift conflicts ID)`; `None`: nothing of it is undone.
+pub(crate) fn undone(view: &MigrationView) -> Option<String> {
+    let Undone { restored, conflicts } = view.undone;
+    if view.kind == Kind::Schema || (restored, conflicts) == (0, 0) {
+        return None;
+    }
+    let mut text = format!("{} restored", figures::count(restored));
+    if conflicts > 0 {
+        let noun = if conflicts == 1 { "conflict" } else { "conflicts" };
+        let listed = format!("shardlift conflicts {}", view.id());
+        text.push_str(&format!(", {} {noun} left alone ({listed})", figures::count(conflicts)));
+    }
+    Some(text)
+}
+
 /// `61,728 changed of about 100,000 (61 % walked), 12,000 rows/s, ETA 6s`.
 pub(crate) fn rows(view: &MigrationView) -> String {
     let mut text =
@@ -77,7 +96,7 @@ pub(crate) fn rows(view: &MigrationView) -> String {
 pub(crate) fn failures(view: &MigrationView) -> Vec<&Failure> {
     let mut all: Vec<&Failure> = Vec::new();
     let of_shards = view.shards.iter().filter_map(|part| part.error.as_ref());
-    for failure in view.halted.iter().chain(&view.error).chain(of_shards) {
+    for failure in view.halted.iter().chain(&view.error).chain(&view.rolled_back_for).chain(of_shards) {
         if !all.contains(&failure) {
             all.push(failure);
         }
@@ -90,6 +109,10 @@ pub(crate) fn hint(view: &MigrationView) -> Option<String> {
     let id = view.id();
     Some(match view.status {
         Status::Pending if !view.released => format!("start it: shardlift start {id}"),
+        Status::Failed | Status::Paused if view.phase == Some(Phase::Undo) => {
+            format!("go on undoing it: shardlift rollback {id}   (or leave it so: shardlift cancel {id})")
+        }
+        Status::RolledBack => "the same id may be submitted again as its next version".to_owned(),
         Status::Failed => {
             format!("mend the cause, then: shardlift retry {id}   (or give up: shardlift cancel {id})")
         }

@@ -219,6 +219,12 @@ impl MigrationService for Script {
         self.verb("retry", request)
     }
 
+    async fn rollback(&self, request: Request<v1::RollbackRequest>) -> Answer<v1::VerbResponse> {
+        let v1::RollbackRequest { id, drop_data } = request.into_inner();
+        let verb = if drop_data { "rollback, data dropped" } else { "rollback" };
+        self.verb(verb, Request::new(v1::VerbRequest { id }))
+    }
+
     async fn get(&self, request: Request<v1::GetRequest>) -> Answer<v1::GetResponse> {
         self.called("get")?;
         Ok(Response::new(v1::GetResponse { migration: Some(self.find(&request.into_inner().id)?) }))

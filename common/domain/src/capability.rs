@@ -3,12 +3,16 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use crate::spec::{Spec, SpecBody, Transform};
+use crate::migration::Step;
+use crate::spec::{Spec, SpecBody, Transform, Undo};
 
 /// Splitting a running range, and going on at another rate.
 pub const SHARE: &str = "share";
+/// Keeping before-images, and taking a migration back.
+pub const UNDO: &str = "undo";
 /// The words that are not the name of a transformer.
-const WORDS: [&str; 6] = [SHARE, "schema", "data", "transform.sql", "transform.pipeline", "transform.vrl"];
+const WORDS: [&str; 7] =
+    [SHARE, UNDO, "schema", "data", "transform.sql", "transform.pipeline", "transform.vrl"];
 /// What the release of protocol 1 could do: it had no words for it.
 const FIRST: [&str; 8] = [
     "schema",
@@ -37,7 +41,16 @@ impl Capabilities {
         WORDS.into_iter().map(str::to_owned).chain(transformers).collect()
     }
 
-    /// What a worker must be able to do to run any step of this spec.
+    /// What a worker must be able to do to run this step of this spec.
+    pub fn of_step(spec: &Spec, step: Step) -> Self {
+        let mut needed = Self::needed(spec);
+        if step == Step::Undo {
+            needed.0.insert(UNDO.to_owned());
+        }
+        needed
+    }
+
+    /// What a worker must be able to do to run any step of this spec that a plan has.
     pub fn needed(spec: &Spec) -> Self {
         match &spec.body {
             SpecBody::Schema(_) => ["schema".to_owned()].into_iter().collect(),
@@ -48,7 +61,8 @@ impl Capabilities {
                     Transform::Vrl(_) => "transform.vrl".to_owned(),
                     Transform::Named { name, .. } => transformer(name),
                 };
-                ["data".to_owned(), transform].into_iter().collect()
+                let undo = (data.undo == Undo::Capture).then(|| UNDO.to_owned());
+                ["data".to_owned(), transform].into_iter().chain(undo).collect()
             }
         }
     }

@@ -110,6 +110,10 @@ codes! {
     SweepNotConverging = "sweep.not-converging", Application, false;
     /// Verification found something that must not be.
     VerifyMismatch = "verify.mismatch", User, false;
+    /// A `down` would drop values that were written since.
+    UndoDropsData = "undo.drops-data", User, false;
+    /// Only a part of `up` was applied, and `down` is written for the whole.
+    UndoHalfApplied = "undo.half-applied", User, false;
     /// The metadata store does not answer.
     StoreUnavailable = "store.unavailable", Shardlift, true;
     /// This coordinator is not the leader any more.

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::range::RangeTotals;
+use crate::verdict::Undone;
 
 /// What a worker reports while a range is running, at most a few times a second.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -34,6 +35,9 @@ pub struct ShardProgress {
     pub ranges_done: u32,
     /// The newest pass; 0 before the first.
     pub pass: u32,
+    /// What undoing has done so far. Volatile: the shard has the truth, the migration keeps the sum of what is over.
+    #[serde(skip)]
+    pub undone: Undone,
     /// Rows walked over per second by all running ranges. Volatile: never stored.
     #[serde(skip)]
     pub rows_per_second: f64,

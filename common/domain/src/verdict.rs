@@ -43,6 +43,22 @@ impl VerifyReport {
     }
 }
 
+/// What undoing did on one shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub struct Undone {
+    /// Rows or documents that have their old values again.
+    pub restored: u64,
+    /// Those that were left alone, since they are not any more what was written.
+    pub conflicts: u64,
+}
+
+impl std::ops::AddAssign for Undone {
+    fn add_assign(&mut self, other: Self) {
+        self.restored += other.restored;
+        self.conflicts += other.conflicts;
+    }
+}
+
 /// What a worker says of a task that it finished.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TaskOutcome {
@@ -61,6 +77,8 @@ pub enum TaskOutcome {
     Swept(Sweep),
     /// The checks were made; the report says whether they hold.
     Verified(VerifyReport),
+    /// What was changed is taken back.
+    Undone(Undone),
 }
 
 /// What is wrong or noteworthy before anything was changed.

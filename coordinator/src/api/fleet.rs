@@ -232,13 +232,14 @@ fn order(order: Order) -> to_worker::Message {
     use to_worker::Message;
     match order {
         Order::Heartbeat => Message::Heartbeat(v1::Heartbeat {}),
-        Order::Assign { task, token, spec, shard_slots, sharers, traceparent } => {
+        Order::Assign { task, token, spec, shard_slots, sharers, drop_data, traceparent } => {
             Message::Assign(v1::Assign {
                 task: Some(task_to_wire(&task)),
                 token: Some(token_to_wire(token)),
                 spec: Some(spec.into()),
                 shard_slots,
                 sharers,
+                drop_data,
                 traceparent,
             })
         }

@@ -91,6 +91,14 @@ impl MigrationService for MigrationDoor {
         self.verb(request, Verb::Retry).await
     }
 
+    async fn rollback(
+        &self,
+        request: Request<v1::RollbackRequest>,
+    ) -> Result<Response<v1::VerbResponse>, Status> {
+        let v1::RollbackRequest { id, drop_data } = request.into_inner();
+        self.verb(Request::new(v1::VerbRequest { id }), Verb::Rollback { drop_data }).await
+    }
+
     async fn get(&self, request: Request<v1::GetRequest>) -> Result<Response<v1::GetResponse>, Status> {
         let request = request.into_inner();
         let id = migration_id(&request.id).map_err(one)?;

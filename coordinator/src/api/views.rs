@@ -14,6 +14,8 @@ pub(super) fn migration_to_wire(view: &MigrationView, with_shards: bool) -> v1::
         _ => None,
     };
     let sum = |part: fn(&ShardStatus) -> u64| view.shards.values().map(part).sum();
+    let undo = migration.undo.as_ref();
+    let undone = undo.map(|undo| undo.done).unwrap_or_default();
     v1::Migration {
         id: migration.key.id.to_string(),
         version: migration.key.version.0,
@@ -33,6 +35,9 @@ pub(super) fn migration_to_wire(view: &MigrationView, with_shards: bool) -> v1::
         completed_at: view.times.completed_at.map(moment),
         rows_done: sum(|shard| shard.progress.rows_done),
         rows_total: sum(|shard| shard.progress.rows_total),
+        rows_restored: undone.restored + sum(|shard| shard.progress.undone.restored),
+        conflicts: undone.conflicts + sum(|shard| shard.progress.undone.conflicts),
+        rolled_back_for: undo.and_then(|undo| undo.reason.clone()).map(Into::into),
         shards: if with_shards { shards_to_wire(view) } else { Vec::new() },
     }
 }
@@ -59,6 +64,8 @@ fn shard_to_wire(shard: &ShardId, part: &ShardMigration, status: ShardStatus) ->
         ranges: progress.ranges,
         ranges_done: progress.ranges_done,
         pass: progress.pass,
+        rows_restored: progress.undone.restored,
+        conflicts: progress.undone.conflicts,
         workers: workers.into_iter().map(Into::into).collect(),
     }
 }

@@ -14,6 +14,7 @@ use shardlift_domain::range::Pass;
 use shardlift_domain::routing::Directory;
 use shardlift_domain::spec::{self, Spec, SpecBody};
 use shardlift_domain::topology::Topology;
+use shardlift_domain::verdict::Undone;
 
 use super::board::Board;
 use super::holders::{Holders, holds};
@@ -286,6 +287,9 @@ impl Book {
     ) -> Result<bool, Refused> {
         let Some(page) = self.pages.get(key) else { return Ok(false) };
         let before = page.migration();
+        if matches!(event, Event::Asked(Verb::Rollback { .. })) {
+            self.may_roll_back(page).map_err(Refused::Person)?;
+        }
         let made =
             before.on(event).map_err(|illegal| Refused::Person(Failure::from(illegal).in_migration(key)))?;
         if !made.changed {
@@ -327,6 +331,18 @@ impl Book {
         if *progress != before {
             self.unsaved.insert((key.clone(), shard.clone()));
         }
+    }
+
+    /// How far a shard is undone. Not saved: the shard knows.
+    pub(super) fn undoing(&mut self, key: &MigrationKey, shard: &ShardId, done: Undone) {
+        if let Some(page) = self.pages.get_mut(key) {
+            page.stored.progress.entry(shard.clone()).or_default().undone = done;
+        }
+    }
+
+    /// Whether the store says that it holds its tables.
+    pub(super) fn is_holding(&self, key: &MigrationKey) -> bool {
+        self.holders.contains(key)
     }
 
     /// Saves what progress has gathered; called about once a second, so that the store sees few writes however
@@ -376,6 +392,8 @@ fn fresh(planned: &PlannedMigration, spec: &Spec, file: spec::SpecFile) -> Store
         phase: Step::Precheck.phase(),
         touched: false,
         stop: None,
+        on_verify_failure: spec.on_verify_failure,
+        undo: None,
         traceparent: None,
         shards: planned.shards().map(|shard| (shard.clone(), part.clone())).collect(),
     };
@@ -446,6 +464,10 @@ fn records(before: &Migration, after: &Migration, event: &Event, actor: &str) ->
         match (after.status, &after.stop) {
             (Status::Completed, _) => add(HistoryEvent::Completed, None),
             (Status::Failed, _) => add(HistoryEvent::Failed, None),
+            (Status::RollingBack, _) if matches!(event, Event::StepFailed { .. }) => {
+                add(HistoryEvent::RollbackBegun, None);
+            }
+            (Status::RolledBack, _) => add(HistoryEvent::RolledBack, None),
             (Status::Paused, Some(Stop::System { reason })) => add(HistoryEvent::Halted, Some(json!(reason))),
             _ => {}
         }
@@ -460,6 +482,7 @@ fn asked(verb: Verb) -> HistoryEvent {
         Verb::Resume => HistoryEvent::Resumed,
         Verb::Cancel => HistoryEvent::Cancelled,
         Verb::Retry => HistoryEvent::Retried,
+        Verb::Rollback { .. } => HistoryEvent::RollbackBegun,
     }
 }
 

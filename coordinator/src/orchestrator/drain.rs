@@ -69,7 +69,8 @@ impl Leader {
         if open && !self.reaches(shard) {
             return Some(self.shard_problem(shard));
         }
-        let needs = Capabilities::needed(&page.spec);
+        let todo = page.migration().shards.get(shard).and_then(|part| part.todo);
+        let needs = Capabilities::of_step(&page.spec, todo.unwrap_or(Step::Precheck));
         if !waiting || self.fleet.serving(shard).any(|(_, worker)| worker.takes(shard, &needs)) {
             return None;
         }

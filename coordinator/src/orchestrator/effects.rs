@@ -109,26 +109,30 @@ impl Leader {
         for (task, worker) in assign(&candidates, workers) {
             let Some(page) = self.book.page(&task.migration) else { continue };
             let spec = page.stored.spec.clone();
+            let drop_data = page.migration().undo.as_ref().is_some_and(|undo| undo.drop_data);
             let sharers = self.board.sharers(&task.migration, &task.shard, limit(page));
             let slots = self.fleet.serving(&task.shard).map(|(_, worker)| worker.slots);
             let shard_slots = slots.fold(0, u32::saturating_add);
             self.waited(&task);
             if let Some(token) = self.board.hand_out(&task, &worker, sharers, now) {
                 let traceparent = self.traces.context(&task.migration);
-                self.order(&worker, Order::Assign { task, token, spec, shard_slots, sharers, traceparent });
+                self.order(
+                    &worker,
+                    Order::Assign { task, token, spec, shard_slots, sharers, drop_data, traceparent },
+                );
             }
         }
     }
 
     /// What waits on these shards.
     fn candidates(&self, shards: &[ShardId]) -> Vec<Candidate> {
-        let mut needs: BTreeMap<MigrationKey, Arc<Capabilities>> = BTreeMap::new();
+        let mut needs: BTreeMap<(MigrationKey, Step), Arc<Capabilities>> = BTreeMap::new();
         let mut candidates = Vec::new();
         for ready in shards.iter().flat_map(|shard| self.board.ready(shard)) {
             let Some(page) = self.book.page(&ready.task.migration) else { continue };
             let needs = needs
-                .entry(ready.task.migration.clone())
-                .or_insert_with(|| Arc::new(Capabilities::needed(&page.spec)));
+                .entry((ready.task.migration.clone(), ready.task.step))
+                .or_insert_with(|| Arc::new(Capabilities::of_step(&page.spec, ready.task.step)));
             candidates.push(Candidate {
                 task: ready.task,
                 limit: ready.limit,

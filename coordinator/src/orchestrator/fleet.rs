@@ -38,6 +38,8 @@ pub enum Order {
         shard_slots: u32,
         /// Ranges of the shard that may run at once.
         sharers: u32,
+        /// An undo may drop values that the application has written since.
+        drop_data: bool,
         /// The trace context of the phase that it belongs to.
         traceparent: Option<String>,
     },

@@ -22,6 +22,7 @@ mod standing;
 #[cfg(test)]
 mod tests;
 mod traces;
+mod undo;
 mod view;
 mod wake;
 

@@ -7,7 +7,7 @@ use shardlift_domain::ids::{MigrationKey, ShardId, TaskId};
 use shardlift_domain::migration::{Event, Outcome, Step};
 use shardlift_domain::progress::Receipt;
 use shardlift_domain::task::{TaskEvent, TaskMove};
-use shardlift_domain::verdict::{Sweep, TaskOutcome, VerifyReport};
+use shardlift_domain::verdict::{Sweep, TaskOutcome, Undone, VerifyReport};
 
 use super::fleet::{Order, Report, SessionId};
 use super::leader::{Leader, StepDown};
@@ -73,7 +73,12 @@ impl Leader {
         if self.board.on(task, TaskEvent::Progressed(token)) == TaskMove::Stale {
             return;
         }
-        if let Some(pass) = self.board.receive(task, receipt) {
+        if task.step == Step::Undo {
+            let conflicts = receipt.range.seen.saturating_sub(receipt.range.rows);
+            let done = Undone { restored: receipt.range.rows, conflicts };
+            self.book.undoing(&task.migration, &task.shard, done);
+            self.board.receive_alone(task, receipt);
+        } else if let Some(pass) = self.board.receive(task, receipt) {
             self.book.progress(&task.migration, &task.shard, pass);
         }
         self.changed();
@@ -158,6 +163,11 @@ impl Leader {
             TaskOutcome::Verified(report) if report.passed() => {
                 self.step_done(&migration, shard, Step::Verify).await
             }
+            TaskOutcome::Undone(done) => {
+                self.book.undoing(&migration, &shard, Undone::default());
+                let outcome = Outcome::Undone(done);
+                self.apply(&migration, Event::StepDone { shard, step: Step::Undo, outcome }).await
+            }
             TaskOutcome::Verified(report) => {
                 let failure =
                     mismatch(&report).in_migration(&migration).on_shard(&shard).in_step(Step::Verify);
@@ -210,6 +220,7 @@ fn step_of(outcome: &TaskOutcome) -> Step {
         TaskOutcome::RangeDone(_) => Step::Backfill,
         TaskOutcome::Swept(_) => Step::Sweep,
         TaskOutcome::Verified(_) => Step::Verify,
+        TaskOutcome::Undone(_) => Step::Undo,
     }
 }
 

@@ -17,7 +17,7 @@ use shardlift_domain::migration::{Status, Step, Verb};
 use shardlift_domain::range::{Pass, RangeState, RangeTotals};
 use shardlift_domain::spec::{Engine, SpecFile};
 use shardlift_domain::topology::{Cluster, ClusterRules, Topology};
-use shardlift_domain::verdict::{CheckResult, Sweep, TaskOutcome, VerifyReport};
+use shardlift_domain::verdict::{CheckResult, Sweep, TaskOutcome, VerifyReport, Undone};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -311,6 +311,7 @@ fn outcome(task: &TaskId) -> TaskOutcome {
         (Step::Verify, _) => TaskOutcome::Verified(VerifyReport {
             checks: vec![CheckResult { check: "remaining".into(), passed: true, detail: "0".into() }],
         }),
+        (Step::Undo, _) => TaskOutcome::Undone(Undone { restored: 30, conflicts: 1 }),
     }
 }
 

@@ -135,6 +135,8 @@ impl World {
             phase: Step::Precheck.phase(),
             touched,
             stop: None,
+            on_verify_failure: spec.on_verify_failure,
+            undo: None,
             traceparent: None,
             shards: shards.iter().map(|shard| (shard.clone(), part.clone())).collect(),
         }

@@ -54,6 +54,10 @@ events! {
     Cancelled = "cancelled",
     /// A person had its failed steps tried again.
     Retried = "retried",
+    /// A person, or a failed verification, had it rolled back.
+    RollbackBegun = "rollback_begun",
+    /// What it changed is taken back.
+    RolledBack = "rolled_back",
     /// All shards entered the next phase.
     PhaseEntered = "phase_entered",
     /// A shard finished a step.

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use shardlift_domain::migration::{Migration, Phase, Status, Stop};
+use shardlift_domain::migration::{Migration, Phase, Status, Stop, Undo};
 use shardlift_domain::routing::DirectoryEntry;
-use shardlift_domain::spec::{Engine, Kind};
+use shardlift_domain::spec::{Engine, Kind, OnVerifyFailure};
 use shardlift_domain::{Checksum, ClusterName, Failure, MigrationId, MigrationKey, ShardId};
 
 use super::StoreError;
@@ -21,6 +21,10 @@ pub(in crate::store) struct Rest {
     released: bool,
     touched: bool,
     stop: Option<Stop>,
+    #[serde(default)]
+    on_verify_failure: OnVerifyFailure,
+    #[serde(default)]
+    undo: Option<Undo>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     traceparent: Option<String>,
 }
@@ -34,6 +38,8 @@ impl Rest {
             released: migration.released,
             touched: migration.touched,
             stop: migration.stop.clone(),
+            on_verify_failure: migration.on_verify_failure,
+            undo: migration.undo.clone(),
             traceparent: migration.traceparent.clone(),
         }
     }
@@ -68,6 +74,8 @@ impl Head {
             phase,
             touched: rest.touched,
             stop: rest.stop,
+            on_verify_failure: rest.on_verify_failure,
+            undo: rest.undo,
             traceparent: rest.traceparent,
             shards: BTreeMap::new(),
         }

@@ -16,7 +16,8 @@ pub(in crate::store) fn shard_status(migration: &Migration, part: &ShardMigratio
 /// How all shards together stand with one step, and what failed of it: `pending` before anybody may begin it,
 /// `completed` when everybody is past it, `failed` when it failed somewhere, else the status of the migration.
 pub(in crate::store) fn step_status(migration: &Migration, step: Step) -> (&'static str, Option<&Failure>) {
-    let number = |step| migration.steps().iter().position(|other| *other == step);
+    let steps = migration.steps();
+    let number = |step| steps.iter().position(|other| *other == step);
     let here = number(step);
     let (mut past, mut left) = (false, false);
     for part in migration.shards.values() {

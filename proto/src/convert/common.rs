@@ -40,8 +40,8 @@ twins!(
     "status",
     [Pending, Running, Paused, Completed, Failed, Cancelled, RollingBack, RolledBack]
 );
-twins!(Phase, Phase, "phase", [Precheck, Schema, Data, Verify]);
-twins!(Step, Step, "step", [Precheck, Apply, Split, Backfill, Sweep, Verify]);
+twins!(Phase, Phase, "phase", [Precheck, Schema, Data, Verify, Undo]);
+twins!(Step, Step, "step", [Precheck, Apply, Split, Backfill, Sweep, Verify, Undo]);
 twins!(Severity, Severity, "severity", [Note, Warning, Error]);
 
 impl From<MigrationKey> for v1::MigrationKey {

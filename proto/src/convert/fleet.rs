@@ -6,7 +6,7 @@ use shardlift_domain::facts::{
 use shardlift_domain::fence::{Attempt, Epoch, Token};
 use shardlift_domain::ids::{Checksum, ClusterName, ShardId, TaskId};
 use shardlift_domain::progress::Receipt;
-use shardlift_domain::verdict::{CheckResult, Sweep, TaskOutcome, VerifyReport};
+use shardlift_domain::verdict::{CheckResult, Sweep, TaskOutcome, Undone, VerifyReport};
 
 use super::common::{
     failure_from_wire, key_from_wire, pass_from_wire, pass_to_wire, range_from_wire, range_to_wire,
@@ -97,6 +97,9 @@ pub fn outcome_to_wire(outcome: &TaskOutcome) -> v1::TaskOutcome {
         TaskOutcome::Verified(report) => Outcome::Verified(v1::VerifyReport {
             checks: report.checks.iter().cloned().map(check_to_wire).collect(),
         }),
+        TaskOutcome::Undone(Undone { restored, conflicts }) => {
+            Outcome::Undone(v1::Undone { restored: *restored, conflicts: *conflicts })
+        }
     };
     v1::TaskOutcome { outcome: Some(outcome) }
 }
@@ -124,6 +127,9 @@ pub fn outcome_from_wire(outcome: Option<v1::TaskOutcome>) -> Result<TaskOutcome
                 .map(|check| CheckResult { check: check.check, passed: check.passed, detail: check.detail })
                 .collect(),
         }),
+        Outcome::Undone(v1::Undone { restored, conflicts }) => {
+            TaskOutcome::Undone(Undone { restored, conflicts })
+        }
     })
 }
 

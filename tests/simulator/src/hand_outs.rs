@@ -39,7 +39,7 @@ impl HandOuts {
         }
         let before = match task.step {
             // What it waited for is a person's verb or another migration.
-            Step::Precheck => return,
+            Step::Precheck | Step::Undo => return,
             Step::Verify => [Phase::Data, Phase::Schema].as_slice(),
             Step::Apply | Step::Split | Step::Backfill | Step::Sweep => &[Phase::Precheck],
         };

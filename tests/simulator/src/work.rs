@@ -7,7 +7,7 @@ use shardlift_domain::fence::Token;
 use shardlift_domain::ids::TaskId;
 use shardlift_domain::migration::Step;
 use shardlift_domain::range::{Pass, RangeState, RangeTotals};
-use shardlift_domain::verdict::{CheckResult, Sweep, TaskOutcome, VerifyReport};
+use shardlift_domain::verdict::{CheckResult, Sweep, TaskOutcome, Undone, VerifyReport};
 use shardlift_proto::convert::{outcome_to_wire, range_to_wire, task_to_wire, token_to_wire};
 use shardlift_proto::v1;
 use shardlift_proto::v1::from_worker::Message;
@@ -80,6 +80,7 @@ impl Work {
                     CheckResult { check: "remaining".to_owned(), passed: true, detail: "0 of 0".to_owned() };
                 TaskOutcome::Verified(VerifyReport { checks: vec![check] })
             }
+            Step::Undo => TaskOutcome::Undone(Undone::default()),
         }
     }
 }

@@ -32,6 +32,8 @@ pub struct Assignment {
     pub shard_slots: u32,
     /// Ranges of the shard that run at once: each takes its share of the shard's rows per second.
     pub sharers: u32,
+    /// An undo may drop values that the application has written since.
+    pub drop_data: bool,
 }
 
 /// How a task ended.

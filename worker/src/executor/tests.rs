@@ -30,7 +30,13 @@ impl Stage {
     fn new(memory: &Memory, step: Step, more: &str) -> Self {
         let pulse = pulse(FOR_EVER);
         let lease = pulse.grant(task(step), token(1));
-        let assignment = Assignment { lease: lease.clone(), file: file(more), shard_slots: 4, sharers: 1 };
+        let assignment = Assignment {
+            lease: lease.clone(),
+            file: file(more),
+            shard_slots: 4,
+            sharers: 1,
+            drop_data: false,
+        };
         Self { pulse, lease, assignment, memory: memory.clone() }
     }
 

@@ -22,7 +22,13 @@ pub(super) fn assignment(assign: v1::Assign, pulse: &Arc<Pulse>) -> Result<Assig
     let task: TaskId = task_from_wire(assign.task)?;
     let lease = pulse.grant(task, token_from_wire(assign.token)?);
     let file = assign.spec.ok_or(WireError::Missing("spec"))?.into();
-    Ok(Assignment { lease, file, shard_slots: assign.shard_slots, sharers: assign.sharers })
+    Ok(Assignment {
+        lease,
+        file,
+        shard_slots: assign.shard_slots,
+        sharers: assign.sharers,
+        drop_data: assign.drop_data,
+    })
 }
 
 /// How a task ended.

@@ -10,7 +10,8 @@ use shardlift_domain::failure::ErrorCode;
 use shardlift_domain::ids::{Checksum, ClusterName, ShardId};
 use shardlift_domain::migration::Step;
 use shardlift_domain::spec::{
-    Batch, DataSpec, Engine, Parallel, Source, Spec, SpecBody, Throttle, Transform, VerifyCheck, Where,
+    Batch, DataSpec, Engine, OnVerifyFailure, Parallel, Source, Spec, SpecBody, Throttle, Transform, Undo,
+    VerifyCheck, Where,
 };
 use shardlift_domain::verdict::Sweep;
 use shardlift_harness::servers::shared_postgres;
@@ -104,6 +105,7 @@ pub(crate) fn data_job(
             Some(_) => vec![VerifyCheck::Remaining, VerifyCheck::Count { tolerance: 0.01 }],
             None => vec![VerifyCheck::Count { tolerance: 0.01 }],
         },
+        undo: Undo::None,
     };
     let checksum = Checksum::of(format!("{data:?}").as_bytes());
     let spec = Spec {
@@ -112,6 +114,7 @@ pub(crate) fn data_job(
         cluster: ClusterName::new("chat").expect("a name"),
         depends_on: Vec::new(),
         body: SpecBody::Data(Box::new(data.clone())),
+        on_verify_failure: OnVerifyFailure::Halt,
         checksum,
     };
     DataJob { spec, data, transformer }

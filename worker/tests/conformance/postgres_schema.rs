@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use shardlift_domain::failure::ErrorCode;
 use shardlift_domain::ids::{Checksum, ClusterName};
 use shardlift_domain::migration::Step;
-use shardlift_domain::spec::{Engine, SchemaChange, SchemaSpec, Spec, SpecBody};
+use shardlift_domain::spec::{Engine, OnVerifyFailure, SchemaChange, SchemaSpec, Spec, SpecBody};
 use shardlift_worker::engine::{EngineError, Job, SchemaJob};
 use sqlx::Connection;
 
@@ -26,6 +26,7 @@ fn job(up: &[&str]) -> SchemaJob {
         cluster: ClusterName::new("chat").expect("a name"),
         depends_on: Vec::new(),
         body: SpecBody::Schema(schema.clone()),
+        on_verify_failure: OnVerifyFailure::Halt,
         checksum: Checksum::of(up.join(";").as_bytes()),
     };
     SchemaJob { spec, schema }

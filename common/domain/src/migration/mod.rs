@@ -11,4 +11,4 @@ mod tests;
 
 pub use moves::{Event, Illegal, Outcome, Transition, Verb};
 pub use resource::Resource;
-pub use state::{Migration, Phase, ShardMigration, Status, Step, Stop};
+pub use state::{Migration, Phase, ShardMigration, Status, Step, Stop, Undo};

@@ -2,8 +2,10 @@
 
 use crate::failure::{ErrorCode, Failure};
 use crate::ids::ShardId;
+use crate::spec::OnVerifyFailure;
+use crate::verdict::Undone;
 
-use super::state::{Migration, Phase, Status, Step, Stop};
+use super::state::{Migration, Phase, Status, Step, Stop, Undo};
 
 /// What a person asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -18,11 +20,24 @@ pub enum Verb {
     Cancel,
     /// Try the failed steps again.
     Retry,
+    /// Take back what was changed.
+    Rollback {
+        /// Also what the application has written since, where a `down` drops it.
+        drop_data: bool,
+    },
 }
 
 impl Verb {
     /// Every verb.
-    pub const ALL: [Verb; 5] = [Verb::Start, Verb::Pause, Verb::Resume, Verb::Cancel, Verb::Retry];
+    pub const ALL: [Verb; 7] = [
+        Verb::Start,
+        Verb::Pause,
+        Verb::Resume,
+        Verb::Cancel,
+        Verb::Retry,
+        Verb::Rollback { drop_data: false },
+        Verb::Rollback { drop_data: true },
+    ];
 
     /// The word for people.
     pub fn as_str(self) -> &'static str {
@@ -32,6 +47,7 @@ impl Verb {
             Verb::Resume => "resume",
             Verb::Cancel => "cancel",
             Verb::Retry => "retry",
+            Verb::Rollback { .. } => "roll back",
         }
     }
 }
@@ -43,6 +59,8 @@ pub enum Outcome {
     Done,
     /// A sweep found rows and laid out another pass.
     PendingFound,
+    /// What was changed is taken back.
+    Undone(Undone),
 }
 
 /// All that can move a migration.
@@ -121,14 +139,16 @@ impl Migration {
         let illegal = |why| Err(Illegal { verb, status, why });
         match (verb, status) {
             (Verb::Start, Status::Pending) => self.released = true,
-            (Verb::Pause, Status::Running) => self.stop_by(Stop::Person),
+            (Verb::Pause, Status::Running | Status::RollingBack) => self.stop_by(Stop::Person),
             (Verb::Resume, Status::Paused) => self.go_on(),
             (Verb::Retry, Status::Failed) => self.go_on(),
             (Verb::Cancel, Status::Pending | Status::Running | Status::Paused | Status::Failed) => {
                 self.stop = None;
                 self.status = Status::Cancelled;
             }
+            (Verb::Rollback { drop_data }, _) => return self.asked_back(verb, drop_data),
             (Verb::Start | Verb::Resume | Verb::Retry, Status::Running)
+            | (Verb::Resume | Verb::Retry, Status::RollingBack)
             | (Verb::Pause, Status::Paused)
             | (Verb::Cancel, Status::Cancelled) => {}
             (Verb::Pause, Status::Pending) => {
@@ -138,18 +158,54 @@ impl Migration {
             (Verb::Start | Verb::Retry, Status::Paused) => return illegal("resume it"),
             (Verb::Start | Verb::Resume, Status::Failed) => return illegal("mend the cause and retry it"),
             (Verb::Pause, Status::Failed) => return illegal("nothing of it runs; retry or cancel it"),
-            (_, Status::Completed) => return illegal("it is finished"),
+            (_, Status::Completed) => return illegal("it is finished; what it changed can be rolled back"),
             (_, Status::Cancelled) => {
                 return illegal(
                     "it was given up; submit the work under a new id, or the same id if nothing was changed",
                 );
             }
-            (_, Status::RollingBack) => return illegal("wait until it is undone"),
+            (Verb::Cancel, Status::RollingBack) => {
+                return illegal("wait until it is undone; to leave it half undone, pause it first");
+            }
+            (Verb::Start, Status::RollingBack) => return illegal("wait until it is undone"),
             (_, Status::RolledBack) => {
                 return illegal("it was undone; submit the spec again as its next version");
             }
         }
         Ok(())
+    }
+
+    fn asked_back(&mut self, verb: Verb, drop_data: bool) -> Result<(), Illegal> {
+        let illegal = |why| Err(Illegal { verb, status: self.status, why });
+        match self.status {
+            Status::RolledBack => {}
+            Status::Pending => return illegal("nothing of it was changed; cancel it if it is not wanted"),
+            Status::Cancelled if !self.touched => {
+                return illegal("nothing of it was changed; submit the spec again as its next version");
+            }
+            _ if !self.touched => return illegal("nothing of it was changed yet; cancel it"),
+            _ => self.roll_back(drop_data, None),
+        }
+        Ok(())
+    }
+
+    /// From here on there is only the way back. Shards that nothing was handed out for are left alone; a rollback that
+    /// was stopped goes on where it stands.
+    fn roll_back(&mut self, drop_data: bool, reason: Option<Failure>) {
+        match &mut self.undo {
+            Some(undo) => undo.drop_data |= drop_data,
+            None => {
+                self.undo = Some(Undo { drop_data, reason, done: Undone::default() });
+                for part in self.shards.values_mut() {
+                    part.todo = (part.todo != Some(Step::Precheck)).then_some(Step::Undo);
+                    part.verified = false;
+                }
+            }
+        }
+        self.shards.values_mut().for_each(|part| part.failure = None);
+        self.stop = None;
+        self.status = Status::RollingBack;
+        self.advance();
     }
 
     fn ready(&mut self) {
@@ -161,7 +217,7 @@ impl Migration {
 
     fn go_on(&mut self) {
         self.stop = None;
-        self.status = Status::Running;
+        self.status = if self.undo.is_some() { Status::RollingBack } else { Status::Running };
         let searches = self.steps().contains(&Step::Sweep);
         for shard in self.shards.values_mut() {
             let mismatch =
@@ -174,13 +230,18 @@ impl Migration {
         self.advance();
     }
 
+    /// Whether news of its tasks can move it.
+    fn listens(&self) -> bool {
+        matches!(self.status, Status::Running | Status::Paused | Status::Failed | Status::RollingBack)
+    }
+
     fn stop_by(&mut self, stop: Stop) {
         self.stop = Some(stop);
         self.status = Status::Paused;
     }
 
     fn step_done(&mut self, shard: &ShardId, step: Step, outcome: Outcome) {
-        if !matches!(self.status, Status::Running | Status::Paused | Status::Failed) {
+        if !self.listens() {
             return;
         }
         let steps = self.steps();
@@ -191,11 +252,14 @@ impl Migration {
             _ => steps.iter().copied().skip_while(|other| *other != step).nth(1),
         };
         part.verified |= step == Step::Verify;
+        if let (Outcome::Undone(done), Some(undo)) = (outcome, &mut self.undo) {
+            undo.done += done;
+        }
         self.advance();
     }
 
     fn step_failed(&mut self, shard: &ShardId, step: Step, failure: &Failure) {
-        if !matches!(self.status, Status::Running | Status::Paused | Status::Failed) {
+        if !self.listens() {
             return;
         }
         let Some(part) = self.shards.get_mut(shard).filter(|part| part.todo == Some(step)) else { return };
@@ -205,7 +269,12 @@ impl Migration {
         }
         // A failure that a person has to decide about halts; one that needs mending fails.
         match failure.code {
-            ErrorCode::VerifyMismatch | ErrorCode::SweepNotConverging => {
+            ErrorCode::VerifyMismatch
+                if self.status == Status::Running && self.on_verify_failure == OnVerifyFailure::Rollback =>
+            {
+                self.roll_back(false, Some(failure.clone()));
+            }
+            ErrorCode::VerifyMismatch | ErrorCode::SweepNotConverging | ErrorCode::UndoDropsData => {
                 self.stop_by(Stop::System { reason: failure.clone() });
             }
             _ => {
@@ -221,6 +290,7 @@ impl Migration {
         match open {
             Some(phase) => self.phase = phase,
             None if self.status == Status::Running => self.status = Status::Completed,
+            None if self.status == Status::RollingBack => self.status = Status::RolledBack,
             None => {}
         }
         self.touched |= self.status == Status::Running && matches!(self.phase, Phase::Schema | Phase::Data);

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
 use crate::ids::{Checksum, ClusterName, MigrationId, MigrationKey, ShardId};
-use crate::spec::{Engine, Kind};
+use crate::spec::{Engine, Kind, OnVerifyFailure};
+use crate::verdict::Undone;
 
 /// Where a migration stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -68,7 +69,7 @@ impl Status {
         }
     }
 
-    /// Whether nothing can happen any more without a new version.
+    /// Whether it has ended: only a rollback, or a new version, can follow.
     pub fn is_final(self) -> bool {
         matches!(self, Status::Completed | Status::Cancelled | Status::RolledBack)
     }
@@ -92,6 +93,8 @@ pub enum Phase {
     Data,
     /// The result is checked.
     Verify,
+    /// What was changed is taken back.
+    Undo,
 }
 
 impl Phase {
@@ -102,6 +105,7 @@ impl Phase {
             Phase::Schema => "schema",
             Phase::Data => "data",
             Phase::Verify => "verify",
+            Phase::Undo => "undo",
         }
     }
 }
@@ -128,12 +132,14 @@ pub enum Step {
     Sweep,
     /// Check the result by other means than it was made.
     Verify,
+    /// Take back what was changed. Never part of a plan: only a rollback wants it.
+    Undo,
 }
 
 impl Step {
     /// Every step.
-    pub const ALL: [Step; 6] =
-        [Step::Precheck, Step::Apply, Step::Split, Step::Backfill, Step::Sweep, Step::Verify];
+    pub const ALL: [Step; 7] =
+        [Step::Precheck, Step::Apply, Step::Split, Step::Backfill, Step::Sweep, Step::Verify, Step::Undo];
 
     /// The word for people and the store.
     pub fn as_str(self) -> &'static str {
@@ -144,6 +150,7 @@ impl Step {
             Step::Backfill => "backfill",
             Step::Sweep => "sweep",
             Step::Verify => "verify",
+            Step::Undo => "undo",
         }
     }
 
@@ -154,6 +161,7 @@ impl Step {
             Step::Apply => Phase::Schema,
             Step::Split | Step::Backfill | Step::Sweep => Phase::Data,
             Step::Verify => Phase::Verify,
+            Step::Undo => Phase::Undo,
         }
     }
 
@@ -184,6 +192,17 @@ pub enum Stop {
         /// What a person has to decide about.
         reason: Failure,
     },
+}
+
+/// That a migration is being undone, was, or was until somebody gave that up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Undo {
+    /// A person has said that values may be lost which were written since.
+    pub drop_data: bool,
+    /// Why the system began it (`on_verify_failure: rollback`); `None`: a person did.
+    pub reason: Option<Failure>,
+    /// What was done on shards that are through with it.
+    pub done: Undone,
 }
 
 /// One shard's part.
@@ -226,6 +245,12 @@ pub struct Migration {
     pub touched: bool,
     /// Why it is paused; only with [`Status::Paused`].
     pub stop: Option<Stop>,
+    /// What follows when verification finds a difference.
+    #[serde(default)]
+    pub on_verify_failure: OnVerifyFailure,
+    /// Only when a rollback was begun: from then on there is no way forward any more.
+    #[serde(default)]
+    pub undo: Option<Undo>,
     /// The W3C trace context of its submit: kept so that every leader's spans join that trace. Nothing is decided by it.
     #[serde(default)]
     pub traceparent: Option<String>,
@@ -234,9 +259,10 @@ pub struct Migration {
 }
 
 impl Migration {
-    /// The steps of each shard, in order.
-    pub fn steps(&self) -> &'static [Step] {
-        Step::sequence(self.kind, self.has_where)
+    /// The steps of each shard, in order; once it is undone, that comes last.
+    pub fn steps(&self) -> Vec<Step> {
+        let forward = Step::sequence(self.kind, self.has_where);
+        forward.iter().copied().chain(self.undo.is_some().then_some(Step::Undo)).collect()
     }
 
     /// The first failure of any shard.
@@ -244,9 +270,9 @@ impl Migration {
         self.shards.values().find_map(|shard| shard.failure.as_ref())
     }
 
-    /// The steps that should be worked on now: only while running, only of the present phase.
+    /// The steps that should be worked on now: only while running or being undone, only of the present phase.
     pub fn wanted(&self) -> impl Iterator<Item = (&ShardId, Step)> {
-        let running = self.status == Status::Running;
+        let running = matches!(self.status, Status::Running | Status::RollingBack);
         self.shards.iter().filter(move |_| running).filter_map(|(id, shard)| {
             let step = shard.todo.filter(|step| step.phase() == self.phase)?;
             shard.failure.is_none().then_some((id, step))

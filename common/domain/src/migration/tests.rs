@@ -7,7 +7,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::failure::{ErrorCode, Failure};
 use crate::ids::{Checksum, ClusterName, MigrationId, MigrationKey, ShardId, Version};
-use crate::spec::{Engine, Kind};
+use crate::spec::{Engine, Kind, OnVerifyFailure};
+use crate::verdict::Undone;
 
 fn shard(number: u8) -> ShardId {
     ShardId::new(format!("s{number}")).expect("a name")
@@ -29,6 +30,8 @@ fn fresh(kind: Kind, shards: u8) -> Migration {
         phase: Phase::Precheck,
         touched: false,
         stop: None,
+        on_verify_failure: OnVerifyFailure::Halt,
+        undo: None,
         traceparent: None,
         shards: (0..shards).map(|number| (shard(number), part.clone())).collect::<BTreeMap<_, _>>(),
     }
@@ -39,6 +42,18 @@ fn with_status(status: Status) -> Migration {
     migration.status = status;
     migration.released = status != Status::Pending;
     migration.stop = (status == Status::Paused).then_some(Stop::Person);
+    migration.touched = status != Status::Pending;
+    let todo = match status {
+        Status::Pending => Some(Step::Precheck),
+        Status::Running | Status::Paused | Status::Failed | Status::Cancelled => Some(Step::Split),
+        Status::RollingBack => Some(Step::Undo),
+        Status::Completed | Status::RolledBack => None,
+    };
+    migration.shards.get_mut(&shard(1)).expect("there").todo = todo;
+    if matches!(status, Status::RollingBack | Status::RolledBack) {
+        migration.shards.get_mut(&shard(0)).expect("there").todo = None;
+        migration.undo = Some(Undo { drop_data: false, reason: None, done: Undone::default() });
+    }
     migration
 }
 
@@ -50,6 +65,8 @@ fn failed(number: u8, step: Step, code: ErrorCode) -> Event {
     Event::StepFailed { shard: shard(number), step, failure: Failure::new(code, "it broke", "mend it") }
 }
 
+const BACK: Event = Event::Asked(Verb::Rollback { drop_data: false });
+
 fn go(migration: &Migration, event: &Event) -> Migration {
     migration.on(event).expect("a legal move").migration
 }
@@ -57,24 +74,87 @@ fn go(migration: &Migration, event: &Event) -> Migration {
 #[test]
 fn every_verb_in_every_status_does_what_the_table_says() {
     use Status::*;
-    // Rows: status. Columns: start, pause, resume, cancel, retry. `None` is illegal.
+    // Rows: status. Columns: start, pause, resume, cancel, retry; `None` is illegal. Then both forms of a rollback of what
+    // was changed.
     let table = [
-        (Pending, [Some(Pending), None, None, Some(Cancelled), None]),
-        (Running, [Some(Running), Some(Paused), Some(Running), Some(Cancelled), Some(Running)]),
-        (Paused, [None, Some(Paused), Some(Running), Some(Cancelled), None]),
-        (Completed, [None; 5]),
-        (Failed, [None, None, None, Some(Cancelled), Some(Running)]),
-        (Cancelled, [None, None, None, Some(Cancelled), None]),
-        (RollingBack, [None; 5]),
-        (RolledBack, [None; 5]),
+        (Pending, [Some(Pending), None, None, Some(Cancelled), None], None),
+        (
+            Running,
+            [Some(Running), Some(Paused), Some(Running), Some(Cancelled), Some(Running)],
+            Some(RollingBack),
+        ),
+        (Paused, [None, Some(Paused), Some(Running), Some(Cancelled), None], Some(RollingBack)),
+        (Completed, [None; 5], Some(RollingBack)),
+        (Failed, [None, None, None, Some(Cancelled), Some(Running)], Some(RollingBack)),
+        (Cancelled, [None, None, None, Some(Cancelled), None], Some(RollingBack)),
+        (RollingBack, [None, Some(Paused), Some(RollingBack), None, Some(RollingBack)], Some(RollingBack)),
+        (RolledBack, [None; 5], Some(RolledBack)),
     ];
     assert_eq!(table.len(), Status::ALL.len());
-    for (status, row) in table {
-        for (verb, expected) in Verb::ALL.into_iter().zip(row) {
+    for (status, row, back) in table {
+        for (verb, expected) in Verb::ALL.into_iter().zip(row.into_iter().chain([back, back])) {
             let got = with_status(status).on(&Event::Asked(verb)).ok().map(|made| made.migration.status);
             assert_eq!(got, expected, "{verb:?} while {status}");
         }
     }
+}
+
+#[test]
+fn what_changed_nothing_has_nothing_to_roll_back() {
+    for status in [Status::Running, Status::Paused, Status::Failed, Status::Cancelled] {
+        let untouched = Migration { touched: false, ..with_status(status) };
+        let illegal = untouched.on(&BACK).expect_err("nothing was changed");
+        assert_eq!(illegal.verb, Verb::Rollback { drop_data: false });
+    }
+}
+
+#[test]
+fn only_shards_that_were_touched_are_undone() {
+    let migration = go(&with_status(Status::Failed), &BACK);
+    assert_eq!((migration.status, migration.phase), (Status::RollingBack, Phase::Undo));
+    assert_eq!(migration.wanted().collect::<Vec<_>>(), [(&shard(1), Step::Undo)]);
+    let after = go(&migration, &done(1, Step::Split));
+    assert_eq!(after, migration, "what was under way before says nothing any more");
+    let outcome = Outcome::Undone(Undone { restored: 7, conflicts: 1 });
+    let over = go(&migration, &Event::StepDone { shard: shard(1), step: Step::Undo, outcome });
+    assert_eq!((over.status, over.wanted().count()), (Status::RolledBack, 0));
+    assert_eq!(over.undo.map(|undo| undo.done), Some(Undone { restored: 7, conflicts: 1 }));
+}
+
+#[test]
+fn a_rollback_that_was_stopped_goes_on_where_it_stands() {
+    let mut migration = go(&with_status(Status::Completed), &BACK);
+    migration = go(&migration, &done(0, Step::Undo));
+    migration = go(&migration, &failed(1, Step::Undo, ErrorCode::UndoDropsData));
+    assert!(matches!(migration.stop, Some(Stop::System { .. })), "a person must decide");
+    let resumed = go(&migration, &Event::Asked(Verb::Resume));
+    assert_eq!((resumed.status, resumed.failure()), (Status::RollingBack, None));
+    migration = go(&migration, &Event::Asked(Verb::Rollback { drop_data: true }));
+    assert_eq!(migration.wanted().collect::<Vec<_>>(), [(&shard(1), Step::Undo)]);
+    assert!(migration.undo.as_ref().is_some_and(|undo| undo.drop_data));
+    migration = go(&migration, &failed(1, Step::Undo, ErrorCode::SchemaFailed));
+    assert_eq!(migration.status, Status::Failed);
+    let given_up = go(&migration, &Event::Asked(Verb::Cancel));
+    assert_eq!(given_up.status, Status::Cancelled);
+    for (from, verb) in [(&migration, Verb::Retry), (&given_up, Verb::Rollback { drop_data: false })] {
+        let again = go(from, &Event::Asked(verb));
+        assert_eq!(again.wanted().collect::<Vec<_>>(), [(&shard(1), Step::Undo)]);
+    }
+}
+
+#[test]
+fn a_spec_may_want_its_own_rollback_when_verification_fails() {
+    let mut migration = with_status(Status::Running);
+    migration.on_verify_failure = OnVerifyFailure::Rollback;
+    for part in migration.shards.values_mut() {
+        part.todo = Some(Step::Verify);
+    }
+    let back = go(&migration, &failed(0, Step::Verify, ErrorCode::VerifyMismatch));
+    assert_eq!((back.status, back.wanted().count()), (Status::RollingBack, 2));
+    assert!(back.undo.is_some_and(|undo| undo.reason.is_some()));
+    let paused = go(&migration, &Event::Asked(Verb::Pause));
+    let halted = go(&paused, &failed(0, Step::Verify, ErrorCode::VerifyMismatch));
+    assert_eq!(halted.status, Status::Paused, "who paused it decides");
 }
 
 #[test]
@@ -212,7 +292,12 @@ fn what_collides_shares_a_shard_and_a_table() {
 
 fn any_event() -> impl Strategy<Value = Event> {
     let step = prop::sample::select(Step::ALL.to_vec());
-    let codes = vec![ErrorCode::VerifyMismatch, ErrorCode::SweepNotConverging, ErrorCode::RowRejected];
+    let codes = vec![
+        ErrorCode::VerifyMismatch,
+        ErrorCode::SweepNotConverging,
+        ErrorCode::RowRejected,
+        ErrorCode::UndoDropsData,
+    ];
     prop_oneof![
         2 => prop::sample::select(Verb::ALL.to_vec()).prop_map(Event::Asked),
         1 => Just(Event::Ready),
@@ -230,8 +315,15 @@ fn check_legal(migration: &Migration) {
     if migration.status == Status::Completed {
         assert!(migration.shards.values().all(|part| part.todo.is_none() && part.verified));
     }
-    if migration.status != Status::Running {
+    if !matches!(migration.status, Status::Running | Status::RollingBack) {
         assert_eq!(migration.wanted().count(), 0);
+    }
+    if migration.undo.is_some() {
+        assert!(migration.shards.values().all(|part| matches!(part.todo, None | Some(Step::Undo))));
+        assert!(!matches!(migration.status, Status::Pending | Status::Running | Status::Completed));
+    }
+    if migration.status == Status::RolledBack {
+        assert!(migration.undo.is_some() && migration.shards.values().all(|part| part.todo.is_none()));
     }
     for (_, step) in migration.wanted() {
         assert_eq!(step.phase(), migration.phase);
@@ -248,8 +340,12 @@ proptest! {
     fn only_legal_states_appear_and_repeats_change_nothing(
         events in prop::collection::vec((any_event(), any::<bool>()), 1..120),
         data in any::<bool>(),
+        back in any::<bool>(),
     ) {
         let mut migration = fresh(if data { Kind::Data } else { Kind::Schema }, 3);
+        if back {
+            migration.on_verify_failure = OnVerifyFailure::Rollback;
+        }
         for (event, crash) in events {
             if let Ok(made) = migration.on(&event) {
                 prop_assert_eq!(made.changed, made.migration != migration);
@@ -257,8 +353,9 @@ proptest! {
                 let repeat = migration.on(&event).map(|made| made.changed);
                 // Going on with nothing left to do completes: then, and only then, a repeat hears that it is finished.
                 let goes_on = matches!(event, Event::Asked(Verb::Resume | Verb::Retry));
-                if goes_on && migration.status == Status::Completed {
-                    prop_assert_eq!(repeat.map_err(|illegal| illegal.status), Err(Status::Completed));
+                let over = matches!(migration.status, Status::Completed | Status::RolledBack);
+                if goes_on && over {
+                    prop_assert_eq!(repeat.map_err(|illegal| illegal.status), Err(migration.status));
                 } else {
                     prop_assert_eq!(repeat, Ok(false), "a repeat of {:?}", event);
                 }

@@ -68,6 +68,27 @@ impl fmt::Display for Kind {
     }
 }
 
+/// What follows when verification finds a difference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnVerifyFailure {
+    /// It halts, with the reason.
+    #[default]
+    Halt,
+    /// It is rolled back.
+    Rollback,
+}
+
+/// What is kept so that a data migration can be rolled back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Undo {
+    /// Nothing.
+    #[default]
+    None,
+    /// The old values of the changed fields, in the shard, written by the batch that changes them.
+    Capture,
+}
+
 /// One valid spec.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Spec {
@@ -81,6 +102,8 @@ pub struct Spec {
     pub depends_on: Vec<MigrationId>,
     /// What it does.
     pub body: SpecBody,
+    /// What follows when verification finds a difference.
+    pub on_verify_failure: OnVerifyFailure,
     /// SHA-256 over the meaning (not over comments or layout).
     pub checksum: Checksum,
 }
@@ -91,6 +114,14 @@ impl Spec {
         match self.body {
             SpecBody::Schema(_) => Kind::Schema,
             SpecBody::Data(_) => Kind::Data,
+        }
+    }
+
+    /// Whether there is anything to roll back with: `undo: capture`, or a `down`.
+    pub fn undoable(&self) -> bool {
+        match &self.body {
+            SpecBody::Schema(schema) => !schema.down.is_empty(),
+            SpecBody::Data(data) => data.undo == Undo::Capture,
         }
     }
 
@@ -172,6 +203,8 @@ pub struct DataSpec {
     pub throttle: Throttle,
     /// What must hold at the end.
     pub verify: Vec<VerifyCheck>,
+    /// What is kept for a rollback.
+    pub undo: Undo,
 }
 
 /// The rows in scope.

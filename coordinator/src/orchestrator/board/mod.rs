@@ -153,6 +153,13 @@ impl Board {
         Some(pass)
     }
 
+    /// A receipt of a running task that belongs to no pass.
+    pub(super) fn receive_alone(&mut self, task: &TaskId, receipt: Receipt) {
+        if let Some(entry) = self.entry_mut(task) {
+            entry.receipt = Some(receipt);
+        }
+    }
+
     /// Makes the board want exactly this of one migration, or of one shard of it: new tasks appear, idle ones that are
     /// not wanted vanish, running ones that are not wanted are answered, to be withdrawn.
     pub(super) fn reconcile(

@@ -7,7 +7,7 @@ use serde_json::json;
 use shardlift_domain::migration::{Migration, Phase, ShardMigration, Status, Step};
 use shardlift_domain::progress::ShardProgress;
 use shardlift_domain::routing::{KeyKind, Routing, Rule};
-use shardlift_domain::spec::{Engine, Kind, SpecFile};
+use shardlift_domain::spec::{Engine, Kind, OnVerifyFailure, SpecFile};
 use shardlift_domain::topology::{Cluster, ClusterRules, Joined, Topology, TopologyChange};
 use shardlift_domain::{Checksum, ClusterName, MigrationId, MigrationKey, ShardId, Version};
 
@@ -47,6 +47,8 @@ pub(in crate::store) fn stored(name: &str, version: Version) -> StoredMigration 
         phase: Phase::Precheck,
         touched: false,
         stop: None,
+        on_verify_failure: OnVerifyFailure::Halt,
+        undo: None,
         traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned()),
         shards: (0..3).map(|number| (shard(number), part.clone())).collect(),
     };

@@ -41,8 +41,8 @@ pub(super) fn from_bson<T: DeserializeOwned>(what: &'static str, value: Bson) ->
 /// What changes when a migration moves, but for its shards. `error` and `steps` are for readers only.
 pub(super) fn head(migration: &Migration, times: &Times) -> Result<Document, StoreError> {
     let error = reason(migration).map(|failure| bson("migration_state.error", failure)).transpose()?;
-    let steps = migration.steps().iter().map(|step| {
-        let (status, _) = steps::step_status(migration, *step);
+    let steps = migration.steps().into_iter().map(|step| {
+        let (status, _) = steps::step_status(migration, step);
         doc! { "step": step.as_str(), "status": status }
     });
     Ok(doc! {

@@ -185,7 +185,7 @@ async fn write_steps(
 ) -> Result<(), StoreError> {
     let (mut numbers, mut names, mut statuses, mut errors) = (vec![], vec![], vec![], vec![]);
     for (number, step) in (1_i64..).zip(migration.steps()) {
-        let (status, failure) = steps::step_status(migration, *step);
+        let (status, failure) = steps::step_status(migration, step);
         numbers.push(number);
         names.push(step.as_str());
         statuses.push(status);

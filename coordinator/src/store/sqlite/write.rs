@@ -177,9 +177,9 @@ async fn write_steps(
     now: &str,
 ) -> Result<(), StoreError> {
     for (number, step) in (1_i64..).zip(migration.steps()) {
-        let (status, failure) = steps::step_status(migration, *step);
+        let (status, failure) = steps::step_status(migration, step);
         let error = failure.map(|failure| json("migration_steps.error", failure)).transpose()?;
-        write_step(connection, id, number, *step, (status, error), now).await?;
+        write_step(connection, id, number, step, (status, error), now).await?;
     }
     Ok(())
 }

@@ -144,6 +144,7 @@ impl Session {
             token: Some(token_to_wire(token(attempt))),
             spec: Some(file("").into()),
             shard_slots: 4,
+            drop_data: false,
             sharers: 1,
             traceparent: None,
         };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::spec::yaml::{Node, Scalar, Value};
-use crate::spec::{Batch, DataSpec, Engine, Parallel, Ranges, Source, Throttle, Where};
+use crate::spec::{Batch, DataSpec, Engine, Parallel, Ranges, Source, Throttle, Undo, Where};
 use crate::sql::{check_expression, check_relation, parse_ident};
 
 use super::commands::collection;
@@ -48,6 +48,7 @@ pub(super) fn read(ctx: &mut Context, fields: &Fields<'_>) -> Option<DataSpec> {
         parallel: parallel?,
         throttle: throttle?,
         verify: verify?,
+        undo: Undo::default(),
     })
 }
 

@@ -80,6 +80,7 @@ fn every_key_arrives() {
             rows_per_second: Some(20_000),
             window: Some(Window { from_minute: 1320, to_minute: 360 }),
         },
+        undo: crate::spec::Undo::None,
         verify: vec![VerifyCheck::Remaining, VerifyCheck::Count { tolerance: 0.05 }],
     };
     assert_eq!(data(&spec), &expected);

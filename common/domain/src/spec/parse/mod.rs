@@ -35,7 +35,7 @@ use self::scalars::{text, word};
 use super::canonical::canonical;
 use super::problem::{Problem, SpecProblems};
 use super::yaml::{self, Broken, Mark, Node, Value};
-use super::{Engine, Kind, Spec, SpecBody, SpecFile};
+use super::{Engine, Kind, OnVerifyFailure, Spec, SpecBody, SpecFile};
 
 /// Longest spec file in bytes.
 pub const MAX_FILE: usize = 1024 * 1024;
@@ -144,6 +144,7 @@ fn read(ctx: &mut Context, root: &Node) -> Option<Spec> {
         cluster: cluster?,
         depends_on: depends_on?,
         body: body?,
+        on_verify_failure: OnVerifyFailure::default(),
         checksum: placeholder,
     };
     spec.checksum = Checksum::of(canonical(&spec).as_bytes());
