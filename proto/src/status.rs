@@ -14,15 +14,16 @@ const LEADER_TYPE: &str = "type.googleapis.com/shardlift.v1.NotLeader";
 pub fn grpc_code(code: ErrorCode) -> Code {
     use ErrorCode::{
         ConfigInvalid, CoordinatorNotLeader, CoordinatorNotReady, CoordinatorUnreachable, FenceForked,
-        FenceStale, Internal, LeaseLost, PlanCycle, PlanMissingDependency, PlanRefused, PlanStale,
-        RequestIllegal, RequestInvalid, RequestNotFound, ShardNoWorker, ShardUnreachable, SpecConflict,
-        SpecInvalid, SpecUnsupported, StoreFenced, StoreUnavailable, WorkerRefused,
+        FenceStale, Internal, LeaseLost, LintRefused, PlanCycle, PlanMissingDependency, PlanRefused,
+        PlanStale, RequestIllegal, RequestInvalid, RequestNotFound, ShardNoWorker, ShardUnreachable,
+        SpecConflict, SpecInvalid, SpecUnsupported, StoreFenced, StoreUnavailable, WorkerRefused,
     };
     match code {
         SpecInvalid
         | SpecUnsupported
         | PlanCycle
         | PlanMissingDependency
+        | LintRefused
         | RequestInvalid
         | ConfigInvalid => Code::InvalidArgument,
         SpecConflict => Code::AlreadyExists,

@@ -14,6 +14,7 @@ mod encodings;
 mod happy;
 mod messages;
 mod partition;
+mod prechecks;
 mod replica_sets;
 mod rows;
 mod scale;

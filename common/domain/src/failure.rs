@@ -48,6 +48,8 @@ codes! {
     PlanMissingDependency = "plan.missing-dependency", User, false;
     /// The plan cannot be made: cluster, engine or shards do not fit.
     PlanRefused = "plan.refused", User, false;
+    /// A schema spec does what hurts an application or loses data, and does not say that it means to.
+    LintRefused = "lint.refused", User, false;
     /// The plan was made for an older revision of the topology.
     PlanStale = "plan.stale", User, false;
     /// A migration does not cover shards that joined after it was planned.

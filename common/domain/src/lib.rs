@@ -1,7 +1,7 @@
 //! The words of Shardlift, as types, and its decisions, as pure functions.
 //!
 //! Reading order: [`ids`] and [`fence`] name things, [`failure`] is what reaches a person, [`spec`] is what a user
-//! writes, [`facts`] is what a shard tells, [`plan`] is what follows from both, [`migration`] and [`task`] are the
+//! writes and [`lint`] what is dangerous in it, [`facts`] is what a shard tells, [`plan`] is what follows from both, [`migration`] and [`task`] are the
 //! two tables of moves, [`topology`] and [`routing`] say where things are, [`progress`] folds receipts, [`capability`] says
 //! what a worker can do, [`range`] and [`verdict`] describe work and its proof.
 //!
@@ -12,6 +12,7 @@ pub mod facts;
 pub mod failure;
 pub mod fence;
 pub mod ids;
+pub mod lint;
 pub mod migration;
 pub mod plan;
 pub mod progress;

@@ -17,7 +17,7 @@ use shardlift_domain::migration::{Status, Step, Verb};
 use shardlift_domain::range::{Pass, RangeState, RangeTotals};
 use shardlift_domain::spec::{Engine, SpecFile};
 use shardlift_domain::topology::{Cluster, ClusterRules, Topology};
-use shardlift_domain::verdict::{CheckResult, Sweep, TaskOutcome, VerifyReport, Undone};
+use shardlift_domain::verdict::{CheckResult, Sweep, TaskOutcome, Undone, VerifyReport};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;

@@ -1,12 +1,14 @@
 //! Specs + topology + what is known + facts of shards -> plan. Pure: the same arguments give the same plan.
 //!
 //! [`needs`] says which facts planning wants; [`plan`] makes the plan. [`order`] decides what goes before what,
-//! [`estimate`] how much there is to do. Everything that is wrong is told at once, as findings of the plan.
+//! [`estimate`] how much there is to do, [`lint`] what is dangerous in a schema spec. Everything that is wrong is told at
+//! once, as findings of the plan.
 
 pub(crate) use scope::uncovered;
 
 pub(crate) mod disposition;
 mod estimate;
+mod lint;
 mod order;
 mod scope;
 #[cfg(test)]
@@ -16,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use shardlift_domain::facts::{FactsRequest, SchemaDepth, ShardFacts};
 use shardlift_domain::failure::{ErrorCode, Failure};
-use shardlift_domain::ids::{MigrationId, ShardId};
+use shardlift_domain::ids::{MigrationId, MigrationKey, ShardId};
 use shardlift_domain::migration::{Migration, Step};
 use shardlift_domain::plan::{Disposition, Plan, PlannedMigration};
 use shardlift_domain::routing::Directory;
@@ -110,6 +112,11 @@ fn planned(
         estimate::unreachable(&shards, facts, findings);
     }
     let has_where = matches!(&spec.body, SpecBody::Data(data) if data.source.pending.is_some());
+    let mut notes = if known { Vec::new() } else { notes(spec) };
+    if !known {
+        let key = MigrationKey { id: spec.id.clone(), version };
+        notes.extend(lint::judge(spec, &key, &shards, facts, findings));
+    }
     Ok(PlannedMigration {
         id: spec.id.clone(),
         version,
@@ -122,7 +129,7 @@ fn planned(
         steps: Step::sequence(spec.kind(), has_where).to_vec(),
         estimates: estimate::per_shard(spec, &shards, facts),
         waves: vec![shards],
-        notes: if known { Vec::new() } else { notes(spec) },
+        notes,
     })
 }
 

@@ -19,6 +19,7 @@ fn job(up: &[&str]) -> SchemaJob {
         down: SchemaChange::Sql(Vec::new()),
         lock_timeout: Duration::from_millis(200),
         hold_timeout: Duration::from_secs(2),
+        allow: Vec::new(),
     };
     let spec = Spec {
         id: migration().id,

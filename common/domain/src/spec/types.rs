@@ -186,6 +186,17 @@ pub struct SchemaSpec {
     pub lock_timeout: Duration,
     /// A lock is held no longer than this (the statement's timeout). Default 5 s.
     pub hold_timeout: Duration,
+    /// Lint rules that the spec breaks on purpose. What is done does not depend on it, so the checksum does not either.
+    pub allow: Vec<Allowed>,
+}
+
+/// One lint rule that may be broken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Allowed {
+    /// Its name.
+    pub rule: String,
+    /// Why it does no harm here, in the author's words.
+    pub reason: String,
 }
 
 /// A data migration.

@@ -5,6 +5,7 @@
 
 mod canonical;
 mod class;
+mod dangers;
 mod expression;
 mod guard;
 mod names;
@@ -19,6 +20,7 @@ mod split_tests;
 
 pub(crate) use canonical::canonical;
 pub use class::{Class, NonTransactionalKind};
+pub(crate) use dangers::dangers;
 pub use expression::check_expression;
 pub use names::{Relation, check_relation, parse_ident, parse_relation, quote_ident, quote_literal};
 pub use split::{Statement, split};

@@ -1,7 +1,7 @@
 //! The syntax tree of an SQL text: the only file that knows how the parser's tree is walked.
 
 use squawk_syntax::ast::{AstNode, Stmt};
-use squawk_syntax::{SourceFile, SyntaxKind, SyntaxNode, SyntaxToken};
+use squawk_syntax::{Parse, SourceFile, SyntaxKind, SyntaxNode, SyntaxToken};
 
 use super::guard::with_tree;
 use super::{SqlProblem, position};
@@ -13,6 +13,7 @@ const MAX_ERRORS: usize = 3;
 pub(super) struct Tree<'t> {
     /// What was parsed.
     pub(super) text: &'t str,
+    parsed: Parse<SourceFile>,
     root: SyntaxNode,
     errors: Vec<(usize, String)>,
 }
@@ -26,7 +27,12 @@ impl<'t> Tree<'t> {
             .iter()
             .map(|e| (usize::from(e.range().start()), e.message().to_owned()))
             .collect();
-        Self { text, root: parsed.syntax_node(), errors }
+        Self { text, root: parsed.syntax_node(), parsed, errors }
+    }
+
+    /// What the parser made, for whoever walks it himself.
+    pub(super) fn parsed(&self) -> &Parse<SourceFile> {
+        &self.parsed
     }
 
     /// The first syntax errors, in the order of the text.

@@ -248,3 +248,22 @@ fn facts_are_asked_of_the_shards_concerned_only() {
     assert_eq!(shards, ["chat-pg-01", "chat-pg-02"]);
     assert_eq!(asked[&name("chat-pg-01")].relations, ["messages"]);
 }
+
+#[test]
+fn dangerous_statements_refuse_a_plan_unless_the_spec_says_why_they_are_meant() {
+    let up =
+        "[\"ALTER TABLE messages DROP COLUMN body\", \"CREATE INDEX ON messages (author)\", \"DROP VIEW v\"]";
+    let head = "kind: schema\nengine: postgres\ncluster: chat";
+    let refused = parse(&format!("id: a\n{head}\nup: {up}\n"));
+    let allow = "[{ rule: ban-drop-column, reason: not read any more },\
+                  { rule: require-concurrent-index-creation, reason: the table is small },\
+                  { rule: renaming-table, reason: for nothing }]";
+    let meant = parse(&format!("id: b\n{head}\nallow: {allow}\nup: {up}\n"));
+    golden("lint", &World::new().plan(&[refused.clone(), meant.clone()]));
+    assert!(World::new().plan(&[meant]).submittable());
+    let before = World::new().knows(&refused, Status::Completed, true).plan(&[refused]);
+    assert!(
+        before.submittable() && before.findings.is_empty(),
+        "what was submitted before is not judged again"
+    );
+}

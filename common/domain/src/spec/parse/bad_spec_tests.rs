@@ -443,7 +443,7 @@ fn keys_of_later_releases_are_unsupported() {
         assert!(problems.problems.iter().all(|p| p.code == ErrorCode::SpecUnsupported), "{line}: {problems}");
         assert!(problems.to_string().contains("not in this release"), "{line}: {problems}");
     }
-    for line in ["atomic: true", "allow: [table_rewrite]", "undo: capture"] {
+    for line in ["atomic: true", "undo: capture"] {
         let text = schema("postgres", "  - SELECT 1") + line;
         assert!(told_yaml(&text).contains("not in this release"), "{line}");
     }

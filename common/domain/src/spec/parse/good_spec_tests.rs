@@ -244,3 +244,18 @@ fn stored_checksums_stay_what_they_are() {
         "3b9ad183f25d2dc60ab358955b1d7f1b624e3e8d374ce19282a7886061fcd73c"
     );
 }
+
+#[test]
+fn what_a_spec_allows_is_the_same_in_both_forms_and_no_part_of_its_checksum() {
+    let yaml = |allow: &str| {
+        let text = format!("id: a\nkind: schema\nengine: postgres\ncluster: c\n{allow}up: [DROP TABLE t]\n");
+        read("a.yaml", &text)
+    };
+    let text = "-- shardlift: id=a cluster=c\n-- shardlift-allow: ban-drop-table nobody: reads it\n-- up\nDROP TABLE t;\n";
+    let sql = read("a.sql", text);
+    let allowing = yaml("allow: [{ rule: ban-drop-table, reason: \"nobody: reads it\" }]\n");
+    assert_eq!(schema(&allowing).allow, schema(&sql).allow);
+    assert_eq!(schema(&sql).allow.len(), 1);
+    assert_eq!(yaml("allow: none\n").checksum, allowing.checksum);
+    assert_eq!(sql.checksum, allowing.checksum);
+}

@@ -3,6 +3,7 @@
 //! Both forms, YAML and annotated SQL, become the same tree and go through the same readers, so they cannot drift.
 //! Nothing here knows shards or plans: whether a cluster or a dependency exists is the planner's question.
 
+mod allow;
 mod commands;
 mod context;
 mod data;

@@ -6,10 +6,10 @@ use crate::spec::yaml::{Layout, Node, Scalar, Value};
 use crate::spec::{Engine, SchemaChange, SchemaSpec};
 use crate::sql::{Statement, split};
 
-use super::commands;
 use super::context::Context;
 use super::fields::Fields;
 use super::scalars::{duration, text};
+use super::{allow, commands};
 
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 const LOCK_BOUNDS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(60));
@@ -33,7 +33,17 @@ pub(super) fn read(ctx: &mut Context, fields: &Fields<'_>) -> Option<SchemaSpec>
     };
     let lock_timeout = time("lock_timeout", LOCK_TIMEOUT, LOCK_BOUNDS);
     let hold_timeout = time("hold_timeout", HOLD_TIMEOUT, HOLD_BOUNDS);
-    Some(SchemaSpec { up: up?, down: down?, lock_timeout: lock_timeout?, hold_timeout: hold_timeout? })
+    let allow = match fields.get("allow") {
+        Some(node) => allow::read(ctx, node),
+        None => Some(Vec::new()),
+    };
+    Some(SchemaSpec {
+        up: up?,
+        down: down?,
+        lock_timeout: lock_timeout?,
+        hold_timeout: hold_timeout?,
+        allow: allow?,
+    })
 }
 
 fn nothing(engine: Engine) -> SchemaChange {

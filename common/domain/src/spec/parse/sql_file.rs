@@ -8,6 +8,8 @@ use crate::sql::{Comment, MAX_SQL, comments, position};
 use super::context::Context;
 
 const HEADER: &str = "shardlift:";
+/// One lint rule and, to the end of the line, the reason why it may be broken.
+const ALLOW: &str = "shardlift-allow:";
 const TOP: Mark = Mark { line: 1, column: 1 };
 
 /// Reads the header and the sections.
@@ -78,6 +80,7 @@ fn content(comment: &Comment) -> Option<&str> {
 /// The keys of all header lines; a `.sql` file is always a PostgreSQL schema spec.
 fn header(ctx: &mut Context, comments: &[Comment], begin: usize) -> Vec<Entry> {
     let mut entries: Vec<Entry> = Vec::new();
+    entries.extend(allowed(ctx, comments, begin));
     let mut found = false;
     for comment in comments {
         let Some(pairs) = content(comment).and_then(|content| content.strip_prefix(HEADER)) else { continue };
@@ -103,6 +106,27 @@ fn header(ctx: &mut Context, comments: &[Comment], begin: usize) -> Vec<Entry> {
         }
     }
     entries
+}
+
+/// What `-- shardlift-allow: RULE REASON` says, as the list that YAML would have.
+fn allowed(ctx: &mut Context, comments: &[Comment], begin: usize) -> Option<Entry> {
+    let mut items = Vec::new();
+    for comment in comments {
+        let Some(rest) = content(comment).and_then(|content| content.strip_prefix(ALLOW)) else { continue };
+        let at = Mark { line: comment.line, column: comment.column };
+        if comment.start > begin {
+            ctx.invalid(at, "\"-- shardlift-allow:\" must stand before the sections");
+            continue;
+        }
+        let (rule, reason) = rest.trim().split_once(char::is_whitespace).unwrap_or((rest.trim(), ""));
+        let entry = |key: &str, text: &str| Entry { key: key.into(), at, value: Node::verbatim(at, text) };
+        items.push(Node {
+            at,
+            value: Value::Mapping(vec![entry("rule", rule), entry("reason", reason.trim())]),
+        });
+    }
+    let at = items.first()?.at;
+    Some(Entry { key: "allow".into(), at, value: Node { at, value: Value::Sequence(items) } })
 }
 
 /// Words between blanks, each with its offset in characters.
