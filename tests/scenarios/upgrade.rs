@@ -114,6 +114,13 @@ async fn a_store_that_a_newer_release_has_used_is_refused() {
 async fn a_shard_that_a_newer_release_has_used_is_refused() {
     let items = Items::of(Engine::Postgres, 10).await;
     let play = Play::start(&[&items]).await;
+    play.until("the worker to have made its tables", async || {
+        let there =
+            scalar(&items.dsn, "SELECT (to_regclass('shardlift.bookkeeping') IS NOT NULL)::text").await;
+        anyhow::ensure!(there == "true", "they are not there yet");
+        Ok(())
+    })
+    .await;
     execute(&items.dsn, "INSERT INTO shardlift.bookkeeping (version) VALUES (99)").await;
     let worker = play.installation.worker(0);
     worker.restart().await.unwrap();

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use crate::fence::Fence;
 use crate::ids::{Checksum, ClusterName, MigrationKey, ShardId};
 use crate::routing::Residence;
-use crate::spec::Engine;
+use crate::spec::{Engine, SpecFile};
+use crate::verdict::Finding;
 
 /// What planning asks of a shard.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -14,6 +15,17 @@ pub struct FactsRequest {
     pub relations: Vec<String>,
     /// How much of the schema.
     pub schema: SchemaDepth,
+    /// Migrations for which the shard is to be looked over as before a change.
+    pub checks: Vec<Check>,
+}
+
+/// A migration that a shard is looked over for, before it is submitted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Check {
+    /// As which it would run.
+    pub migration: MigrationKey,
+    /// Its spec.
+    pub file: SpecFile,
 }
 
 /// How much is asked of a shard's schema.
@@ -112,6 +124,9 @@ pub struct ShardFacts {
     pub applied: Vec<AppliedEntry>,
     /// Its schema, as far as it was asked for.
     pub schema: Option<SchemaFacts>,
+    /// What is in the way of the migrations that it was looked over for. Those that concern the shard as a whole name no
+    /// migration.
+    pub findings: Vec<Finding>,
 }
 
 /// One table or collection.

@@ -54,6 +54,8 @@ codes! {
     PlanStale = "plan.stale", User, false;
     /// A migration does not cover shards that joined after it was planned.
     PlanUncovered = "plan.uncovered-shards", User, false;
+    /// A migration that stands still keeps what another one needs.
+    PlanHeld = "plan.held", User, false;
     /// The topology cannot be changed so.
     TopologyRefused = "topology.refused", User, false;
     /// No rule or entry says which shard holds the key.

@@ -10,9 +10,9 @@ use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::ids::WorkerId;
 use shardlift_domain::range::Rest;
 use shardlift_proto::convert::{
-    WireError, depth_to_wire, facts_from_wire, failure_from_wire, hello_from_wire, outcome_from_wire,
-    page_from_wire, placement_to_wire, range_from_wire, receipt_from_wire, task_from_wire, task_to_wire,
-    token_from_wire, token_to_wire,
+    WireError, check_request_to_wire, depth_to_wire, facts_from_wire, failure_from_wire, hello_from_wire,
+    outcome_from_wire, page_from_wire, placement_to_wire, range_from_wire, receipt_from_wire, task_from_wire,
+    task_to_wire, token_from_wire, token_to_wire,
 };
 use shardlift_proto::status::refuse;
 use shardlift_proto::v1::{self, fleet_service_server::FleetService, from_worker, to_worker};
@@ -259,6 +259,7 @@ fn order(order: Order) -> to_worker::Message {
             shard: shard.into(),
             relations: request.relations,
             schema: depth_to_wire(request.schema).into(),
+            checks: request.checks.into_iter().map(check_request_to_wire).collect(),
         }),
         Order::AskPlacement { query, shard, request } => {
             Message::Placement(placement_to_wire(query, shard, request))

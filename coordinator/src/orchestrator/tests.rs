@@ -282,6 +282,7 @@ fn facts(query: u64, shard: ShardId, relations: &[String]) -> Report {
             relations,
             applied: Vec::new(),
             schema: None,
+            findings: Vec::new(),
         }),
     )
 }

@@ -84,7 +84,7 @@ pub(super) fn missing_relations(
 }
 
 /// Whether this id is a schema migration of the same cluster that is still to be done.
-fn may_create(
+pub(super) fn may_create(
     id: &MigrationId,
     migration: &PlannedMigration,
     here: &BTreeMap<&MigrationId, &PlannedMigration>,

@@ -2,7 +2,7 @@
 //!
 //! [`needs`] says which facts planning wants; [`plan`] makes the plan. [`order`] decides what goes before what,
 //! [`estimate`] how much there is to do, [`lint`] what is dangerous in a schema spec. Everything that is wrong is told at
-//! once, as findings of the plan.
+//! once, as findings of the plan; [`prechecks`] are those that the shards themselves told.
 
 pub(crate) use scope::uncovered;
 
@@ -10,19 +10,22 @@ pub(crate) mod disposition;
 mod estimate;
 mod lint;
 mod order;
+mod prechecks;
 mod scope;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 
-use shardlift_domain::facts::{FactsRequest, SchemaDepth, ShardFacts};
+use shardlift_domain::facts::{Check, FactsRequest, SchemaDepth, ShardFacts};
 use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::ids::{MigrationId, MigrationKey, ShardId};
 use shardlift_domain::migration::{Migration, Step};
 use shardlift_domain::plan::{Disposition, Plan, PlannedMigration};
 use shardlift_domain::routing::Directory;
-use shardlift_domain::spec::{Spec, SpecBody};
+use shardlift_domain::spec::{SchemaChange, SchemaSpec, Spec, SpecBody, SpecFile};
+use shardlift_domain::sql::{self, Lock, Relation};
 use shardlift_domain::topology::Topology;
 use shardlift_domain::verdict::{Finding, Severity};
 
@@ -38,29 +41,44 @@ pub struct Facts<'a> {
     pub shards: BTreeMap<ShardId, Result<ShardFacts, Failure>>,
 }
 
-/// Which shards must be asked, and for what. Migrations that are known already, or in conflict, need no facts.
+/// Most bytes of specs that one shard is looked over for: the precheck of the others looks later.
+const MAX_CHECKED: usize = 2 * 1024 * 1024;
+
+/// Which shards must be asked, and for what. Migrations that are known already, or in conflict, need no facts. `files`:
+/// those of the specs, in the same order.
 pub fn needs(
     specs: &[Spec],
+    files: &[SpecFile],
     topology: &Topology,
     directory: &Directory,
     known: &BTreeMap<MigrationId, Migration>,
 ) -> BTreeMap<ShardId, FactsRequest> {
-    let mut needs: BTreeMap<ShardId, BTreeSet<String>> = BTreeMap::new();
-    for spec in specs {
+    let mut needs: BTreeMap<ShardId, FactsRequest> = BTreeMap::new();
+    let mut room: BTreeMap<ShardId, usize> = BTreeMap::new();
+    for (index, spec) in specs.iter().enumerate() {
         let Some(cluster) = topology.clusters.get(&spec.cluster) else { continue };
-        if matches!(disposition::of(spec, known), Ok((Disposition::Known { .. }, _)) | Err(_)) {
+        let Ok((Disposition::New | Disposition::NextVersion, version)) = disposition::of(spec, known) else {
             continue;
-        }
+        };
         let shards = scope::shards(spec, cluster, directory).unwrap_or_else(|_| cluster.shards.clone());
         for shard in shards {
-            needs.entry(shard).or_default().extend(spec.relation().map(str::to_owned));
+            let left = room.entry(shard.clone()).or_insert(MAX_CHECKED);
+            let request = needs.entry(shard).or_default();
+            request.schema = SchemaDepth::Digest;
+            if let Some(relation) =
+                spec.relation().filter(|name| !request.relations.iter().any(|other| other == name))
+            {
+                request.relations.push(relation.to_owned());
+            }
+            if let Some(file) = files.get(index).filter(|file| file.text.len() <= *left) {
+                *left -= file.text.len();
+                let migration = MigrationKey { id: spec.id.clone(), version };
+                request.checks.push(Check { migration, file: file.clone() });
+            }
         }
     }
-    let request = |relations: BTreeSet<String>| FactsRequest {
-        relations: relations.into_iter().collect(),
-        schema: SchemaDepth::Digest,
-    };
-    needs.into_iter().map(|(shard, relations)| (shard, request(relations))).collect()
+    needs.values_mut().for_each(|request| request.relations.sort());
+    needs
 }
 
 /// Makes the plan.
@@ -77,6 +95,9 @@ pub fn plan(specs: &[Spec], facts: &Facts<'_>) -> Plan {
     }
     scope::drift(&migrations, facts, &mut findings);
     estimate::missing_relations(specs, facts, &migrations, &mut findings);
+    prechecks::tell(specs, facts, &migrations, &mut findings);
+    prechecks::ledgers(facts, &migrations, &mut findings);
+    prechecks::held(specs, facts, &migrations, &mut findings);
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     Plan { topology_revision: facts.topology.revision, migrations, findings }
 }
@@ -151,10 +172,12 @@ fn no_cluster(spec: &Spec, topology: &Topology) -> Failure {
 fn notes(spec: &Spec) -> Vec<String> {
     let mut notes = Vec::new();
     match &spec.body {
-        SpecBody::Schema(schema) if schema.down.is_empty() => {
-            notes.push("has no `down`: it cannot be taken back".to_owned());
+        SpecBody::Schema(schema) => {
+            if schema.down.is_empty() {
+                notes.push("has no `down`: it cannot be taken back".to_owned());
+            }
+            notes.extend(locks(schema));
         }
-        SpecBody::Schema(_) => {}
         SpecBody::Data(data) => {
             if let Some(tenants) = &data.source.tenants {
                 let names: Vec<String> = tenants.keys.iter().take(10).map(ToString::to_string).collect();
@@ -183,4 +206,26 @@ fn notes(spec: &Spec) -> Vec<String> {
 
 fn error(failure: Failure) -> Finding {
     Finding { severity: Severity::Error, failure }
+}
+
+/// The locks that a schema change asks for, each with its statements.
+fn locks(schema: &SchemaSpec) -> Vec<String> {
+    let SchemaChange::Sql(statements) = &schema.up else { return Vec::new() };
+    let mut wanted: BTreeMap<(Reverse<Lock>, Relation), Vec<String>> = BTreeMap::new();
+    for (statement, lock, table) in sql::locks(statements) {
+        wanted.entry((Reverse(lock), table)).or_default().push(statement.to_string());
+    }
+    let bounds = format!(
+        "asked for in tries of {} ms, held for {} ms at most",
+        schema.lock_timeout.as_millis(),
+        schema.hold_timeout.as_millis()
+    );
+    let note = |((Reverse(lock), table), numbers): ((Reverse<Lock>, Relation), Vec<String>)| {
+        let bounds = if lock > Lock::ShareUpdateExclusive { format!(", {bounds}") } else { String::new() };
+        let which = if numbers.len() == 1 { "statement" } else { "statements" };
+        let table =
+            table.schema.map_or_else(|| table.name.clone(), |schema| format!("{schema}.{}", table.name));
+        format!("locks {table} {lock} ({which} {}): {}{bounds}", numbers.join(", "), lock.effect())
+    };
+    wanted.into_iter().map(note).collect()
 }

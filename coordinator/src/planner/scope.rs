@@ -125,7 +125,8 @@ pub(super) fn drift(planned: &[PlannedMigration], facts: &Facts<'_>, findings: &
     }
 }
 
-fn names(shards: &[ShardId]) -> String {
+/// Some of them, and how many more there are.
+pub(super) fn names(shards: &[ShardId]) -> String {
     let mut names: Vec<&str> = shards.iter().take(5).map(|shard| shard.as_str()).collect();
     let more = shards.len().saturating_sub(names.len());
     let more = format!("and {more} more");

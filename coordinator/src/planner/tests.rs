@@ -7,7 +7,7 @@ mod render;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use shardlift_domain::facts::{RelationFacts, ShardFacts};
+use shardlift_domain::facts::{AppliedEntry, RelationFacts, ShardFacts};
 use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::ids::{MigrationId, MigrationKey, ShardId, Version};
 use shardlift_domain::migration::{Migration, ShardMigration, Status, Step};
@@ -15,6 +15,7 @@ use shardlift_domain::plan::Plan;
 use shardlift_domain::routing::Directory;
 use shardlift_domain::spec::{self, Engine, Spec, SpecBody, SpecFile};
 use shardlift_domain::topology::{Cluster, ClusterRules, Topology};
+use shardlift_domain::verdict::{Finding, Severity};
 
 use super::{Facts, needs, plan};
 
@@ -81,6 +82,8 @@ struct World {
     known: BTreeMap<MigrationId, Migration>,
     silent: BTreeSet<ShardId>,
     lacking: BTreeSet<(ShardId, String)>,
+    found: BTreeMap<ShardId, Vec<Finding>>,
+    applied: BTreeMap<ShardId, Vec<AppliedEntry>>,
 }
 
 impl World {
@@ -90,6 +93,8 @@ impl World {
             known: BTreeMap::new(),
             silent: BTreeSet::new(),
             lacking: BTreeSet::new(),
+            found: BTreeMap::new(),
+            applied: BTreeMap::new(),
         }
     }
 
@@ -110,6 +115,22 @@ impl World {
 
     fn without(mut self, shard: &str, relation: &str) -> Self {
         self.lacking.insert((name(shard), relation.to_owned()));
+        self
+    }
+
+    /// A shard finds this when it is looked over; `about`: for which migration.
+    fn finds(mut self, shard: &str, severity: Severity, about: Option<&str>, what: &str) -> Self {
+        let mut failure = Failure::new(ErrorCode::PrecheckRefused, what, "mend it").on_shard(&name(shard));
+        failure.place.migration = about.map(|id| MigrationKey { id: name(id), version: Version::FIRST });
+        self.found.entry(name(shard)).or_default().push(Finding { severity, failure });
+        self
+    }
+
+    /// The ledger of the shard holds this spec.
+    fn applied(mut self, shard: &str, spec: &Spec) -> Self {
+        let migration = MigrationKey { id: spec.id.clone(), version: Version::FIRST };
+        let entry = AppliedEntry { migration, checksum: spec.checksum.clone() };
+        self.applied.entry(name(shard)).or_default().push(entry);
         self
     }
 
@@ -145,7 +166,7 @@ impl World {
     /// Asks for what planning wants to know, and plans.
     fn plan(&self, specs: &[Spec]) -> Plan {
         let mut shards = BTreeMap::new();
-        for (shard, request) in needs(specs, &self.topology, &Directory::default(), &self.known) {
+        for (shard, request) in needs(specs, &[], &self.topology, &Directory::default(), &self.known) {
             let engine = self.topology.cluster_of(&shard).expect("a shard of the topology").engine;
             let told = if self.silent.contains(&shard) {
                 Err(Failure::new(ErrorCode::ShardUnreachable, "the server does not answer", "start it"))
@@ -155,8 +176,9 @@ impl World {
                     engine,
                     server_version: "15".into(),
                     relations: request.relations.iter().map(|name| self.relation(&shard, name)).collect(),
-                    applied: Vec::new(),
+                    applied: self.applied.get(&shard).cloned().unwrap_or_default(),
                     schema: None,
+                    findings: self.found.get(&shard).cloned().unwrap_or_default(),
                 })
             };
             shards.insert(shard, told);

@@ -82,5 +82,5 @@ impl Services {
 }
 
 fn request(schema: SchemaDepth) -> FactsRequest {
-    FactsRequest { relations: Vec::new(), schema }
+    FactsRequest { schema, ..FactsRequest::default() }
 }

@@ -44,7 +44,8 @@ impl Services {
         let specs = spec::parse_all(files)
             .map_err(|problems| problems.iter().flat_map(spec::SpecProblems::failures).collect::<Vec<_>>())?;
         let view = self.orchestrator.planning().await.map_err(|failure| vec![failure])?;
-        let shards = self.facts(planner::needs(&specs, &view.topology, &view.directory, &view.known)).await;
+        let shards =
+            self.facts(planner::needs(&specs, files, &view.topology, &view.directory, &view.known)).await;
         let (topology, directory) = (&view.topology, &view.directory);
         let facts = planner::Facts { topology, directory, known: &view.known, shards };
         Ok(Planned { plan: planner::plan(&specs, &facts), specs, topology: view.topology })

@@ -1,7 +1,7 @@
 //! Tasks, tokens, outcomes, facts.
 
 use shardlift_domain::facts::{
-    AppliedEntry, RelationFacts, SchemaDepth, SchemaFacts, ShardFacts, ShardHello,
+    AppliedEntry, Check, RelationFacts, SchemaDepth, SchemaFacts, ShardFacts, ShardHello,
 };
 use shardlift_domain::fence::{Attempt, Epoch, Token};
 use shardlift_domain::ids::{Checksum, ClusterName, ShardId, TaskId};
@@ -163,6 +163,7 @@ pub fn facts_to_wire(facts: ShardFacts) -> v1::ShardFacts {
             lines: schema.lines,
             truncated: schema.truncated,
         }),
+        findings: facts.findings.into_iter().map(Into::into).collect(),
     }
 }
 
@@ -199,6 +200,20 @@ pub fn facts_from_wire(facts: v1::ShardFacts) -> Result<ShardFacts, WireError> {
             lines: schema.lines,
             truncated: schema.truncated,
         }),
+        findings: facts.findings.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
+    })
+}
+
+/// A migration to look a shard over for, to the wire.
+pub fn check_request_to_wire(check: Check) -> v1::SpecCheck {
+    v1::SpecCheck { migration: Some(check.migration.into()), spec: Some(check.file.into()) }
+}
+
+/// A migration to look a shard over for, from the wire.
+pub fn check_request_from_wire(check: v1::SpecCheck) -> Result<Check, WireError> {
+    Ok(Check {
+        migration: key_from_wire(need(check.migration, "migration")?)?,
+        file: need(check.spec, "spec")?.into(),
     })
 }
 

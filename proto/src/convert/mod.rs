@@ -14,9 +14,9 @@ pub use common::{
     failure_from_wire, key_from_wire, pass_from_wire, pass_to_wire, range_from_wire, range_to_wire, timestamp,
 };
 pub use fleet::{
-    depth_from_wire, depth_to_wire, facts_from_wire, facts_to_wire, hello_from_wire, hello_to_wire,
-    outcome_from_wire, outcome_to_wire, receipt_from_wire, task_from_wire, task_to_wire, token_from_wire,
-    token_to_wire,
+    check_request_from_wire, check_request_to_wire, depth_from_wire, depth_to_wire, facts_from_wire,
+    facts_to_wire, hello_from_wire, hello_to_wire, outcome_from_wire, outcome_to_wire, receipt_from_wire,
+    task_from_wire, task_to_wire, token_from_wire, token_to_wire,
 };
 pub use migration::{plan_from_wire, plan_to_wire};
 

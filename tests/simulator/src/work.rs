@@ -106,6 +106,7 @@ pub(crate) fn facts(query: v1::FactsQuery, settings: &Settings) -> Message {
         relations: query.relations.into_iter().map(relation).collect(),
         applied: Vec::new(),
         schema: None,
+        findings: Vec::new(),
     };
     let answer = Some(v1::facts_answer::Answer::Facts(facts));
     Message::Facts(v1::FactsAnswer { query: query.query, answer })

@@ -3,6 +3,7 @@
 //! What a backend must promise stands at each method; `conformance` (tests) holds both to it.
 
 mod error;
+mod findings;
 pub mod mongodb;
 mod observed;
 pub mod postgres;
@@ -15,8 +16,8 @@ use async_trait::async_trait;
 use shardlift_domain::facts::{FactsRequest, PlacementPage, PlacementRequest, ShardFacts, ShardHello};
 use shardlift_domain::range::{Pass, RangeState, Rest};
 use shardlift_domain::spec::{DataSpec, SchemaSpec, Spec};
-use shardlift_domain::verdict::{Sweep, VerifyReport};
-use shardlift_domain::{ErrorCode, Failure};
+use shardlift_domain::verdict::{Finding, Sweep, VerifyReport};
+use shardlift_domain::{ErrorCode, Failure, MigrationKey};
 
 pub use error::EngineError;
 pub use observed::Observed;
@@ -92,6 +93,10 @@ pub trait ShardEngine: Send + Sync + 'static {
     /// One page of a walk by key that looks for rows whose routing key lives on another shard. Reads only, in bounded
     /// time and memory; tells nothing of rows that lie where they belong.
     async fn placement(&self, request: &PlacementRequest) -> EngineResult<PlacementPage>;
+
+    /// Tells what is in the way of the migration on this shard, before it is submitted: as [`ShardEngine::precheck`], but
+    /// without a lease, and warnings and notes as well. Reads only.
+    async fn check(&self, migration: &MigrationKey, job: &Job) -> EngineResult<Vec<Finding>>;
 
     /// Looks whether the shard can take the change: fence, server kind, relation, key, columns, privileges, the
     /// transform against the real columns, the ledger. All findings of the shard in one message.

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use shardlift_domain::facts::{FactsRequest, PlacementPage, PlacementRequest, ShardFacts, ShardHello};
+use shardlift_domain::ids::MigrationKey;
 use shardlift_domain::range::{Pass, RangeState, Rest};
 use shardlift_domain::spec::Engine;
-use shardlift_domain::verdict::{Sweep, VerifyReport};
+use shardlift_domain::verdict::{Finding, Sweep, VerifyReport};
 use tokio::time::Instant;
 use tracing::Instrument;
 use tracing::field::Empty;
@@ -60,6 +61,10 @@ impl ShardEngine for Observed {
 
     async fn placement(&self, request: &PlacementRequest) -> EngineResult<PlacementPage> {
         self.inner.placement(request).await
+    }
+
+    async fn check(&self, migration: &MigrationKey, job: &Job) -> EngineResult<Vec<Finding>> {
+        self.inner.check(migration, job).await
     }
 
     async fn precheck(&self, lease: &TaskLease, job: &Job) -> EngineResult<()> {

@@ -13,7 +13,7 @@ use shardlift_domain::ids::{MigrationId, MigrationKey, ShardId, TaskId, Version}
 use shardlift_domain::migration::Step;
 use shardlift_domain::range::{Pass, RangeState, RangeTotals, Rest};
 use shardlift_domain::spec::{Engine, SpecFile};
-use shardlift_domain::verdict::{CheckResult, Sweep, VerifyReport};
+use shardlift_domain::verdict::{CheckResult, Finding, Sweep, VerifyReport};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 
@@ -206,11 +206,16 @@ impl ShardEngine for Memory {
             relations: Vec::new(),
             applied: Vec::new(),
             schema: None,
+            findings: Vec::new(),
         })
     }
 
     async fn placement(&self, _request: &PlacementRequest) -> EngineResult<PlacementPage> {
         Ok(PlacementPage::default())
+    }
+
+    async fn check(&self, _migration: &MigrationKey, _job: &Job) -> EngineResult<Vec<Finding>> {
+        Ok(Vec::new())
     }
 
     async fn precheck(&self, _lease: &TaskLease, _job: &Job) -> EngineResult<()> {

@@ -4,6 +4,7 @@
 //! of, else the coordinators of its list in turn. Nothing of a task outlives its session but its open batch and what the
 //! shard's checkpoint says: the next leader hands the task out anew, under its own epoch.
 
+mod checks;
 mod shards;
 mod spans;
 mod stragglers;

@@ -6,12 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt;
-use shardlift_domain::facts::{FactsRequest, SchemaDepth};
+use shardlift_domain::facts::FactsRequest;
 use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::fence::Token;
 use shardlift_domain::ids::{ShardId, TaskId};
 use shardlift_proto::convert::{
-    depth_from_wire, facts_to_wire, page_to_wire, placement_from_wire, task_from_wire, token_from_wire,
+    check_request_from_wire, depth_from_wire, facts_to_wire, page_to_wire, placement_from_wire,
+    task_from_wire, token_from_wire,
 };
 use shardlift_proto::v1;
 use tokio::sync::mpsc;
@@ -21,7 +22,7 @@ use tracing::Instrument;
 
 use super::shards::Shards;
 use super::stragglers::Stragglers;
-use super::{spans, wire};
+use super::{checks, spans, wire};
 use crate::executor::{self, Assignment, Ending};
 use crate::lease::{Pulse, TaskLease, Wish};
 
@@ -132,12 +133,12 @@ impl Tasks {
         self.clear();
         let (out, shards) = (self.out.clone(), shards.clone());
         self.running.spawn(async move {
-            let schema = depth_from_wire(query.schema());
-            let answer = match inspect(&query.shard, query.relations, schema, &shards).await {
+            let number = query.query;
+            let answer = match inspect(query, &shards).await {
                 Ok(facts) => v1::facts_answer::Answer::Facts(facts),
                 Err(failure) => v1::facts_answer::Answer::Failure(failure.into()),
             };
-            let answer = v1::FactsAnswer { query: query.query, answer: Some(answer) };
+            let answer = v1::FactsAnswer { query: number, answer: Some(answer) };
             // If the session is over nobody waits for it.
             let _ = out.send(wire::wrap(v1::from_worker::Message::Facts(answer))).await;
         });
@@ -221,14 +222,14 @@ fn shard_id(text: &str) -> Result<ShardId, Failure> {
     })
 }
 
-async fn inspect(
-    shard: &str,
-    relations: Vec<String>,
-    schema: SchemaDepth,
-    shards: &Shards,
-) -> Result<v1::ShardFacts, Failure> {
-    let shard = shard_id(shard)?;
+async fn inspect(query: v1::FactsQuery, shards: &Shards) -> Result<v1::ShardFacts, Failure> {
+    let shard = shard_id(&query.shard)?;
     let engine = shards.admitted(&shard).await?;
-    let facts = engine.inspect(&FactsRequest { relations, schema }).await;
-    facts.map(facts_to_wire).map_err(|error| error.into_failure().on_shard(&shard))
+    let schema = depth_from_wire(query.schema());
+    let checks = query.checks.into_iter().map(check_request_from_wire).collect::<Result<Vec<_>, _>>()?;
+    let request = FactsRequest { relations: query.relations, schema, checks };
+    let facts = engine.inspect(&request).await;
+    let mut facts = facts.map_err(|error| error.into_failure().on_shard(&shard))?;
+    facts.findings = checks::look(engine.as_ref(), &shard, request.checks).await;
+    Ok(facts_to_wire(facts))
 }

@@ -8,6 +8,7 @@ mod cases;
 mod drive;
 mod mongodb;
 mod postgres;
+mod postgres_checks;
 mod postgres_faults;
 mod postgres_keys;
 mod postgres_schema;

@@ -13,7 +13,7 @@ use sqlx::Connection;
 use super::bench::{Bench, failure, leader, lease, migration};
 use super::postgres::PostgresBench;
 
-fn job(up: &[&str]) -> SchemaJob {
+pub(super) fn job(up: &[&str]) -> SchemaJob {
     let schema = SchemaSpec {
         up: SchemaChange::Sql(up.iter().map(|statement| (*statement).to_owned()).collect()),
         down: SchemaChange::Sql(Vec::new()),

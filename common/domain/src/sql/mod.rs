@@ -8,9 +8,11 @@ mod class;
 mod dangers;
 mod expression;
 mod guard;
+mod locks;
 mod names;
 mod refused;
 mod split;
+mod touched;
 mod tree;
 
 #[cfg(test)]
@@ -22,8 +24,10 @@ pub(crate) use canonical::canonical;
 pub use class::{Class, NonTransactionalKind};
 pub(crate) use dangers::dangers;
 pub use expression::check_expression;
+pub use locks::{Lock, locks};
 pub use names::{Relation, check_relation, parse_ident, parse_relation, quote_ident, quote_literal};
 pub use split::{Statement, split};
+pub use touched::touched;
 pub(crate) use tree::{Comment, comments};
 
 /// Longest SQL text that is parsed, in bytes.

@@ -243,7 +243,7 @@ fn a_circle_that_closes_over_what_was_submitted_before_is_told() {
 fn facts_are_asked_of_the_shards_concerned_only() {
     let (old, new) = (documents("a", &[]), data("b", &[]));
     let world = World::new().knows(&old, Status::Running, true);
-    let asked = super::needs(&[old, new], &world.topology, &Default::default(), &world.known);
+    let asked = super::needs(&[old, new], &[], &world.topology, &Default::default(), &world.known);
     let shards: Vec<_> = asked.keys().map(|shard| shard.as_str()).collect();
     assert_eq!(shards, ["chat-pg-01", "chat-pg-02"]);
     assert_eq!(asked[&name("chat-pg-01")].relations, ["messages"]);
@@ -266,4 +266,27 @@ fn dangerous_statements_refuse_a_plan_unless_the_spec_says_why_they_are_meant() 
         before.submittable() && before.findings.is_empty(),
         "what was submitted before is not judged again"
     );
+}
+
+#[test]
+fn what_all_shards_found_is_told_in_one_plan() {
+    let expand = schema("a_expand", &[]);
+    let world = World::new()
+        .finds("chat-pg-01", Severity::Error, None, "the prepared transaction \"left\" holds its locks")
+        .finds("chat-pg-02", Severity::Warning, None, "pid 7 has a transaction open")
+        .finds("chat-pg-01", Severity::Error, Some("b_data"), "column migrated does not exist")
+        .finds("chat-pg-02", Severity::Error, Some("b_data"), "column migrated does not exist")
+        .finds("chat-mg-01", Severity::Error, Some("c_documents"), "the pipeline is refused");
+    golden("found_on_shards", &world.plan(&[expand, data("b_data", &[]), documents("c_documents", &[])]));
+}
+
+#[test]
+fn ledgers_that_disagree_and_migrations_that_stand_still_are_warnings() {
+    let (lone, running, paused) = (schema("x_lone", &[]), schema("y_running", &[]), data("z_paused", &[]));
+    let world = World::new()
+        .applied("chat-pg-02", &lone)
+        .applied("chat-pg-01", &running)
+        .knows(&running, Status::Running, true)
+        .knows(&paused, Status::Paused, true);
+    golden("ledgers_and_locks", &world.plan(&[data("a", &[]), documents("b", &[])]));
 }

@@ -47,6 +47,7 @@ pub(super) async fn inspect(connection: &Connection, request: &FactsRequest) -> 
         relations,
         applied: ledger::entries(&connection.books().await?).await?,
         schema: schema::read(connection, request.schema).await?,
+        findings: Vec::new(),
     })
 }
 
@@ -68,7 +69,8 @@ async fn relation(connection: &Connection, name: &str) -> EngineResult<RelationF
     })
 }
 
-fn number(document: &Document, field: &str) -> u64 {
+/// A number of a statistic; 0 if it is not there.
+pub(super) fn number(document: &Document, field: &str) -> u64 {
     match document.get(field) {
         Some(Bson::Int32(number)) => u64::try_from(*number).unwrap_or_default(),
         Some(Bson::Int64(number)) => u64::try_from(*number).unwrap_or_default(),

@@ -3,13 +3,15 @@
 use bson::{Bson, Document, doc};
 use mongodb::Database;
 use shardlift_domain::spec::Transform;
-use shardlift_domain::{ErrorCode, Failure};
+use shardlift_domain::verdict::{Finding, Severity};
+use shardlift_domain::{ErrorCode, Failure, MigrationKey};
 
 use super::commands::{self, Command, Known};
 use super::connection::{Books, Connection};
 use super::error::{self, Cause};
 use super::writer::selection;
-use super::{checkpoint, extjson, fence, inspect, ledger};
+use super::{checkpoint, extjson, facts, fence, inspect, ledger};
+use crate::engine::findings::Findings;
 use crate::engine::{DataJob, EngineError, EngineResult, Job, SchemaJob};
 use crate::lease::TaskLease;
 
@@ -18,22 +20,43 @@ pub(super) async fn precheck(connection: &Connection, lease: &TaskLease, job: &J
     if let Some(problem) = inspect::server_problem(connection).await.map_err(unreachable)? {
         return Err(EngineError::Failed(problem));
     }
+    fence::check(&connection.books().await?, lease.leader()).await?;
+    look(connection, &lease.task().migration, job).await?.verdict()
+}
+
+/// Tells all findings.
+pub(super) async fn check(
+    connection: &Connection,
+    migration: &MigrationKey,
+    job: &Job,
+) -> EngineResult<Vec<Finding>> {
+    if let Some(problem) = inspect::server_problem(connection).await.map_err(unreachable)? {
+        let mut findings = Findings::new(&connection.shard, migration);
+        findings.of_shard(Severity::Error, problem.code, problem.message, problem.next);
+        return Ok(findings.into_all());
+    }
+    Ok(look(connection, migration, job).await?.into_all())
+}
+
+async fn look(connection: &Connection, migration: &MigrationKey, job: &Job) -> EngineResult<Findings> {
     let books = connection.books().await?;
-    fence::check(&books, lease.leader()).await?;
+    let mut findings = Findings::new(&connection.shard, migration);
     let version =
         inspect::server_version(connection).await.map_err(error::asking("asking for the version"))?;
-    let mut findings: Vec<Failure> = inspect::version_problem(&version).into_iter().collect();
-    match ledger::holds(&books, &lease.task().migration, &job.spec().checksum).await {
+    if let Some(old) = inspect::version_problem(&version) {
+        findings.of_shard(Severity::Error, old.code, old.message, old.next);
+    }
+    match ledger::holds(&books, migration, &job.spec().checksum).await {
         Err(EngineError::Failed(conflict)) if conflict.code == ErrorCode::LedgerConflict => {
-            findings.push(conflict)
+            findings.error(conflict);
         }
         other => drop(other?),
     }
     match job {
-        Job::Schema(job) => schema(connection, &books, lease, job, &mut findings).await?,
-        Job::Data(job) => data(connection, &books, lease, job, &mut findings).await?,
+        Job::Schema(job) => schema(connection, &books, migration, job, &mut findings).await?,
+        Job::Data(job) => data(connection, &books, migration, job, &mut findings).await?,
     }
-    told(findings)
+    Ok(findings)
 }
 
 fn unreachable(failure: Failure) -> EngineError {
@@ -44,19 +67,6 @@ fn unreachable(failure: Failure) -> EngineError {
     }
 }
 
-/// One finding as it is; several in one message.
-fn told(mut findings: Vec<Failure>) -> EngineResult<()> {
-    if findings.len() < 2 {
-        return findings.pop().map_or(Ok(()), |only| Err(EngineError::Failed(only)));
-    }
-    let joined = |part: fn(&Failure) -> &str| findings.iter().map(part).collect::<Vec<_>>().join("; ");
-    Err(EngineError::Failed(Failure::new(
-        ErrorCode::PrecheckRefused,
-        format!("{} findings: {}", findings.len(), joined(|finding| &finding.message)),
-        joined(|finding| &finding.next),
-    )))
-}
-
 fn finding(code: ErrorCode, message: String, next: &str) -> Failure {
     Failure::new(code, message, next)
 }
@@ -64,40 +74,68 @@ fn finding(code: ErrorCode, message: String, next: &str) -> Failure {
 async fn data(
     connection: &Connection,
     books: &Books,
-    lease: &TaskLease,
+    migration: &MigrationKey,
     job: &DataJob,
-    findings: &mut Vec<Failure>,
+    findings: &mut Findings,
 ) -> EngineResult<()> {
     let name = job.data.source.relation.as_str();
     let there = inspect::collection(connection, name).await?;
     if let Some(problem) = collection_problem(name, there.as_ref()) {
-        findings.push(problem);
+        findings.error(problem);
         return Ok(());
     }
-    let ranges = checkpoint::all(books, &lease.task().migration, None).await?;
+    let ranges = checkpoint::all(books, migration, None).await?;
     if ranges.iter().any(|range| range.checksum != job.spec.checksum.as_str()) {
-        findings.push(ledger::conflict(&lease.task().migration));
+        findings.error(ledger::conflict(migration));
     }
     let database = connection.application().await?;
+    room(&database, name, findings).await?;
     if let Some(query) = selection(job)? {
         let filter = doc! { "$and": [{ "_id": { "$lte": Bson::MinKey } }, query] };
         let find = doc! { "find": name, "filter": filter, "hint": { "_id": 1 } };
-        findings.extend(refused(&database, find, "`where`", ErrorCode::SpecInvalid).await?);
+        let problem = refused(&database, find, "`where`", ErrorCode::SpecInvalid).await?;
+        problem.into_iter().for_each(|problem| findings.error(problem));
     }
     match &job.data.transform {
         Transform::Pipeline(stages) => {
             let pipeline = extjson::documents(stages, "pipeline")?;
-            findings.extend(key_problem(&pipeline));
+            key_problem(&pipeline).into_iter().for_each(|problem| findings.error(problem));
             let statement = doc! { "q": { "_id": { "$lte": Bson::MinKey } }, "u": pipeline, "multi": true };
             let update = doc! { "update": name, "updates": [statement] };
-            findings.extend(refused(&database, update, "the pipeline", ErrorCode::TransformInvalid).await?);
+            let problem = refused(&database, update, "the pipeline", ErrorCode::TransformInvalid).await?;
+            problem.into_iter().for_each(|problem| findings.error(problem));
         }
-        Transform::Sql(_) => findings.push(finding(
+        Transform::Sql(_) => findings.error(finding(
             ErrorCode::SpecUnsupported,
             "an SQL transform cannot run on MongoDB".to_owned(),
             "use a pipeline, vrl or a transformer",
         )),
         Transform::Vrl(_) | Transform::Named { .. } => {}
+    }
+    Ok(())
+}
+
+/// Whether the disk has the room that rewriting a collection may take. A server that does not say is not asked twice.
+async fn room(database: &Database, name: &str, findings: &mut Findings) -> EngineResult<()> {
+    let asking = || error::asking("asking for the room on the disk");
+    let stats = database.run_command(doc! { "dbStats": 1 }).await.map_err(asking())?;
+    let (total, used) = (facts::number(&stats, "fsTotalSize"), facts::number(&stats, "fsUsedSize"));
+    if total == 0 {
+        return Ok(());
+    }
+    let size = database.run_command(doc! { "collStats": name }).await.map_err(asking())?;
+    let needed = facts::number(&size, "storageSize");
+    let free = total.saturating_sub(used);
+    if free < needed.max(total / 20) {
+        let mib = |bytes: u64| bytes / (1024 * 1024);
+        let what = format!(
+            "the disk has {} MiB left of {}, and rewriting {name} may take up to {} MiB and as much oplog again",
+            mib(free),
+            mib(total),
+            mib(needed)
+        );
+        let next = "make room, or set throttle.rows_per_second";
+        findings.of_shard(Severity::Warning, ErrorCode::ShardOutOfResources, what, next);
     }
     Ok(())
 }
@@ -164,28 +202,29 @@ fn key_problem(pipeline: &[Document]) -> Option<Failure> {
 async fn schema(
     connection: &Connection,
     books: &Books,
-    lease: &TaskLease,
+    migration: &MigrationKey,
     job: &SchemaJob,
-    findings: &mut Vec<Failure>,
+    findings: &mut Findings,
 ) -> EngineResult<()> {
     let commands = match commands::parse(&job.schema.up, &connection.database) {
         Ok(commands) => commands,
         Err(problem) => {
-            findings.push(problem);
+            findings.error(problem);
             return Ok(());
         }
     };
     if let Err(problem) = commands::parse(&job.schema.down, &connection.database) {
-        findings.push(problem);
+        findings.error(problem);
     }
-    let begun = books.intent().find_one(doc! { "_id": ledger::name(books, &lease.task().migration) }).await;
+    let begun = books.intent().find_one(doc! { "_id": ledger::name(books, migration) }).await;
     if begun.map_err(error::asking("reading the intent of a schema change"))?.is_some() {
         // Some commands may have run: what they need may be gone by their own effect.
         return Ok(());
     }
     let mut names = Vec::new();
     for command in &commands {
-        findings.extend(needs(connection, command, &mut names).await?);
+        let problem = needs(connection, command, &mut names).await?;
+        problem.into_iter().for_each(|problem| findings.error(problem));
     }
     Ok(())
 }
@@ -217,16 +256,6 @@ async fn needs(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn all_findings_come_in_one_message() {
-        let one = || finding(ErrorCode::TransformInvalid, "a".into(), "b");
-        assert!(told(vec![]).is_ok());
-        let only = told(vec![one()]).expect_err("a finding").into_failure();
-        assert_eq!(only.code, ErrorCode::TransformInvalid);
-        let both = told(vec![one(), one()]).expect_err("findings").into_failure();
-        assert_eq!((both.code, both.message.as_str()), (ErrorCode::PrecheckRefused, "2 findings: a; a"));
-    }
 
     #[test]
     fn a_pipeline_that_writes_the_key_is_found() {

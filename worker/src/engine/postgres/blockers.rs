@@ -1,4 +1,4 @@
-//! Who stands in the way of a lock request: named by process, application, state and age, never by query text.
+//! Who stands in the way of a lock request: named by process, application, user, state and ages, never by query text.
 
 use std::time::Duration;
 
@@ -54,7 +54,8 @@ impl<'a> Lookout<'a> {
         }
         let Some(session) = &mut self.session else { return };
         let rows = sqlx::query(
-            "SELECT b.pid, a.application_name, a.state, extract(epoch FROM now() - a.xact_start)::int8 \
+            "SELECT b.pid, a.application_name, a.state, extract(epoch FROM now() - a.xact_start)::int8, \
+                    a.usename::text, extract(epoch FROM now() - a.query_start)::int8 \
              FROM unnest(pg_blocking_pids($1)) AS b (pid) LEFT JOIN pg_stat_activity a ON a.pid = b.pid LIMIT 10",
         )
         .bind(self.pid)
@@ -75,7 +76,11 @@ fn line(row: &sqlx::postgres::PgRow) -> String {
     let name: Option<String> = row.try_get(1).unwrap_or_default();
     let state: Option<String> = row.try_get(2).unwrap_or_default();
     let age: Option<i64> = row.try_get(3).unwrap_or_default();
+    let user: Option<String> = row.try_get(4).unwrap_or_default();
+    let query: Option<i64> = row.try_get(5).unwrap_or_default();
     let name = name.filter(|name| !name.is_empty()).unwrap_or_else(|| "unnamed".into());
+    let user = user.map_or_else(String::new, |user| format!(", user {user}"));
     let age = age.map_or_else(String::new, |seconds| format!(", transaction open for {seconds} s"));
-    format!("pid {pid} ({name}, {}{age})", state.unwrap_or_else(|| "state unknown".into()))
+    let query = query.map_or_else(String::new, |seconds| format!(", last statement {seconds} s ago"));
+    format!("pid {pid} ({name}{user}, {}{age}{query})", state.unwrap_or_else(|| "state unknown".into()))
 }

@@ -91,6 +91,7 @@ pub(super) async fn inspect(access: &Access, request: &FactsRequest) -> EngineRe
         relations,
         applied,
         schema,
+        findings: Vec::new(),
     })
 }
 

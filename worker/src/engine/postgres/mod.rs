@@ -40,9 +40,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use shardlift_domain::Failure;
 use shardlift_domain::facts::{FactsRequest, PlacementPage, PlacementRequest, ShardFacts, ShardHello};
-use shardlift_domain::ids::{ClusterName, ShardId};
+use shardlift_domain::ids::{ClusterName, MigrationKey, ShardId};
 use shardlift_domain::range::Pass;
-use shardlift_domain::verdict::{Sweep, VerifyReport};
+use shardlift_domain::verdict::{Finding, Sweep, VerifyReport};
 use shardlift_runtime::config::Secret;
 
 use self::session::Access;
@@ -81,6 +81,10 @@ impl ShardEngine for PostgresEngine {
 
     async fn placement(&self, request: &PlacementRequest) -> EngineResult<PlacementPage> {
         placement::look(&self.access, request).await
+    }
+
+    async fn check(&self, migration: &MigrationKey, job: &Job) -> EngineResult<Vec<Finding>> {
+        precheck::check(&self.access, migration, job).await
     }
 
     async fn precheck(&self, lease: &TaskLease, job: &Job) -> EngineResult<()> {

@@ -56,6 +56,13 @@ impl Edges {
         Ok(Window { edge: rest.try_get(1)?, rows: u32::try_from(count).unwrap_or(u32::MAX), last: true })
     }
 
+    /// How the server would walk from the first key on, line by line.
+    pub(super) async fn explain(&self, conn: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
+        let sql = format!("EXPLAIN {}", self.nth(false, false));
+        let none: Bound = None;
+        sqlx::query_scalar(AssertSqlSafe(sql)).bind(&none).bind(&none).bind(1000_i64).fetch_all(conn).await
+    }
+
     /// The row so many places after the last key. The cursor is the key; the skip only measures one window from it,
     /// inside one snapshot, without handing its rows to anybody (five times faster than numbering them).
     fn nth(&self, after: bool, upper: bool) -> String {

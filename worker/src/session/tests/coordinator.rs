@@ -170,7 +170,13 @@ impl Session {
     }
 
     async fn ask_facts(&self, query: u64) {
-        let query = v1::FactsQuery { query, shard: "s1".into(), relations: Vec::new(), schema: 0 };
+        let query = v1::FactsQuery {
+            query,
+            shard: "s1".into(),
+            relations: Vec::new(),
+            schema: 0,
+            checks: Vec::new(),
+        };
         self.say(to_worker::Message::Facts(query)).await;
     }
 

@@ -306,6 +306,7 @@ fn facts(query: u64, relations: Vec<String>) -> Report {
         relations: relations.into_iter().map(relation).collect(),
         applied: Vec::new(),
         schema: None,
+        findings: Vec::new(),
     };
     Report::Facts(query, Ok(facts))
 }
