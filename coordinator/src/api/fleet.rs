@@ -22,7 +22,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::forward::refusal;
-use crate::orchestrator::{Handle, Joining, Order, Report, SessionId, Standing, Welcome};
+use super::hearing::Hearing;
+use crate::orchestrator::{Handle, Joining, Order, Report, Standing, Welcome};
 
 /// Orders that may wait for one worker.
 const QUEUE: usize = 1024;
@@ -76,7 +77,14 @@ impl FleetService for FleetDoor {
             }
             Err(failure) => return Err(refuse(vec![failure])),
         };
-        tokio::spawn(listen(self.orchestrator.clone(), welcome.session, reports, self.shutdown.clone()));
+        let hearing = Hearing {
+            orchestrator: self.orchestrator.clone(),
+            session: welcome.session,
+            pulse: welcome.pulse.clone(),
+            reports,
+            shutdown: self.shutdown.clone(),
+        };
+        tokio::spawn(hearing.listen());
         Ok(Response::new(Box::pin(speak(welcome, queue, standing, self.shutdown.clone()))))
     }
 }
@@ -123,41 +131,14 @@ fn stranger(hello: &v1::Hello) -> Failure {
     )
 }
 
-/// Reads what the worker says until it stops, or the coordinator does.
-async fn listen(
-    orchestrator: Handle,
-    session: SessionId,
-    mut reports: Streaming<v1::FromWorker>,
-    shutdown: CancellationToken,
-) {
-    loop {
-        let said = tokio::select! {
-            said = reports.message() => said,
-            () = shutdown.cancelled() => break,
-        };
-        let Ok(Some(v1::FromWorker { message: Some(message) })) = said else { break };
-        let sent = match report(message) {
-            Ok(report) => orchestrator.report(session, report).await,
-            Err(error) => {
-                tracing::warn!(%error, "a worker's message was not understood");
-                break;
-            }
-        };
-        if sent.is_err() {
-            break;
-        }
-    }
-    // If the orchestrator is gone there is nothing to leave.
-    let _ = orchestrator.leave(session).await;
-}
-
-fn report(message: from_worker::Message) -> Result<Report, WireError> {
+/// A message as the heart knows it. `None`: a sign of life, which is none of its business.
+pub(super) fn report(message: from_worker::Message) -> Result<Option<Report>, WireError> {
     use from_worker::Message;
-    Ok(match message {
+    Ok(Some(match message {
         Message::Hello(hello) => {
             Report::Shards(hello.shards.into_iter().map(hello_from_wire).collect::<Result<_, _>>()?)
         }
-        Message::Heartbeat(_) => Report::Heartbeat,
+        Message::Heartbeat(_) => return Ok(None),
         Message::Progress(progress) => {
             let receipt = receipt_from_wire(&progress)?;
             Report::Progress(task_from_wire(progress.task)?, token_from_wire(progress.token)?, receipt)
@@ -194,7 +175,7 @@ fn report(message: from_worker::Message) -> Result<Report, WireError> {
             };
             Report::Placement(query, answer)
         }
-    })
+    }))
 }
 
 /// Welcome first, then orders, until the leader drops the queue or the coordinator ends. If that is because the lead

@@ -4,6 +4,7 @@
 mod cluster;
 mod fleet;
 mod forward;
+mod hearing;
 mod migration;
 mod placement;
 mod spans;

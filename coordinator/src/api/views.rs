@@ -13,7 +13,6 @@ pub(super) fn migration_to_wire(view: &MigrationView, with_shards: bool) -> v1::
         Some(Stop::System { reason }) => Some(reason.clone().into()),
         _ => None,
     };
-    let sum = |part: fn(&ShardStatus) -> u64| view.shards.values().map(part).sum();
     let undo = migration.undo.as_ref();
     let undone = undo.map(|undo| undo.done).unwrap_or_default();
     v1::Migration {
@@ -33,10 +32,10 @@ pub(super) fn migration_to_wire(view: &MigrationView, with_shards: bool) -> v1::
         created_at: Some(moment(view.times.created_at)),
         started_at: view.times.started_at.map(moment),
         completed_at: view.times.completed_at.map(moment),
-        rows_done: sum(|shard| shard.progress.rows_done),
-        rows_total: sum(|shard| shard.progress.rows_total),
-        rows_restored: undone.restored + sum(|shard| shard.progress.undone.restored),
-        conflicts: undone.conflicts + sum(|shard| shard.progress.undone.conflicts),
+        rows_done: view.rows_done,
+        rows_total: view.rows_total,
+        rows_restored: undone.restored + view.undone.restored,
+        conflicts: undone.conflicts + view.undone.conflicts,
         rolled_back_for: undo.and_then(|undo| undo.reason.clone()).map(Into::into),
         shards: if with_shards { shards_to_wire(view) } else { Vec::new() },
     }

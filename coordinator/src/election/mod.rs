@@ -8,6 +8,8 @@ mod conformance;
 mod etcd;
 mod standalone;
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use shardlift_domain::ids::{ShardId, WorkerId};
@@ -64,14 +66,17 @@ pub trait Election: Send + Sync + 'static {
     async fn leave(&self);
 }
 
+/// Whether a time is over. Cheap to ask: doors do it for each sign of life of a worker.
+pub type Expiry = Arc<dyn Fn() -> bool + Send + Sync>;
+
 /// What a backend keeps for the coordinator that won.
 #[async_trait]
 pub trait Seat: Send + Sync + 'static {
     /// Asks the election itself, now, whether this seat still leads; an answer from memory will not do.
     async fn confirm(&self) -> Result<(), ElectionError>;
 
-    /// Whether the time for which the seat was won is over, by this machine's own clock: asks nobody.
-    fn expired(&self) -> bool;
+    /// Tells whether the time for which the seat was won is over, by this machine's own clock: asks nobody.
+    fn expiry(&self) -> Expiry;
 
     /// Where the leader tells its workers, if this election keeps such a list.
     fn registry(&self) -> Option<&watch::Sender<Vec<Registered>>>;
@@ -83,24 +88,50 @@ pub trait Seat: Send + Sync + 'static {
 /// A won election. Dropping it gives the lead up, too, but the others may have to wait until they notice.
 pub struct Leadership {
     seat: Box<dyn Seat>,
-    lost: CancellationToken,
+    reign: Reign,
+}
+
+/// How long a won election counts, for those who speak in the leader's name. Clones end together.
+#[derive(Clone)]
+pub struct Reign {
+    over: CancellationToken,
+    expiry: Expiry,
+}
+
+impl Reign {
+    /// Whether it is over. Right also in the first moment after a pause of the process, before any timer has had its
+    /// turn.
+    pub fn is_over(&self) -> bool {
+        self.over.is_cancelled() || (self.expiry)()
+    }
+
+    /// From here on nobody speaks in its name any more.
+    pub fn end(&self) {
+        self.over.cancel();
+    }
 }
 
 impl Leadership {
     /// For backends: `lost` is cancelled when the seat is taken away.
     pub fn new(seat: Box<dyn Seat>, lost: CancellationToken) -> Self {
-        Self { seat, lost }
+        let expiry = seat.expiry();
+        Self { seat, reign: Reign { over: lost, expiry } }
     }
 
     /// Waits until the lead is lost. What has begun may then be finished only under the store's fence.
     pub async fn lost(&self) {
-        self.lost.cancelled().await;
+        self.reign.over.cancelled().await;
     }
 
     /// Whether the lead is lost. Unlike [`Leadership::lost`] this is right in the first moment after a pause of the
     /// process, before any timer has had its turn.
     pub fn is_lost(&self) -> bool {
-        self.lost.is_cancelled() || self.seat.expired()
+        self.reign.is_over()
+    }
+
+    /// How long one leader of this election counts: until the lead is lost, or until that leader ends it.
+    pub fn reign(&self) -> Reign {
+        Reign { over: self.reign.over.child_token(), expiry: Arc::clone(&self.reign.expiry) }
     }
 
     /// Asks the election itself whether this coordinator still leads.

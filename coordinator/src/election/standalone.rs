@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::{Election, ElectionError, Leadership, Peer, Registered, Seat};
+use super::{Election, ElectionError, Expiry, Leadership, Peer, Registered, Seat};
 
 /// An election with one seat within this process. Clones contend for the same seat.
 #[derive(Debug, Clone)]
@@ -60,8 +60,8 @@ impl Seat for Taken {
         Ok(())
     }
 
-    fn expired(&self) -> bool {
-        false
+    fn expiry(&self) -> Expiry {
+        Arc::new(|| false)
     }
 
     fn registry(&self) -> Option<&watch::Sender<Vec<Registered>>> {

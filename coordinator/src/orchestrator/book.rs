@@ -1,4 +1,8 @@
-//! What the store holds, in memory: every change goes to the store first, and only then appears here.
+//! What the store holds, in memory.
+//!
+//! News of workers comes in numbers: its moves are made here first and stored together by [`Book::save`]; until then
+//! nobody may hear of them. If that fails, this book is wrong and dies with its leader. What persons ask for, and what a store
+//! may refuse for a reason of its own (such as a start), is stored first, alone, and only then appears here.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -7,17 +11,18 @@ use chrono::{DateTime, Utc};
 use serde_json::json;
 use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::ids::{MigrationId, MigrationKey, ShardId, Version};
-use shardlift_domain::migration::{Event, Migration, ShardMigration, Status, Step, Stop, Verb};
+use shardlift_domain::migration::{Event, Migration, Phase, ShardMigration, Status, Step, Stop, Verb};
 use shardlift_domain::plan::{Disposition, PlannedMigration};
 use shardlift_domain::progress::ShardProgress;
 use shardlift_domain::range::Pass;
 use shardlift_domain::routing::Directory;
-use shardlift_domain::spec::{self, Spec, SpecBody};
+use shardlift_domain::spec::{self, Spec, SpecBody, SpecFile};
 use shardlift_domain::topology::Topology;
 use shardlift_domain::verdict::Undone;
 
 use super::board::Board;
-use super::holders::{Holders, holds};
+use super::holders::{Holders, Taken, holds};
+use super::staged::{Staged, Unsaved};
 use super::wake::Submission;
 use crate::planner::disposition::reusable;
 use crate::shard::{Edited, stale};
@@ -27,13 +32,33 @@ use crate::store::{
 
 /// One migration with its parsed spec.
 pub(super) struct Page {
-    pub(super) stored: StoredMigration,
+    migration: Arc<Migration>,
+    pub(super) stored: Kept,
     pub(super) spec: Spec,
 }
 
+/// What is stored of a migration beside its state.
+pub(super) struct Kept {
+    /// The file that it came from.
+    pub(super) spec: SpecFile,
+    /// How far each shard is.
+    pub(super) progress: BTreeMap<ShardId, ShardProgress>,
+    /// When things happened, for people.
+    pub(super) times: Times,
+}
+
 impl Page {
-    pub(super) fn migration(&self) -> &Migration {
-        &self.stored.migration
+    fn new(stored: StoredMigration, spec: Spec) -> Self {
+        let StoredMigration { migration, spec: file, progress, times } = stored;
+        Self { migration: Arc::new(migration), stored: Kept { spec: file, progress, times }, spec }
+    }
+
+    pub(super) fn migration(&self) -> &Arc<Migration> {
+        &self.migration
+    }
+
+    fn progress(&self, shard: &ShardId) -> Option<&ShardProgress> {
+        self.stored.progress.get(shard)
     }
 }
 
@@ -45,9 +70,13 @@ pub(super) struct Book {
     directory: Arc<Directory>,
     order: Vec<MigrationKey>,
     pages: BTreeMap<MigrationKey, Page>,
-    unsaved: BTreeSet<(MigrationKey, ShardId)>,
+    staged: Staged,
+    unsaved: Unsaved,
     holders: Holders,
 }
+
+/// Who is named in the history where no person is.
+pub(super) const SELF: &str = "coordinator";
 
 /// Why a verb was not carried out.
 pub(super) enum Refused {
@@ -78,7 +107,8 @@ impl Book {
             directory: Arc::new(snapshot.directory),
             order: Vec::new(),
             pages: BTreeMap::new(),
-            unsaved: BTreeSet::new(),
+            staged: Staged::default(),
+            unsaved: Unsaved::default(),
             holders: Holders::inherit(
                 &snapshot.locks,
                 snapshot.migrations.iter().map(|stored| &stored.migration),
@@ -87,7 +117,7 @@ impl Book {
         for mut stored in snapshot.migrations {
             stored.migration = stored.migration.recovered();
             match spec::parse(&stored.spec) {
-                Ok(spec) => book.insert(Page { stored, spec }),
+                Ok(spec) => book.insert(Page::new(stored, spec)),
                 // It was valid when it was submitted; only another release can see it otherwise.
                 Err(problems) => {
                     tracing::error!(migration = %stored.migration.key, %problems, "left out: its spec cannot be read by this release")
@@ -104,7 +134,7 @@ impl Book {
         for page in self.pages() {
             self.holders.follow(page.migration(), true, &mut change);
         }
-        if change.is_empty() { Ok(()) } else { self.commit(change).await }
+        if change.is_empty() { Ok(()) } else { self.commit_alone(change).await }
     }
 
     fn insert(&mut self, page: Page) {
@@ -193,7 +223,7 @@ impl Book {
     }
 
     /// Replaces the topology, and changes entries of directories with it.
-    pub(super) async fn relocate(&mut self, edited: Edited) -> Result<(), StoreError> {
+    pub(super) async fn relocate(&mut self, edited: Edited) -> Result<(), Refused> {
         let Edited { topology, entries } = edited;
         let change =
             Change { topology: Some(topology.clone()), directory: entries.clone(), ..Change::default() };
@@ -221,19 +251,19 @@ impl Book {
         let mut pages = Vec::new();
         for submission in submissions {
             let id = submission.spec.id.clone();
-            if let Some(mut page) = self.admit(submission).map_err(Refused::Person)? {
-                change.history.push(record(page.migration(), HistoryEvent::Submitted, "person"));
-                if let Some(released) = released(page.migration(), start) {
+            if let Some((mut new, spec)) = self.admit(submission).map_err(Refused::Person)? {
+                change.history.push(record(&new.migration, HistoryEvent::Submitted, "person"));
+                if let Some(released) = released(&new.migration, start) {
                     change.history.push(record(&released, HistoryEvent::Started, "person"));
-                    page.stored.migration = released;
+                    new.migration = released;
                 }
-                change.new.push(page.stored.clone());
-                pages.push(page);
+                change.new.push(new.clone());
+                pages.push(Page::new(new, spec));
             } else if let Ok(known) = self.find(&id, None)
                 && let Some(released) = released(known.migration(), start)
             {
                 change.history.push(record(&released, HistoryEvent::Started, "person"));
-                change.moved.push(Moved::new(known.migration(), released, known.stored.times));
+                change.moved.push(Moved::between(known.migration(), released, known.stored.times));
             }
         }
         if change.new.is_empty() && change.moved.is_empty() {
@@ -244,16 +274,16 @@ impl Book {
         pages.into_iter().for_each(|page| self.insert(page));
         for Moved { migration, .. } in moved {
             if let Some(page) = self.pages.get_mut(&migration.key) {
-                page.stored.migration = migration;
+                page.migration = migration;
             }
         }
         Ok(())
     }
 
     /// Decides anew what the plan decided: something else may have been submitted in between.
-    fn admit(&self, submission: Submission) -> Result<Option<Page>, Failure> {
+    fn admit(&self, submission: Submission) -> Result<Option<(StoredMigration, Spec)>, Failure> {
         let Submission { planned, spec, file, traceparent } = submission;
-        let known = self.find(&spec.id, None).ok().map(Page::migration);
+        let known = self.find(&spec.id, None).ok().map(|page| &**page.migration());
         let expected = known.map_or(Version::FIRST, |known| {
             if matches!(planned.disposition, Disposition::Known { .. }) {
                 known.key.version
@@ -273,12 +303,33 @@ impl Book {
         }
         let mut stored = fresh(&planned, &spec, file);
         stored.migration.traceparent = traceparent;
-        Ok(Some(Page { stored, spec }))
+        Ok(Some((stored, spec)))
     }
 
-    /// Moves one migration: store first, then memory. `false`: the event changed nothing. `busy`: some worker has a task
-    /// of it.
-    pub(super) async fn on(
+    /// Moves one migration by the news of a worker; stored with the next [`Book::save`]. `busy`: some worker has a task of
+    /// it.
+    pub(super) fn on(&mut self, key: &MigrationKey, event: &Event, busy: bool) -> Result<(), Failure> {
+        let Some(page) = self.pages.get_mut(key) else { return Ok(()) };
+        let before = (page.migration.status, page.migration.phase);
+        // Nobody else looks at it but in the moments of a view or a commit: it is hardly ever copied.
+        let migration = Arc::make_mut(&mut page.migration);
+        let made = migration.make(event).map_err(|illegal| Failure::from(illegal).in_migration(key))?;
+        let Some(differ) = made else { return Ok(()) };
+        let now = shardlift_runtime::clock::now();
+        page.stored.times = times_after(&page.stored.times, before.0, migration.status, now);
+        self.staged.history.extend(records(before, migration, event, SELF));
+        self.staged.moved.entry(key.clone()).or_default().extend(differ);
+        let mut locks = Change::default();
+        self.holders.follow(migration, busy, &mut locks);
+        self.holders.made(&Taken::by(&locks));
+        self.staged.locks.freed.append(&mut locks.freed);
+        self.staged.locks.locked.append(&mut locks.locked);
+        Ok(())
+    }
+
+    /// Moves one migration by a verb, or makes it run: store first, then memory, since what it works on may be held by one
+    /// that was left out of this book. `false`: nothing changed.
+    pub(super) async fn ask(
         &mut self,
         key: &MigrationKey,
         event: &Event,
@@ -286,28 +337,25 @@ impl Book {
         busy: bool,
     ) -> Result<bool, Refused> {
         let Some(page) = self.pages.get(key) else { return Ok(false) };
-        let before = page.migration();
         if matches!(event, Event::Asked(Verb::Rollback { .. })) {
             self.may_roll_back(page).map_err(Refused::Person)?;
         }
-        let made =
-            before.on(event).map_err(|illegal| Refused::Person(Failure::from(illegal).in_migration(key)))?;
-        if !made.changed {
-            return Ok(false);
-        }
-        let times = times_after(
-            &page.stored.times,
-            before.status,
-            made.migration.status,
-            shardlift_runtime::clock::now(),
-        );
-        let history = records(before, &made.migration, event, actor);
-        let moved = vec![Moved::new(before, made.migration.clone(), times)];
+        let before = page.migration();
+        let mut migration = Migration::clone(before);
+        let made = migration
+            .make(event)
+            .map_err(|illegal| Refused::Person(Failure::from(illegal).in_migration(key)))?;
+        let Some(differ) = made else { return Ok(false) };
+        let now = shardlift_runtime::clock::now();
+        let times = times_after(&page.stored.times, before.status, migration.status, now);
+        let history = records((before.status, before.phase), &migration, event, actor);
+        let migration = Arc::new(migration);
+        let moved = vec![Moved::new(Arc::clone(&migration), differ, times)];
         let mut change = Change { moved, history, ..Change::default() };
-        self.holders.follow(&made.migration, busy, &mut change);
+        self.holders.follow(&migration, busy, &mut change);
         self.commit(change).await?;
         if let Some(page) = self.pages.get_mut(key) {
-            page.stored.migration = made.migration;
+            page.migration = migration;
             page.stored.times = times;
         }
         Ok(true)
@@ -317,10 +365,10 @@ impl Book {
     pub(super) async fn free_ended(&mut self, board: &Board, leases_over: bool) -> Result<(), StoreError> {
         let status = |key: &MigrationKey| self.pages.get(key).map(|page| page.migration().status);
         let freed = self.holders.ended(status, |key| board.is_held(key), leases_over);
-        if freed.is_empty() { Ok(()) } else { self.commit(Change { freed, ..Change::default() }).await }
+        if freed.is_empty() { Ok(()) } else { self.commit_alone(Change { freed, ..Change::default() }).await }
     }
 
-    /// Folds the figures of a pass into a shard's progress; saved with the next commit or flush.
+    /// Folds the figures of a pass into a shard's progress; saved with the shard's next step, or by a flush.
     pub(super) fn progress(&mut self, key: &MigrationKey, shard: &ShardId, pass: &Pass) {
         let Some(page) = self.pages.get_mut(key) else { return };
         let progress = page.stored.progress.entry(shard.clone()).or_default();
@@ -329,7 +377,7 @@ impl Book {
         let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         progress.fold(pass.totals(), pass.number, count(pass.ranges.len()), count(done));
         if *progress != before {
-            self.unsaved.insert((key.clone(), shard.clone()));
+            self.unsaved.add(key, shard);
         }
     }
 
@@ -345,10 +393,41 @@ impl Book {
         self.holders.contains(key)
     }
 
-    /// Saves what progress has gathered; called about once a second, so that the store sees few writes however
+    /// Stores all that was decided since the last time, in one commit. What fails here must not be acted upon: the leader
+    /// steps down.
+    pub(super) async fn save(&mut self) -> Result<(), StoreError> {
+        if self.staged.is_empty() {
+            return Ok(());
+        }
+        let change = self.staged_change();
+        self.store.commit(&self.permit, change).await
+    }
+
+    /// The same, with what progress has gathered; called about once a second, so that the store sees few writes however
     /// many workers report.
     pub(super) async fn flush(&mut self) -> Result<(), StoreError> {
-        if self.unsaved.is_empty() { Ok(()) } else { self.commit(Change::default()).await }
+        if self.staged.is_empty() && self.unsaved.is_empty() {
+            return Ok(());
+        }
+        let mut change = self.staged_change();
+        let figures = self.unsaved.take_all(|key, shard| self.pages.get(key)?.progress(shard));
+        change.progress.extend(figures);
+        self.store.commit(&self.permit, change).await
+    }
+
+    /// Everything that is staged, as a change. Figures of shards that take a step go with it; those of a migration that
+    /// ends all, since nobody reads them from the shards again.
+    fn staged_change(&mut self) -> Change {
+        let Staged { moved, history, locks } = std::mem::take(&mut self.staged);
+        let mut change = Change { history, ..locks };
+        for (key, shards) in moved {
+            let Some(page) = self.pages.get(&key) else { continue };
+            let only = (!page.migration.status.is_final()).then_some(&shards);
+            change.progress.extend(self.unsaved.take(&key, only, |shard| page.progress(shard)));
+            let differ = shards.into_iter().collect();
+            change.moved.push(Moved::new(Arc::clone(&page.migration), differ, page.stored.times));
+        }
+        change
     }
 
     pub(super) async fn history(
@@ -359,15 +438,17 @@ impl Book {
         self.store.history(id, limit).await
     }
 
-    async fn commit(&mut self, mut change: Change) -> Result<(), StoreError> {
-        let saved: Vec<(MigrationKey, ShardId)> = self.unsaved.iter().cloned().collect();
-        for (key, shard) in &saved {
-            let progress = self.pages.get(key).and_then(|page| page.stored.progress.get(shard));
-            change.progress.extend(progress.map(|progress| (key.clone(), shard.clone(), progress.clone())));
-        }
-        self.store.commit(&self.permit, change.clone()).await?;
-        self.holders.made(&change);
-        self.unsaved.clear();
+    /// A change that is stored before it appears here, after all that was decided before: if that is not stored, this book
+    /// is wrong, whatever the reason.
+    async fn commit(&mut self, change: Change) -> Result<(), Refused> {
+        self.save().await.map_err(Refused::Store)?;
+        Ok(self.commit_alone(change).await?)
+    }
+
+    async fn commit_alone(&mut self, change: Change) -> Result<(), StoreError> {
+        let taken = Taken::by(&change);
+        self.store.commit(&self.permit, change).await?;
+        self.holders.made(&taken);
         Ok(())
     }
 }
@@ -440,7 +521,12 @@ fn record(migration: &Migration, event: HistoryEvent, actor: &str) -> HistoryEnt
 }
 
 /// What a move leaves in the history: the event itself, then what it led to.
-fn records(before: &Migration, after: &Migration, event: &Event, actor: &str) -> Vec<HistoryEntry> {
+fn records(
+    (status, phase): (Status, Phase),
+    after: &Migration,
+    event: &Event,
+    actor: &str,
+) -> Vec<HistoryEntry> {
     let mut entries = Vec::new();
     let mut add = |what, detail: Option<serde_json::Value>| {
         let mut entry = record(after, what, actor);
@@ -457,10 +543,10 @@ fn records(before: &Migration, after: &Migration, event: &Event, actor: &str) ->
             add(HistoryEvent::StepFailed, Some(json!({ "shard": shard, "step": step, "failure": failure })));
         }
     }
-    if after.phase != before.phase {
+    if after.phase != phase {
         add(HistoryEvent::PhaseEntered, None);
     }
-    if after.status != before.status {
+    if after.status != status {
         match (after.status, &after.stop) {
             (Status::Completed, _) => add(HistoryEvent::Completed, None),
             (Status::Failed, _) => add(HistoryEvent::Failed, None),

@@ -23,7 +23,6 @@ impl Leader {
             self.order(worker, Order::Drain(draining));
         }
         self.take_away_from_drained();
-        self.dispatch();
         self.changed();
         let found = self.fleet.get(worker).ok_or_else(|| not_connected(worker))?;
         let alone = found.shards.keys().filter(|shard| draining && !self.served_elsewhere(shard));

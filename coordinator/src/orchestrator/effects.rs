@@ -44,9 +44,9 @@ impl Leader {
     fn wanted(&self, key: &MigrationKey, only: Option<&ShardId>) -> Vec<Wanted> {
         let Some(page) = self.book.page(key) else { return Vec::new() };
         let limit = limit(page);
+        let migration = page.migration();
         let mut wanted = Vec::new();
-        let steps = page.migration().wanted().filter(|(shard, _)| only.is_none_or(|only| only == *shard));
-        for (shard, step) in steps {
+        let mut add = |shard: &ShardId, step| {
             let task = |step, range| TaskId { migration: key.clone(), shard: shard.clone(), step, range };
             match (step, self.board.pass(key, shard)) {
                 (Step::Backfill, Some(pass)) => wanted.extend(
@@ -59,6 +59,10 @@ impl Leader {
                 (Step::Backfill, None) => wanted.push(Wanted { task: task(Step::Split, None), limit: 1 }),
                 _ => wanted.push(Wanted { task: task(step, None), limit: 1 }),
             }
+        };
+        match only {
+            Some(shard) => migration.wanted_of(shard).into_iter().for_each(|step| add(shard, step)),
+            None => migration.wanted().for_each(|(shard, step)| add(shard, step)),
         }
         wanted
     }
@@ -81,30 +85,29 @@ impl Leader {
         })
     }
 
-    /// Shards on which something waits, and on which something could be handed out: found from the side of the shards
-    /// or of the free workers, whichever are fewer, since this is asked after every report.
-    fn shards_to_serve(&mut self) -> Vec<ShardId> {
-        let now = self.clock.millis();
-        let workers = self.fleet.iter().count();
-        let ready: Vec<ShardId> = self.board.ready_shards(now).take(workers + 1).cloned().collect();
-        if ready.len() <= workers {
-            return ready;
+    /// Shards on which something waits that one of these workers could take: found from the side of the shards or of the
+    /// workers, whichever are fewer, since this is asked in every turn.
+    fn shards_to_serve(&self, free: &[Candidacy]) -> Vec<ShardId> {
+        let reach: usize = free.iter().map(|worker| worker.shards.len()).sum();
+        let ready = self.board.ready_shards();
+        if ready.len() > reach {
+            let served: BTreeSet<&ShardId> = free.iter().flat_map(|worker| worker.shards.iter()).collect();
+            return served.into_iter().filter(|shard| self.board.is_ready(shard)).cloned().collect();
         }
-        let free = self.free();
-        let served: BTreeSet<&ShardId> = free.iter().flat_map(|worker| worker.shards.iter()).collect();
-        served.into_iter().filter(|shard| self.board.ready(shard).next().is_some()).cloned().collect()
+        let free: BTreeSet<&WorkerId> = free.iter().map(|worker| &worker.worker).collect();
+        let serves = |shard: &&ShardId| self.fleet.serving(shard).any(|(id, _)| free.contains(id));
+        ready.filter(serves).cloned().collect()
     }
 
     /// Hands out everything that limits and slots allow.
     pub(super) fn dispatch(&mut self) {
         let now = self.clock.millis();
-        let shards = self.shards_to_serve();
+        self.board.look(now);
+        let workers = self.free();
+        let shards = self.shards_to_serve(&workers);
         if shards.is_empty() {
             return;
         }
-        let serving: BTreeSet<&WorkerId> =
-            shards.iter().flat_map(|shard| self.fleet.serving(shard).map(|(id, _)| id)).collect();
-        let workers = serving.into_iter().filter_map(|id| self.candidacy(id)).collect();
         let candidates = self.candidates(&shards);
         for (task, worker) in assign(&candidates, workers) {
             let Some(page) = self.book.page(&task.migration) else { continue };
@@ -145,12 +148,22 @@ impl Leader {
         candidates
     }
 
-    /// Queues an order. A worker that does not read loses its session with the next tick.
+    /// An order for a worker: it leaves once what it follows from is stored.
     pub(super) fn order(&mut self, worker: &WorkerId, order: Order) {
-        let sent = self.fleet.get(worker).map(|found| (found.session, found.order(order)));
-        if let Some((session, false)) = sent {
-            tracing::warn!(%worker, "does not read its orders; its session ends");
-            self.broken.push(session);
+        if let Some(found) = self.fleet.get(worker) {
+            self.outbox.order(worker, found.session, order);
+        }
+    }
+
+    /// All that was decided is stored: orders and answers leave. A worker that does not read loses its session with the
+    /// next tick.
+    pub(super) fn deliver(&mut self) {
+        for (worker, session, order) in self.outbox.open() {
+            let found = self.fleet.get(&worker).filter(|found| found.session == session);
+            if found.is_some_and(|found| !found.order(order)) {
+                tracing::warn!(%worker, "does not read its orders; its session ends");
+                self.broken.push(session);
+            }
         }
     }
 

@@ -15,6 +15,7 @@ use shardlift_domain::task::Millis;
 use shardlift_domain::verdict::TaskOutcome;
 use tokio::sync::mpsc;
 
+use super::pulse::Pulse;
 use super::wake::Joining;
 
 /// Names one session of one worker; never used twice in a process.
@@ -83,11 +84,9 @@ pub enum Order {
     },
 }
 
-/// What a worker tells the coordinator.
+/// What a worker tells the coordinator. That it lives is for the door: see [`Pulse`].
 #[derive(Debug)]
 pub enum Report {
-    /// Alive.
-    Heartbeat,
     /// The state of its shards changed.
     Shards(Vec<ShardHello>),
     /// A range moves.
@@ -114,7 +113,7 @@ pub(super) struct Worker {
     pub(super) version: String,
     pub(super) slots: u32,
     pub(super) shards: BTreeMap<ShardId, ShardHello>,
-    pub(super) heard: Millis,
+    pulse: Pulse,
     pub(super) knows: Arc<Capabilities>,
     /// It is given nothing new.
     pub(super) draining: bool,
@@ -160,7 +159,7 @@ pub(super) struct Fleet {
 impl Fleet {
     /// Admits a worker. A former session of the same name is over: the process was started again, or its
     /// connection broke without notice.
-    pub(super) fn join(&mut self, joining: Joining, session: SessionId, now: Millis) -> Option<SessionId> {
+    pub(super) fn join(&mut self, joining: Joining, session: SessionId, pulse: Pulse) -> Option<SessionId> {
         let former = self.workers.get(&joining.worker).map(|former| former.session);
         if let Some(former) = former {
             self.leave(former);
@@ -170,7 +169,7 @@ impl Fleet {
             version: joining.version,
             slots: joining.slots,
             shards: BTreeMap::new(),
-            heard: now,
+            pulse,
             knows: Arc::new(joining.knows),
             draining: joining.draining,
             usable: Arc::default(),
@@ -222,10 +221,8 @@ impl Fleet {
     }
 
     /// The worker of a session that is still on.
-    pub(super) fn heard(&mut self, session: SessionId, now: Millis) -> Option<WorkerId> {
-        let id = self.sessions.get(&session)?;
-        self.workers.get_mut(id)?.heard = now;
-        Some(id.clone())
+    pub(super) fn worker_of(&self, session: SessionId) -> Option<WorkerId> {
+        self.sessions.get(&session).cloned()
     }
 
     pub(super) fn get(&self, worker: &WorkerId) -> Option<&Worker> {
@@ -246,7 +243,7 @@ impl Fleet {
 
     /// Sessions that were silent for longer than the lease allows.
     pub(super) fn silent(&self, now: Millis, ttl: Millis) -> Vec<SessionId> {
-        let late = |worker: &&Worker| now.saturating_sub(worker.heard) > ttl;
+        let late = |worker: &&Worker| now.saturating_sub(worker.pulse.heard()) > ttl;
         self.workers.values().filter(late).map(|worker| worker.session).collect()
     }
 }

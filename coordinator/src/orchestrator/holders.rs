@@ -64,12 +64,25 @@ impl Holders {
         self.holding.iter().filter(free).cloned().collect()
     }
 
-    /// A change was committed.
-    pub(super) fn made(&mut self, change: &Change) {
-        for key in &change.freed {
+    /// A change was made: it is committed, or will be before anybody hears of it.
+    pub(super) fn made(&mut self, taken: &Taken) {
+        for key in &taken.freed {
             self.holding.remove(key);
             self.inherited.remove(key);
         }
-        self.holding.extend(change.locked.iter().map(|(key, _)| key.clone()));
+        self.holding.extend(taken.locked.iter().cloned());
+    }
+}
+
+/// Who lets go and who takes hold by a change.
+pub(super) struct Taken {
+    freed: Vec<MigrationKey>,
+    locked: Vec<MigrationKey>,
+}
+
+impl Taken {
+    pub(super) fn by(change: &Change) -> Self {
+        let locked = change.locked.iter().map(|(key, _)| key.clone()).collect();
+        Self { freed: change.freed.clone(), locked }
     }
 }

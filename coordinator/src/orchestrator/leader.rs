@@ -1,5 +1,9 @@
 //! The leader: what only a leader owns, and what it does when it is woken. It dies with its leadership.
+//!
+//! Whatever waits is taken together: its moves are made in memory, stored in one commit, and only then answered and acted
+//! upon ([`Leader::settle`]). So how many reports a second are taken does not depend on how many commits a disk makes.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -9,19 +13,24 @@ use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::fence::Epoch;
 use shardlift_domain::ids::{MigrationId, MigrationKey, ShardId, TaskId};
 use shardlift_domain::migration::{Event, Migration, Phase, Status, Verb};
+use shardlift_domain::progress::ShardProgress;
 use shardlift_domain::task::Millis;
+use shardlift_domain::verdict::Undone;
 use shardlift_runtime::clock::Monotonic;
 use tokio::sync::watch;
 
 use super::board::Board;
-use super::book::{Book, Page, Refused};
+use super::book::{Book, Page, Refused, SELF};
 use super::fleet::{Fleet, SessionId};
+use super::outbox::Outbox;
+use super::pulse::Pulse;
 use super::queries::Queries;
 use super::reports::set_aside;
 use super::role::TICK;
 use super::traces::Traces;
 use super::view::{LeaderView, MigrationView, PlanningView, ShardStatus, ShardView, WorkerView};
 use super::wake::{Joining, Reply, Wake, Welcome};
+use crate::election::Reign;
 use crate::metrics::{Census, Leading, Metrics};
 use crate::planner::uncovered;
 use crate::store::StoreError;
@@ -63,6 +72,11 @@ pub(super) struct Leader {
     pub(super) fleet: Fleet,
     pub(super) broken: Vec<SessionId>,
     pub(super) queries: Queries,
+    pub(super) outbox: Outbox,
+    /// For how long doors may speak in this leader's name.
+    pub(super) reign: Reign,
+    /// Whether anything that a person may watch has changed since they were told.
+    news: bool,
     flushed: Millis,
     ticked: Millis,
     pub(super) traces: Traces,
@@ -70,7 +84,7 @@ pub(super) struct Leader {
 }
 
 impl Leader {
-    pub(super) fn new(seat: Seat, book: Book) -> Self {
+    pub(super) fn new(seat: Seat, book: Book, reign: Reign) -> Self {
         let epoch = book.permit().fence().epoch;
         let mut leader = Self {
             board: Board::new(epoch),
@@ -82,6 +96,9 @@ impl Leader {
             fleet: Fleet::default(),
             broken: Vec::new(),
             queries: Queries::default(),
+            outbox: Outbox::default(),
+            reign,
+            news: false,
             flushed: 0,
             ticked: 0,
         };
@@ -92,44 +109,72 @@ impl Leader {
         leader
     }
 
-    /// One thing has happened. Answers go to whoever asked; only what ends the leadership is an error.
-    pub(super) async fn on(&mut self, wake: Wake) -> Result<(), StepDown> {
+    /// Things have happened, in this order. Answers go to whoever asked; only what ends the leadership is an error.
+    pub(super) async fn on_all(&mut self, wakes: impl Iterator<Item = Wake>) -> Result<(), StepDown> {
+        for wake in wakes {
+            self.on(wake).await?;
+        }
+        self.settle().await
+    }
+
+    async fn on(&mut self, wake: Wake) -> Result<(), StepDown> {
         match wake {
-            Wake::Planning(reply) => answer(reply, Ok(self.planning_view())),
+            Wake::Planning(reply) => self.outbox.tell(reply, Ok(self.planning_view())),
             Wake::Facts(shard, request, reply) => self.ask_facts(shard, request, reply),
             Wake::Placement(shard, request, reply) => self.ask_placement(shard, request, reply),
             Wake::Edit(edit, reply) => self.on_edit(*edit, reply).await?,
             Wake::Submit(submissions, revision, start, reply) => {
                 let made = self.book.submit(submissions, revision, start).await;
-                let made = self.told(made, reply)?;
-                if made {
-                    self.begin_ready().await?;
-                    self.changed();
-                }
+                self.told(made, reply)?;
             }
             Wake::Asked(id, verb, reply) => self.on_asked(&id, verb, reply).await?,
             Wake::Get(id, version, reply) => {
-                answer(reply, self.book.find(&id, version).map(|page| self.migration_view(page)));
+                let view = self.book.find(&id, version).map(|page| self.migration_view(page));
+                self.outbox.tell(reply, view);
             }
             Wake::List(reply) => {
-                answer(reply, Ok(self.book.newest().map(|page| self.migration_view(page)).collect()))
+                let views = self.book.newest().map(|page| self.summary(page)).collect();
+                self.outbox.tell(reply, Ok(views));
             }
             Wake::History(id, limit, reply) => {
+                // What is staged belongs to it.
+                self.store().await?;
                 // A history that cannot be read takes nobody's lead: if the store is gone, the next commit tells.
                 let entries = self.book.history(&id, limit).await;
                 answer(reply, entries.map_err(Failure::from));
             }
-            Wake::Shards(reply) => answer(reply, Ok(self.shard_views())),
-            Wake::Workers(reply) => answer(reply, Ok(self.worker_views())),
-            Wake::Leader(reply) => answer(reply, Ok(self.leader_view())),
-            Wake::Drain(worker, draining, reply) => answer(reply, self.drain(&worker, draining)),
+            Wake::Shards(reply) => self.outbox.tell(reply, Ok(self.shard_views())),
+            Wake::Workers(reply) => self.outbox.tell(reply, Ok(self.worker_views())),
+            Wake::Leader(reply) => self.outbox.tell(reply, Ok(self.leader_view())),
+            Wake::Drain(worker, draining, reply) => {
+                let drained = self.drain(&worker, draining);
+                self.outbox.tell(reply, drained);
+            }
             Wake::Join(joining, reply) => self.on_join(*joining, reply).await?,
             Wake::Report(session, report) => self.on_report(session, *report).await?,
             Wake::Leave(session) => {
                 self.end_sessions(vec![session]);
-                self.dispatch();
                 self.changed();
             }
+        }
+        Ok(())
+    }
+
+    /// Stores what was decided; only then is it answered and acted upon. If the store refuses, nothing is.
+    async fn store(&mut self) -> Result<(), StepDown> {
+        self.book.save().await?;
+        self.deliver();
+        Ok(())
+    }
+
+    /// Ends a turn: one commit, then what follows from it.
+    pub(super) async fn settle(&mut self) -> Result<(), StepDown> {
+        self.store().await?;
+        self.begin_ready().await?;
+        self.dispatch();
+        self.deliver();
+        if std::mem::take(&mut self.news) {
+            self.seat.changes.send_modify(|number| *number += 1);
         }
         Ok(())
     }
@@ -143,15 +188,15 @@ impl Leader {
         gone.append(&mut self.broken);
         self.end_sessions(gone);
         self.queries.forget_unheard();
-        self.begin_ready().await?;
-        self.dispatch();
-        self.take_away_from_drained();
-        self.ask_to_share();
         if now.saturating_sub(self.flushed) >= FLUSH_EVERY {
             self.flushed = now;
             self.shown.show(&self.census());
             self.book.flush().await?;
         }
+        self.settle().await?;
+        self.take_away_from_drained();
+        self.ask_to_share();
+        self.deliver();
         Ok(())
     }
 
@@ -179,51 +224,44 @@ impl Leader {
     }
 
     /// Moves a migration and follows up: its tasks, and those that waited for it.
-    pub(super) async fn apply(&mut self, key: &MigrationKey, event: Event) -> Result<(), StepDown> {
+    pub(super) fn apply(&mut self, key: &MigrationKey, event: &Event) {
         let before = self.stage(key);
         let busy = self.board.is_held(key);
-        match self.book.on(key, &event, "coordinator", busy).await {
-            Ok(_) => {}
-            Err(Refused::Store(error)) => return Err(error.into()),
+        if let Err(failure) = self.book.on(key, event, busy) {
             // Only a person's verb can be illegal.
-            Err(Refused::Person(failure)) => tracing::error!(%failure, "an event of a worker was refused"),
+            tracing::error!(%failure, "an event of a worker was refused");
         }
         match event {
             // The other shards want what they wanted: ten thousand need not be looked at for one.
             Event::StepDone { shard, .. } | Event::StepFailed { shard, .. } if self.stage(key) == before => {
-                self.reconcile_shard(key, &shard);
-                self.dispatch();
-                self.changed();
-                Ok(())
+                self.reconcile_shard(key, shard);
             }
-            _ => self.follow_up(key).await,
+            _ => self.follow_up(key),
         }
+        self.changed();
     }
 
     fn stage(&self, key: &MigrationKey) -> Option<(Status, Phase)> {
         self.book.page(key).map(|page| (page.migration().status, page.migration().phase))
     }
 
-    async fn follow_up(&mut self, key: &MigrationKey) -> Result<(), StepDown> {
+    fn follow_up(&mut self, key: &MigrationKey) {
         self.reconcile(key);
         if self.book.page(key).is_some_and(|page| page.migration().status.is_final()) {
             self.board.close(key);
         }
-        self.begin_ready().await?;
-        self.dispatch();
         self.changed();
-        Ok(())
     }
 
-    /// Begins every migration that has nothing to wait for any more.
-    pub(super) async fn begin_ready(&mut self) -> Result<(), StepDown> {
+    /// Begins every migration that has nothing to wait for any more. All that was decided is stored.
+    async fn begin_ready(&mut self) -> Result<(), StepDown> {
         let leases_over = u128::from(self.clock.millis()) >= self.seat.ttl.as_millis();
         self.book.free_ended(&self.board, leases_over).await?;
         if !self.book.pages().any(|page| page.migration().status == Status::Pending) {
             return Ok(());
         }
         while let Some(key) = self.book.next_ready(&self.board.held()) {
-            match self.book.on(&key, &Event::Ready, "coordinator", false).await {
+            match self.book.ask(&key, &Event::Ready, SELF, false).await {
                 Ok(_) => {}
                 Err(Refused::Store(error)) => return Err(error.into()),
                 Err(Refused::Person(failure)) => {
@@ -232,7 +270,6 @@ impl Leader {
                 }
             }
             self.reconcile(&key);
-            self.dispatch();
             self.changed();
         }
         Ok(())
@@ -247,49 +284,52 @@ impl Leader {
         let key = match self.book.find(id, None) {
             Ok(page) => page.migration().key.clone(),
             Err(failure) => {
-                answer(reply, Err(failure));
+                self.outbox.tell(reply, Err(failure));
                 return Ok(());
             }
         };
         let busy = self.board.is_held(&key);
-        match self.book.on(&key, &Event::Asked(verb), "person", busy).await {
+        match self.book.ask(&key, &Event::Asked(verb), "person", busy).await {
             Ok(changed) => {
-                self.follow_up(&key).await?;
-                let view = self.book.find(id, None).map(|page| (self.migration_view(page), changed));
-                answer(reply, view);
-                Ok(())
+                self.follow_up(&key);
+                // The answer shows what the verb has led to.
+                if let Err(trouble) = self.settle().await {
+                    if let StepDown::Store(error) = &trouble {
+                        answer(reply, Err(store_trouble(error)));
+                    }
+                    return Err(trouble);
+                }
+                answer(reply, self.book.find(id, None).map(|page| (self.migration_view(page), changed)));
             }
-            Err(Refused::Person(failure)) => {
-                answer(reply, Err(failure));
-                Ok(())
-            }
-            Err(Refused::Store(error)) => {
-                answer(reply, Err(store_trouble(&error)));
-                Err(error.into())
-            }
-        }
-    }
-
-    /// Tells a person how a change ended. `true`: it was made.
-    fn told(&self, made: Result<(), Refused>, reply: Reply<()>) -> Result<bool, StepDown> {
-        match made {
-            Ok(()) => answer(reply, Ok(())),
-            Err(Refused::Person(failure)) => {
-                answer(reply, Err(failure));
-                return Ok(false);
-            }
+            Err(Refused::Person(failure)) => self.outbox.tell(reply, Err(failure)),
             Err(Refused::Store(error)) => {
                 answer(reply, Err(store_trouble(&error)));
                 return Err(error.into());
             }
         }
-        Ok(true)
+        Ok(())
+    }
+
+    /// Tells a person how a submission ended.
+    fn told(&mut self, made: Result<(), Refused>, reply: Reply<()>) -> Result<(), StepDown> {
+        match made {
+            Ok(()) => {
+                answer(reply, Ok(()));
+                self.changed();
+            }
+            Err(Refused::Person(failure)) => self.outbox.tell(reply, Err(failure)),
+            Err(Refused::Store(error)) => {
+                answer(reply, Err(store_trouble(&error)));
+                return Err(error.into());
+            }
+        }
+        Ok(())
     }
 
     async fn on_join(&mut self, mut joining: Joining, reply: Reply<Welcome>) -> Result<(), StepDown> {
         self.discover(&joining.shards).await?;
         if let Some(failure) = self.strangers(&joining.shards) {
-            answer(reply, Err(failure));
+            self.outbox.tell(reply, Err(failure));
             return Ok(());
         }
         joining.shards.iter_mut().for_each(set_aside);
@@ -297,18 +337,19 @@ impl Leader {
         let session = SessionId(self.seat.sessions.fetch_add(1, Ordering::Relaxed));
         let worker = joining.worker.clone();
         tracing::info!(%worker, version = joining.version, shards = joining.shards.len(), "has joined");
-        if let Some(former) = self.fleet.join(joining, session, self.clock.millis()) {
+        let pulse = Pulse::begin(self.clock, &joining.orders, self.reign.clone());
+        if let Some(former) = self.fleet.join(joining, session, pulse.clone()) {
             self.board.lose(&worker, self.clock.millis());
             self.forget_queries(former);
         }
         let welcome = Welcome {
             session,
+            pulse,
             fence: self.book.permit().fence().clone(),
             ttl: self.seat.ttl,
             topology: Arc::clone(self.book.topology()),
         };
-        answer(reply, Ok(welcome));
-        self.dispatch();
+        self.outbox.tell(reply, Ok(welcome));
         self.changed();
         Ok(())
     }
@@ -335,8 +376,8 @@ impl Leader {
     }
 
     /// Something that a person may watch has changed.
-    pub(super) fn changed(&self) {
-        self.seat.changes.send_modify(|number| *number += 1);
+    pub(super) fn changed(&mut self) {
+        self.news = true;
     }
 
     /// Why no worker can work on the shard.
@@ -354,15 +395,27 @@ impl Leader {
     }
 
     fn migration_view(&self, page: &Page) -> MigrationView {
+        let shards = page.migration().shards.keys();
+        let shards = shards.map(|shard| (shard.clone(), self.shard_status(page, shard))).collect();
+        MigrationView { shards, ..self.summary(page) }
+    }
+
+    /// The same without the shards, of which there may be ten thousand in each of a list of migrations.
+    fn summary(&self, page: &Page) -> MigrationView {
         let migration = page.migration();
-        let shards =
-            migration.shards.keys().map(|shard| (shard.clone(), self.shard_status(page, shard))).collect();
+        let sum = |rows: fn(&ShardProgress) -> u64| page.stored.progress.values().map(rows).sum();
         MigrationView {
-            migration: migration.clone(),
+            migration: Arc::clone(migration),
             times: page.stored.times,
             waiting_for: self.waiting_for(migration),
             uncovered: uncovered(&page.spec, migration, self.book.topology()),
-            shards,
+            rows_done: sum(|shard| shard.rows_done),
+            rows_total: sum(|shard| shard.rows_total),
+            undone: Undone {
+                restored: sum(|shard| shard.undone.restored),
+                conflicts: sum(|shard| shard.undone.conflicts),
+            },
+            shards: BTreeMap::new(),
         }
     }
 
@@ -387,7 +440,7 @@ impl Leader {
         PlanningView {
             topology: Arc::clone(self.book.topology()),
             directory: Arc::clone(self.book.directory()),
-            known: known.map(|migration| (migration.key.id.clone(), migration.clone())).collect(),
+            known: known.map(|migration| (migration.key.id.clone(), Migration::clone(migration))).collect(),
         }
     }
 

@@ -3,7 +3,8 @@
 //! One task owns everything ([`role`]): it is a follower, or a leader with a permit. [`wake`] lists all that can
 //! wake it. The leader's parts: [`book`] is what the store holds, [`board`] the tasks and who has them, [`fleet`]
 //! the workers; [`leader`] ties them, [`places`] is its side of the topology, [`traces`] tells
-//! operators of them; [`effects`] is the only place where a decision becomes a message.
+//! operators of them; [`effects`] is the only place where a decision becomes a message, once the [`outbox`] is opened
+//! after the commit. [`pulse`] is what doors know of a session without the heart.
 //! [`view`] is what doors may see, [`standing`] who leads.
 
 mod board;
@@ -13,11 +14,14 @@ mod effects;
 mod fleet;
 mod holders;
 mod leader;
+mod outbox;
 mod places;
+mod pulse;
 mod queries;
 mod reports;
 mod role;
 mod share;
+mod staged;
 mod standing;
 #[cfg(test)]
 mod tests;
@@ -27,8 +31,9 @@ mod view;
 mod wake;
 
 pub use fleet::{Order, Report, SessionId};
+pub use pulse::Pulse;
 pub use role::{Declare, Parts, run};
 pub use standing::Standing;
 pub use view::{Drained, LeaderView, MigrationView, PlanningView, ShardStatus, ShardView, WorkerView};
 pub(crate) use wake::not_leader;
-pub use wake::{Handle, Joining, Submission, Welcome};
+pub use wake::{Handle, Joining, Room, Submission, Welcome};

@@ -24,7 +24,7 @@ impl Leader {
                 Ok(())
             }
             Err(Refused::Person(failure)) => {
-                answer(reply, Err(failure));
+                self.outbox.tell(reply, Err(failure));
                 Ok(())
             }
             Err(Refused::Store(error)) => {
@@ -86,7 +86,7 @@ impl Book {
     ) -> Result<bool, Refused> {
         let present = Present { topology: self.topology(), directory: self.directory(), needed };
         match edit(&present, change).map_err(Refused::Person)? {
-            Some(edited) => self.relocate(edited).await.map(|()| true).map_err(Refused::from),
+            Some(edited) => self.relocate(edited).await.map(|()| true),
             None => Ok(false),
         }
     }

@@ -65,7 +65,7 @@ impl Leader {
                 let query = self.queries.add(session, Asker::Facts(reply));
                 self.order(&worker, Order::AskFacts { query, shard, request });
             }
-            Err(problem) => answer(reply, Err(problem)),
+            Err(problem) => self.outbox.tell(reply, Err(problem)),
         }
     }
 
@@ -80,7 +80,7 @@ impl Leader {
                 let query = self.queries.add(session, Asker::Placement(reply));
                 self.order(&worker, Order::AskPlacement { query, shard, request });
             }
-            Err(problem) => answer(reply, Err(problem)),
+            Err(problem) => self.outbox.tell(reply, Err(problem)),
         }
     }
 

@@ -9,17 +9,15 @@ use shardlift_domain::progress::Receipt;
 use shardlift_domain::task::{TaskEvent, TaskMove};
 use shardlift_domain::verdict::{Sweep, TaskOutcome, Undone, VerifyReport};
 
-use super::fleet::{Order, Report, SessionId};
+use super::fleet::{Report, SessionId};
 use super::leader::{Leader, StepDown};
 use super::queries::Answer;
 
 impl Leader {
     /// A worker reports. A session that is over says nothing any more.
     pub(super) async fn on_report(&mut self, session: SessionId, report: Report) -> Result<(), StepDown> {
-        let now = self.clock.millis();
-        let Some(worker) = self.fleet.heard(session, now) else { return Ok(()) };
+        let Some(worker) = self.fleet.worker_of(session) else { return Ok(()) };
         match report {
-            Report::Heartbeat => self.order(&worker, Order::Heartbeat),
             Report::Shards(mut shards) => {
                 shards.iter_mut().for_each(set_aside);
                 let outranked = self.outrank(&shards);
@@ -27,15 +25,11 @@ impl Leader {
                 self.fleet.told(&worker, shards);
                 outranked?;
                 self.discover(&announced).await?;
-                self.dispatch();
             }
             Report::Facts(query, answer) => self.answer_query(query, Answer::Facts(answer)),
             Report::Placement(query, answer) => self.answer_query(query, Answer::Placement(answer)),
             Report::Progress(task, token, receipt) => self.on_progress(&task, token, receipt),
-            Report::Released(task, token) => {
-                self.board.on(&task, TaskEvent::Released(token));
-                self.dispatch();
-            }
+            Report::Released(task, token) => drop(self.board.on(&task, TaskEvent::Released(token))),
             Report::Shared(task, token, rest) => self.on_shared(&task, token, rest),
             Report::Leaving => self.on_leaving(&worker),
             // The worker's trouble, not the migration's: another worker may reach the right database, or know more.
@@ -46,10 +40,9 @@ impl Leader {
                 self.fleet.problem(&worker, &task.shard, failure.on_shard(&task.shard));
                 self.board.on(&task, TaskEvent::Released(token));
                 self.changed();
-                self.dispatch();
             }
-            Report::Broke(task, token, failure) => self.on_broke(task, token, failure).await?,
-            Report::Finished(task, token, outcome) => self.on_finished(task, token, outcome).await?,
+            Report::Broke(task, token, failure) => self.on_broke(&task, token, failure),
+            Report::Finished(task, token, outcome) => self.on_finished(task, token, outcome),
         }
         Ok(())
     }
@@ -84,26 +77,24 @@ impl Leader {
         self.changed();
     }
 
-    async fn on_broke(&mut self, task: TaskId, token: Token, failure: Failure) -> Result<(), StepDown> {
+    fn on_broke(&mut self, task: &TaskId, token: Token, failure: Failure) {
         let now = self.clock.millis();
         self.traces.span(&task.migration).in_scope(
             || tracing::warn!(%task, code = %failure.code, message = %failure.message, "a task failed"),
         );
         // A stale or forked fence is tried again, too: the worker's next hello tells how high the shard's fence is.
         let lasting = (!failure.retryable()).then(|| failure.clone());
-        if self.board.on(&task, TaskEvent::Broke { token, failure, now }) == TaskMove::Stale {
-            return Ok(());
+        if self.board.on(task, TaskEvent::Broke { token, failure, now }) == TaskMove::Stale {
+            return;
         }
         // Also when the task was not wanted any more: a person who resumes should know.
         if let Some(failure) = lasting {
             let failure = failure.in_migration(&task.migration).on_shard(&task.shard).in_step(task.step);
-            let step = self.step_served(&task);
+            let step = self.step_served(task);
             let event = Event::StepFailed { shard: task.shard.clone(), step, failure };
-            self.apply(&task.migration, event).await?;
+            self.apply(&task.migration, &event);
         }
         self.changed();
-        self.dispatch();
-        Ok(())
     }
 
     /// The step of the migration that a task is for: during a backfill, ranges are read again by splitting.
@@ -115,31 +106,26 @@ impl Leader {
         }
     }
 
-    async fn on_finished(
-        &mut self,
-        task: TaskId,
-        token: Token,
-        outcome: TaskOutcome,
-    ) -> Result<(), StepDown> {
+    fn on_finished(&mut self, task: TaskId, token: Token, outcome: TaskOutcome) {
         if step_of(&outcome) != task.step {
             let message =
                 format!("a worker answered a step {} with the outcome of {}", task.step, step_of(&outcome));
             let next = "use workers of the coordinator's release; then retry";
-            return self.on_broke(task, token, Failure::new(ErrorCode::Internal, message, next)).await;
+            return self.on_broke(&task, token, Failure::new(ErrorCode::Internal, message, next));
         }
         if self.board.on(&task, TaskEvent::Finished(token)) == TaskMove::Stale {
             tracing::debug!(%task, %token, "finished under a right that is over");
-            return Ok(());
+            return;
         }
         let TaskId { migration, shard, .. } = task;
         match outcome {
-            TaskOutcome::Prechecked => self.step_done(&migration, shard, Step::Precheck).await,
-            TaskOutcome::Applied { .. } => self.step_done(&migration, shard, Step::Apply).await,
+            TaskOutcome::Prechecked => self.step_done(&migration, shard, Step::Precheck),
+            TaskOutcome::Applied { .. } => self.step_done(&migration, shard, Step::Apply),
             TaskOutcome::Split(pass) => {
                 self.book.progress(&migration, &shard, &pass);
                 self.board.learn(&migration, &shard, pass);
-                self.step_done(&migration, shard.clone(), Step::Split).await?;
-                self.end_of_pass(&migration, shard).await
+                self.step_done(&migration, shard.clone(), Step::Split);
+                self.end_of_pass(&migration, shard);
             }
             TaskOutcome::RangeDone(range) => {
                 let receipt = Receipt { range, batch_size: 0, rows_per_second: 0.0, batch_ms: 0.0 };
@@ -147,53 +133,46 @@ impl Leader {
                 if let Some(pass) = self.board.receive(&task, receipt) {
                     self.book.progress(&migration, &shard, pass);
                 }
-                self.end_of_pass(&migration, shard).await
+                self.end_of_pass(&migration, shard);
             }
-            TaskOutcome::Swept(Sweep::Clean) => self.step_done(&migration, shard, Step::Sweep).await,
+            TaskOutcome::Swept(Sweep::Clean) => self.step_done(&migration, shard, Step::Sweep),
             TaskOutcome::Swept(Sweep::Found { pending, pass }) => {
                 tracing::info!(%migration, %shard, pending, pass = pass.number, "rows became pending during the run");
                 self.book.progress(&migration, &shard, &pass);
                 self.board.learn(&migration, &shard, pass);
                 let outcome = Outcome::PendingFound;
                 let event = Event::StepDone { shard: shard.clone(), step: Step::Sweep, outcome };
-                self.apply(&migration, event).await?;
+                self.apply(&migration, &event);
                 // Nobody reports the end of a pass that has nothing to walk.
-                self.end_of_pass(&migration, shard).await
+                self.end_of_pass(&migration, shard);
             }
             TaskOutcome::Verified(report) if report.passed() => {
-                self.step_done(&migration, shard, Step::Verify).await
+                self.step_done(&migration, shard, Step::Verify)
             }
             TaskOutcome::Undone(done) => {
                 self.book.undoing(&migration, &shard, Undone::default());
                 let outcome = Outcome::Undone(done);
-                self.apply(&migration, Event::StepDone { shard, step: Step::Undo, outcome }).await
+                self.apply(&migration, &Event::StepDone { shard, step: Step::Undo, outcome });
             }
             TaskOutcome::Verified(report) => {
                 let failure =
                     mismatch(&report).in_migration(&migration).on_shard(&shard).in_step(Step::Verify);
-                self.apply(&migration, Event::StepFailed { shard, step: Step::Verify, failure }).await
+                self.apply(&migration, &Event::StepFailed { shard, step: Step::Verify, failure });
             }
         }
     }
 
     /// When every range is done, the backfill of the shard is; otherwise the next ranges may run, or are looked for.
-    async fn end_of_pass(&mut self, migration: &MigrationKey, shard: ShardId) -> Result<(), StepDown> {
+    fn end_of_pass(&mut self, migration: &MigrationKey, shard: ShardId) {
         if self.board.end_of_pass(migration, &shard) {
-            return self.step_done(migration, shard, Step::Backfill).await;
+            return self.step_done(migration, shard, Step::Backfill);
         }
         self.reconcile_shard(migration, &shard);
-        self.dispatch();
         self.changed();
-        Ok(())
     }
 
-    async fn step_done(
-        &mut self,
-        migration: &MigrationKey,
-        shard: ShardId,
-        step: Step,
-    ) -> Result<(), StepDown> {
-        self.apply(migration, Event::StepDone { shard, step, outcome: Outcome::Done }).await
+    fn step_done(&mut self, migration: &MigrationKey, shard: ShardId, step: Step) {
+        self.apply(migration, &Event::StepDone { shard, step, outcome: Outcome::Done });
     }
 }
 

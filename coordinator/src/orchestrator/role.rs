@@ -25,6 +25,9 @@ use crate::store::{Store, StoreError};
 
 /// How many wakes may wait: enough for a second of a large fleet; senders wait when it is full.
 const QUEUE: usize = 4096;
+/// How many wakes are taken together, to share one commit: so many that a commit is no bound for them, so few that the
+/// next look at the time is not far.
+const TOGETHER: usize = 512;
 /// How often time is looked at.
 pub(super) const TICK: Duration = Duration::from_millis(200);
 /// The pauses before the lead is sought again.
@@ -165,6 +168,8 @@ impl Orchestrator {
             }
         };
         let epoch = leader.book.permit().fence().epoch;
+        // Doors answer signs of life in this leader's name no longer.
+        leader.reign.end();
         self.post.send_replace(Post::HandsOver);
         if matches!(end, End::Told) {
             // Best effort: what is not saved is read from the shards again.
@@ -190,7 +195,7 @@ impl Orchestrator {
     }
 }
 
-/// Waits for one thing to happen, and does what follows from it.
+/// Waits for things to happen, and does what follows from all that have.
 async fn turn(
     leader: &mut Leader,
     wakes: &mut mpsc::Receiver<Wake>,
@@ -198,24 +203,26 @@ async fn turn(
     leadership: &Leadership,
     shutdown: &CancellationToken,
 ) -> Result<Option<End>, StepDown> {
-    let wake = tokio::select! {
-        wake = wakes.recv() => match wake {
-            Some(wake) => Some(wake),
-            None => return Ok(Some(End::Told)),
-        },
-        _ = ticks.tick() => None,
+    let mut taken = Vec::new();
+    let ticked = tokio::select! {
+        count = wakes.recv_many(&mut taken, TOGETHER) => {
+            if count == 0 {
+                return Ok(Some(End::Told));
+            }
+            false
+        }
+        _ = ticks.tick() => true,
         () = shutdown.cancelled() => return Ok(Some(End::Told)),
     };
     // Asked again: after a pause of the process a wake may come before the timer that says that the lead is over.
     if leadership.is_lost() {
         return Ok(Some(End::Lost));
     }
-    match wake {
-        Some(wake) => leader.on(wake).await?,
-        None => {
-            leader.on_tick().await?;
-            register(leader, leadership);
-        }
+    if ticked {
+        leader.on_tick().await?;
+        register(leader, leadership);
+    } else {
+        leader.on_all(taken.into_iter()).await?;
     }
     Ok(None)
 }
@@ -328,7 +335,7 @@ async fn begin(
     tracing::info!(epoch = %permit.fence().epoch, "leads");
     let mut book = Book::open(Arc::clone(&parts.store), Arc::new(permit)).await?;
     declare(&mut book, (parts.declare)()).await?;
-    Ok(Leader::new(seat.clone(), book))
+    Ok(Leader::new(seat.clone(), book, leadership.reign()))
 }
 
 /// Takes what is declared now. What cannot be taken changes nothing: the topology stays as it is stored.

@@ -72,7 +72,6 @@ impl Leader {
             self.book.progress(&task.migration, &task.shard, pass);
         }
         self.reconcile_shard(&task.migration, &task.shard);
-        self.dispatch();
         self.changed();
     }
 

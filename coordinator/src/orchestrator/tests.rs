@@ -2,6 +2,7 @@
 
 mod elections;
 mod scale;
+mod together;
 mod trouble;
 
 use std::collections::BTreeMap;
@@ -22,7 +23,7 @@ use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{Handle, Joining, MigrationView, Order, Parts, Report, SessionId, run};
+use super::{Handle, Joining, MigrationView, Order, Parts, Pulse, Report, SessionId, run};
 use crate::election::{Election, Peer, Standalone};
 use crate::service::Services;
 use crate::store::{MemoryStore, Store};
@@ -151,6 +152,7 @@ impl Coordinator {
 /// A worker played by the test.
 struct Player {
     session: SessionId,
+    pulse: Pulse,
     orders: mpsc::Receiver<Order>,
     handle: Handle,
 }
@@ -167,6 +169,17 @@ impl Player {
         fence: Option<Fence>,
         knows: Capabilities,
     ) -> Result<Self, Failure> {
+        Self::joining_with(handle, worker, 4, shards, fence, knows).await
+    }
+
+    async fn joining_with(
+        handle: &Handle,
+        worker: &str,
+        slots: u32,
+        shards: &[&str],
+        fence: Option<Fence>,
+        knows: Capabilities,
+    ) -> Result<Self, Failure> {
         let (sender, orders) = mpsc::channel(100);
         let hello = |shard: &str| ShardHello {
             shard: name(shard),
@@ -179,14 +192,14 @@ impl Player {
         let joining = Joining {
             worker: name(worker),
             version: "0".into(),
-            slots: 4,
+            slots,
             shards: shards.iter().map(|shard| hello(shard)).collect(),
             knows,
             draining: false,
             orders: sender,
         };
         let welcome = handle.join(joining).await?;
-        Ok(Self { session: welcome.session, orders, handle: handle.clone() })
+        Ok(Self { session: welcome.session, pulse: welcome.pulse, orders, handle: handle.clone() })
     }
 
     async fn joined(handle: &Handle, worker: &str) -> Self {
@@ -208,8 +221,16 @@ impl Player {
     }
 
     async fn say(&self, report: Report) {
+        self.beat();
         // A coordinator that has crashed hears nothing.
-        let _ = self.handle.report(self.session, report).await;
+        if let Ok(room) = self.handle.room().await {
+            room.report(self.session, report);
+        }
+    }
+
+    /// A sign of life.
+    fn beat(&self) {
+        self.pulse.beat();
     }
 
     /// The next hand-out; facts are answered on the way.
@@ -256,7 +277,7 @@ impl Player {
                         Some(Order::Withdraw { task, token }) => self.say(Report::Released(task, token)).await,
                         Some(Order::Heartbeat | Order::Adjust { .. } | Order::Drain(_) | Order::AskPlacement { .. }) => {}
                     },
-                    () = sleep(Duration::from_millis(200)) => self.say(Report::Heartbeat).await,
+                    () = sleep(Duration::from_millis(200)) => self.beat(),
                 }
             }
         })

@@ -11,6 +11,7 @@ use shardlift_domain::progress::ShardProgress;
 use shardlift_domain::routing::Directory;
 use shardlift_domain::spec::Engine;
 use shardlift_domain::topology::Topology;
+use shardlift_domain::verdict::Undone;
 
 use crate::store::Times;
 
@@ -18,14 +19,20 @@ use crate::store::Times;
 #[derive(Debug, Clone)]
 pub struct MigrationView {
     /// The stored state.
-    pub migration: Migration,
+    pub migration: Arc<Migration>,
     /// When.
     pub times: Times,
     /// While pending: what it still waits for.
     pub waiting_for: Vec<MigrationId>,
     /// Shards of its cluster that it does not cover, since they joined later.
     pub uncovered: Vec<ShardId>,
-    /// Per shard.
+    /// Rows that are done, over all shards.
+    pub rows_done: u64,
+    /// Rows that there seem to be, over all shards.
+    pub rows_total: u64,
+    /// What is taken back by undos that still run.
+    pub undone: Undone,
+    /// Per shard; none in a list of migrations.
     pub shards: BTreeMap<ShardId, ShardStatus>,
 }
 

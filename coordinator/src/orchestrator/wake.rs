@@ -15,6 +15,7 @@ use shardlift_domain::topology::Topology;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::fleet::{Order, Report, SessionId};
+use super::pulse::Pulse;
 use super::standing::Standing;
 use super::view::{Drained, LeaderView, MigrationView, PlanningView, ShardView, WorkerView};
 use crate::shard::Edit;
@@ -60,6 +61,8 @@ pub struct Joining {
 pub struct Welcome {
     /// Names this session in later reports.
     pub session: SessionId,
+    /// Where the door notes that the worker lives.
+    pub pulse: Pulse,
     /// Who leads.
     pub fence: Fence,
     /// How long silence may last.
@@ -94,6 +97,16 @@ pub struct Handle {
     wakes: mpsc::Sender<Wake>,
     changes: watch::Receiver<u64>,
     standing: Standing,
+}
+
+/// Room for one report at the heart.
+pub struct Room<'a>(mpsc::Permit<'a, Wake>);
+
+impl Room<'_> {
+    /// A worker reports.
+    pub fn report(self, session: SessionId, report: Report) {
+        self.0.send(Wake::Report(session, Box::new(report)));
+    }
 }
 
 macro_rules! ask {
@@ -164,7 +177,7 @@ impl Handle {
         ask!(self, Get, id, version)
     }
 
-    /// All migrations, newest versions, in the order of submission.
+    /// All migrations, newest versions, in the order of submission; without their shards.
     pub async fn list(&self) -> Result<Vec<MigrationView>, Failure> {
         ask!(self, List)
     }
@@ -199,9 +212,9 @@ impl Handle {
         ask!(self, Join, Box::new(joining))
     }
 
-    /// A worker reports.
-    pub async fn report(&self, session: SessionId, report: Report) -> Result<(), Failure> {
-        self.send(Wake::Report(session, Box::new(report))).await
+    /// Waits until the heart has room for a report. May be dropped and asked for again: nothing is lost.
+    pub async fn room(&self) -> Result<Room<'_>, Failure> {
+        self.wakes.reserve().await.map(Room).map_err(|_| not_leader())
     }
 
     /// A worker's session is over.

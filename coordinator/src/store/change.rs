@@ -1,6 +1,7 @@
 //! What is read from a store, and what is written to it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use shardlift_domain::migration::{Migration, Resource, ShardMigration};
@@ -63,19 +64,24 @@ impl Times {
 /// A known migration in its new state. Most moves concern one shard of thousands: only the parts that differ are written.
 #[derive(Debug, Clone)]
 pub struct Moved {
-    /// The new state.
-    pub migration: Migration,
+    /// The new state; shared, since a copy costs as much as there are shards.
+    pub migration: Arc<Migration>,
     /// When things happened.
     pub times: Times,
     differ: Vec<ShardId>,
 }
 
 impl Moved {
+    /// A new state whose parts of these shards differ from what is stored, and no others.
+    pub fn new(migration: Arc<Migration>, differ: Vec<ShardId>, times: Times) -> Self {
+        Self { migration, times, differ }
+    }
+
     /// From the state that is stored to another one.
-    pub fn new(stored: &Migration, migration: Migration, times: Times) -> Self {
+    pub fn between(stored: &Migration, migration: Migration, times: Times) -> Self {
         let differs = |(shard, part): &(&ShardId, &ShardMigration)| stored.shards.get(*shard) != Some(*part);
         let differ = migration.shards.iter().filter(differs).map(|(shard, _)| shard.clone()).collect();
-        Self { migration, times, differ }
+        Self::new(Arc::new(migration), differ, times)
     }
 
     /// The parts that differ from what is stored.

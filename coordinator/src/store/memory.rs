@@ -110,14 +110,14 @@ impl Content {
         for moved in change.moved {
             let stored = self.find(&moved.migration.key)?;
             if !stored.migration.shards.keys().eq(moved.migration.shards.keys()) {
-                return Err(StoreError::Unknown(moved.migration.key));
+                return Err(StoreError::Unknown(moved.migration.key.clone()));
             }
             // As the databases do it: only the parts that are said to differ are written.
             let mut shards = std::mem::take(&mut stored.migration.shards);
             for (shard, part) in moved.parts() {
                 shards.insert(shard.clone(), part.clone());
             }
-            stored.migration = Migration { shards, ..moved.migration };
+            stored.migration = Migration { shards, ..Arc::unwrap_or_clone(moved.migration) };
             stored.times = moved.times;
         }
         for (key, shard, progress) in change.progress {

@@ -5,7 +5,7 @@ use crate::ids::ShardId;
 use crate::spec::OnVerifyFailure;
 use crate::verdict::Undone;
 
-use super::state::{Migration, Phase, Status, Step, Stop, Undo};
+use super::state::{Migration, Phase, ShardMigration, Status, Step, Stop, Undo};
 
 /// What a person asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -124,14 +124,44 @@ impl Migration {
     /// nothing: messages may be lost, repeated or late.
     pub fn on(&self, event: &Event) -> Result<Transition, Illegal> {
         let mut next = self.clone();
-        match event {
-            Event::Asked(verb) => next.asked(*verb)?,
-            Event::Ready => next.ready(),
-            Event::StepDone { shard, step, outcome } => next.step_done(shard, *step, *outcome),
-            Event::StepFailed { shard, step, failure } => next.step_failed(shard, *step, failure),
-        }
-        let changed = next != *self;
+        let changed = next.make(event)?.is_some();
         Ok(Transition { migration: next, changed })
+    }
+
+    /// The same move in place. The answer: the shards whose parts differ now; `None`: nothing differs. An illegal move
+    /// changes nothing. A step that is done, of which there are as many as shards and more, costs little however many
+    /// shards there are.
+    pub fn make(&mut self, event: &Event) -> Result<Option<Vec<ShardId>>, Illegal> {
+        if let Event::StepDone { shard, .. } = event {
+            // No part but the shard's own is changed by it.
+            let (head, part) = (self.head(), self.shards.get(shard).cloned());
+            self.enter(event)?;
+            let moved = self.shards.get(shard) != part.as_ref();
+            return Ok((moved || self.head() != head).then(|| moved.then(|| shard.clone()).into_iter().collect()));
+        }
+        let before = self.clone();
+        self.enter(event)?;
+        let differs = |(shard, part): &(&ShardId, &ShardMigration)| before.shards.get(*shard) != Some(*part);
+        Ok((*self != before)
+            .then(|| self.shards.iter().filter(differs).map(|(shard, _)| shard.clone()).collect()))
+    }
+
+    fn enter(&mut self, event: &Event) -> Result<(), Illegal> {
+        match event {
+            Event::Asked(verb) => self.asked(*verb)?,
+            Event::Ready => self.ready(),
+            Event::StepDone { shard, step, outcome } => self.step_done(shard, *step, *outcome),
+            Event::StepFailed { shard, step, failure } => self.step_failed(shard, *step, failure),
+        }
+        Ok(())
+    }
+
+    /// All but the shards.
+    fn head(&mut self) -> Self {
+        let shards = std::mem::take(&mut self.shards);
+        let head = self.clone();
+        self.shards = shards;
+        head
     }
 
     fn asked(&mut self, verb: Verb) -> Result<(), Illegal> {
@@ -255,7 +285,11 @@ impl Migration {
         if let (Outcome::Undone(done), Some(undo)) = (outcome, &mut self.undo) {
             undo.done += done;
         }
-        self.advance();
+        // Only the last shard that leaves a phase opens the next one: most find another one here, and look no further.
+        let here = |part: &ShardMigration| part.todo.is_some_and(|todo| todo.phase() <= self.phase);
+        if !self.shards.values().any(here) {
+            self.advance();
+        }
     }
 
     fn step_failed(&mut self, shard: &ShardId, step: Step, failure: &Failure) {

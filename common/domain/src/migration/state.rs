@@ -272,11 +272,23 @@ impl Migration {
 
     /// The steps that should be worked on now: only while running or being undone, only of the present phase.
     pub fn wanted(&self) -> impl Iterator<Item = (&ShardId, Step)> {
-        let running = matches!(self.status, Status::Running | Status::RollingBack);
-        self.shards.iter().filter(move |_| running).filter_map(|(id, shard)| {
-            let step = shard.todo.filter(|step| step.phase() == self.phase)?;
-            shard.failure.is_none().then_some((id, step))
-        })
+        let running = self.works();
+        let shards = self.shards.iter().filter(move |_| running);
+        shards.filter_map(|(id, part)| Some((id, self.wanted_now(part)?)))
+    }
+
+    /// The step of one shard that should be worked on now.
+    pub fn wanted_of(&self, shard: &ShardId) -> Option<Step> {
+        let part = self.shards.get(shard).filter(|_| self.works())?;
+        self.wanted_now(part)
+    }
+
+    fn works(&self) -> bool {
+        matches!(self.status, Status::Running | Status::RollingBack)
+    }
+
+    fn wanted_now(&self, part: &ShardMigration) -> Option<Step> {
+        part.todo.filter(|step| step.phase() == self.phase && part.failure.is_none())
     }
 
     /// The state after a take-over: the ranges must be read from the shards again before they are walked.

@@ -335,6 +335,28 @@ fn check_legal(migration: &Migration) {
     }
 }
 
+/// The move in place, after a check that it tells of exactly the parts that differ.
+fn made_in_place(before: &Migration, event: &Event) -> (bool, Migration) {
+    let mut after = before.clone();
+    let told = after.make(event).expect("legal");
+    let differ = after.shards.iter().filter(|(shard, part)| before.shards[*shard] != **part);
+    assert_eq!(told.clone().unwrap_or_default(), differ.map(|(shard, _)| shard.clone()).collect::<Vec<_>>());
+    (told.is_some(), after)
+}
+
+#[test]
+fn an_illegal_move_in_place_changes_nothing() {
+    for status in Status::ALL {
+        for verb in Verb::ALL {
+            let before = with_status(status);
+            let mut after = before.clone();
+            if after.make(&Event::Asked(verb)).is_err() {
+                assert_eq!(after, before, "{verb:?} while {status}");
+            }
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn only_legal_states_appear_and_repeats_change_nothing(
@@ -349,6 +371,7 @@ proptest! {
         for (event, crash) in events {
             if let Ok(made) = migration.on(&event) {
                 prop_assert_eq!(made.changed, made.migration != migration);
+                prop_assert_eq!(made_in_place(&migration, &event), (made.changed, made.migration.clone()));
                 migration = made.migration;
                 let repeat = migration.on(&event).map(|made| made.changed);
                 // Going on with nothing left to do completes: then, and only then, a repeat hears that it is finished.

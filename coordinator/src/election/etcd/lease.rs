@@ -11,6 +11,7 @@ use shardlift_runtime::random;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use super::super::Expiry;
 use super::error::EtcdError;
 use super::link::Link;
 use super::options::EtcdOptions;
@@ -72,6 +73,12 @@ impl Lease {
     /// Whether the lease must not be relied on any more; right also before any timer has had its turn.
     pub(super) fn is_over(&self) -> bool {
         self.life.is_over()
+    }
+
+    /// The same, for those who outlive the lease.
+    pub(super) fn expiry(&self) -> Expiry {
+        let life = Arc::clone(&self.life);
+        Arc::new(move || life.is_over())
     }
 
     /// Gives the lease back, with every key that hangs on it, and waits until that is done, but not for long.

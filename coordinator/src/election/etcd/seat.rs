@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::super::{ElectionError, Registered, Seat};
+use super::super::{ElectionError, Expiry, Registered, Seat};
 use super::ballot::{Ballot, Standing};
 use super::lease::Lease;
 
@@ -29,8 +29,8 @@ impl Seat for Taken {
         Err(ElectionError::Lost)
     }
 
-    fn expired(&self) -> bool {
-        self.lease.is_over()
+    fn expiry(&self) -> Expiry {
+        self.lease.expiry()
     }
 
     fn registry(&self) -> Option<&watch::Sender<Vec<Registered>>> {

@@ -74,6 +74,8 @@ pub(super) struct Board {
     hand_outs: u64,
     groups: BTreeMap<MigrationKey, BTreeMap<ShardId, Group>>,
     held: BTreeMap<WorkerId, BTreeSet<TaskId>>,
+    /// How many tasks of a migration are handed out; none is not listed.
+    running: BTreeMap<MigrationKey, u32>,
     queue: Queue,
 }
 
@@ -85,6 +87,7 @@ impl Board {
             hand_outs: 0,
             groups: BTreeMap::new(),
             held: BTreeMap::new(),
+            running: BTreeMap::new(),
             queue: Queue::default(),
         }
     }
@@ -172,11 +175,13 @@ impl Board {
         for wanted in wanted {
             self.want(wanted);
         }
-        let idle = |task: &TaskId| !names.contains(task);
-        let groups = self.groups.get(migration).into_iter().flatten();
-        let groups = groups.filter(|(shard, _)| only.is_none_or(|only| only == *shard));
-        let surplus: Vec<TaskId> =
-            groups.flat_map(|(_, group)| group.tasks.keys().filter(|task| idle(task)).cloned()).collect();
+        let idle = |task: &&TaskId| !names.contains(*task);
+        let surplus = |group: &Group| group.tasks.keys().filter(idle).cloned().collect::<Vec<_>>();
+        let surplus: Vec<TaskId> = match (self.groups.get(migration), only) {
+            (None, _) => Vec::new(),
+            (Some(groups), Some(shard)) => groups.get(shard).map(surplus).unwrap_or_default(),
+            (Some(groups), None) => groups.values().flat_map(surplus).collect(),
+        };
         surplus.into_iter().filter_map(|task| self.unwant(&task)).collect()
     }
 
@@ -233,12 +238,22 @@ impl Board {
         }
     }
 
-    /// Shards on which something may be handed out now.
-    pub(super) fn ready_shards(&mut self, now: Millis) -> impl Iterator<Item = &ShardId> {
-        self.queue.shards(now)
+    /// Looks at the time: what waits for a while may be ready now.
+    pub(super) fn look(&mut self, now: Millis) {
+        self.queue.look(now);
     }
 
-    /// What may be handed out on a shard, as [`Board::ready_shards`] has seen it, in the order of names.
+    /// Shards on which something may be handed out, as of the last [`Board::look`].
+    pub(super) fn ready_shards(&self) -> impl ExactSizeIterator<Item = &ShardId> {
+        self.queue.shards()
+    }
+
+    /// Whether anything may be handed out on a shard, as of the last [`Board::look`].
+    pub(super) fn is_ready(&self, shard: &ShardId) -> bool {
+        self.queue.has(shard)
+    }
+
+    /// What may be handed out on a shard, as of the last [`Board::look`], in the order of names.
     pub(super) fn ready(&self, shard: &ShardId) -> impl Iterator<Item = Ready> {
         self.queue.ready(shard).filter_map(|task| {
             let group = self.group(&task.migration, &task.shard)?;
@@ -306,28 +321,28 @@ impl Board {
             return;
         }
         let group = self.group_mut(&task.migration, &task.shard);
-        if let Some(worker) = before {
-            group.running = group.running.saturating_sub(1);
-            if let Some(mine) = self.held.get_mut(&worker) {
-                mine.remove(task);
-            }
+        group.running = group.running + u32::from(after.is_some()) - u32::from(before.is_some());
+        let running = self.running.entry(task.migration.clone()).or_default();
+        *running = *running + u32::from(after.is_some()) - u32::from(before.is_some());
+        if *running == 0 {
+            self.running.remove(&task.migration);
+        }
+        if let Some(mine) = before.and_then(|worker| self.held.get_mut(&worker)) {
+            mine.remove(task);
         }
         if let Some(worker) = after {
-            let group = self.group_mut(&task.migration, &task.shard);
-            group.running += 1;
             self.held.entry(worker).or_default().insert(task.clone());
         }
     }
 
     /// Migrations of which some worker has a task, wanted or not.
     pub(super) fn held(&self) -> BTreeSet<MigrationKey> {
-        let busy = |shards: &BTreeMap<ShardId, Group>| shards.values().any(|group| group.running > 0);
-        self.groups.iter().filter(|(_, shards)| busy(shards)).map(|(key, _)| key.clone()).collect()
+        self.running.keys().cloned().collect()
     }
 
     /// Whether some worker has a task of this migration.
     pub(super) fn is_held(&self, migration: &MigrationKey) -> bool {
-        self.groups.get(migration).is_some_and(|shards| shards.values().any(|group| group.running > 0))
+        self.running.contains_key(migration)
     }
 
     /// Forgets a migration that is finished, but for what a worker still has.

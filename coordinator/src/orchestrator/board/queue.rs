@@ -32,8 +32,8 @@ impl Queue {
         }
     }
 
-    /// Shards with tasks whose time has come.
-    pub(super) fn shards(&mut self, now: Millis) -> impl Iterator<Item = &ShardId> {
+    /// Looks at the time: some may be ready now.
+    pub(super) fn look(&mut self, now: Millis) {
         while let Some((not_before, task)) = self.later.pop_first() {
             if not_before > now {
                 self.later.insert((not_before, task));
@@ -41,7 +41,16 @@ impl Queue {
             }
             self.ready.entry(task.shard.clone()).or_default().insert(task, now);
         }
+    }
+
+    /// Shards with tasks whose time had come at the last look.
+    pub(super) fn shards(&self) -> impl ExactSizeIterator<Item = &ShardId> {
         self.ready.keys()
+    }
+
+    /// Whether a shard has any, as of the last look.
+    pub(super) fn has(&self, shard: &ShardId) -> bool {
+        self.ready.contains_key(shard)
     }
 
     /// Tasks of a shard whose time had come at the last look.
@@ -71,7 +80,10 @@ mod tests {
         let mut queue = Queue::default();
         queue.put(100, task("a"));
         queue.put(0, task("b"));
-        let ready = |queue: &mut Queue, now| queue.shards(now).map(ToString::to_string).collect::<Vec<_>>();
+        let ready = |queue: &mut Queue, now| {
+            queue.look(now);
+            queue.shards().map(ToString::to_string).collect::<Vec<_>>()
+        };
         assert_eq!(ready(&mut queue, 99), ["b"]);
         assert_eq!(ready(&mut queue, 100), ["a", "b"]);
         assert_eq!((queue.since(&task("a")), queue.since(&task("b"))), (Some(100), Some(99)));

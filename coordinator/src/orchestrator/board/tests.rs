@@ -35,7 +35,8 @@ fn want(board: &mut Board, on: &str, ranges: &[u32]) -> Vec<Held> {
 }
 
 fn ready(board: &mut Board, now: Millis) -> Vec<TaskId> {
-    let shards: Vec<ShardId> = board.ready_shards(now).cloned().collect();
+    board.look(now);
+    let shards: Vec<ShardId> = board.ready_shards().cloned().collect();
     shards.iter().flat_map(|shard| board.ready(shard).map(|ready| ready.task).collect::<Vec<_>>()).collect()
 }
 

@@ -18,7 +18,7 @@ impl Only {
             loop {
                 let order = timeout(Duration::from_millis(200), self.player.orders.recv()).await;
                 let Ok(order) = order else {
-                    self.player.say(Report::Heartbeat).await;
+                    self.player.beat();
                     continue;
                 };
                 match order.expect("the session goes on") {
@@ -179,7 +179,7 @@ async fn a_worker_of_the_first_protocol_is_never_asked_to_share() {
             old.progress(&task, token).await;
             let beat = timeout(Duration::from_millis(100), old.player.orders.recv()).await;
             assert!(!matches!(beat, Ok(Some(Order::Adjust { .. }))), "it would not understand");
-            helper.player.say(Report::Heartbeat).await;
+            helper.player.beat();
         }
     });
     quiet.await.expect_err("it is left alone for as long as it is watched");

@@ -207,7 +207,7 @@ async fn a_commit_is_all_or_nothing(place: impl Place) {
     let mut repeated = good();
     repeated.new.push(stored("first", Version::FIRST));
     let mut unknown = good();
-    unknown.moved.push(Moved::new(&absent.migration, absent.migration.clone(), absent.times));
+    unknown.moved.push(Moved::between(&absent.migration, absent.migration.clone(), absent.times));
     let mut elsewhere = good();
     elsewhere.progress.push((key.clone(), samples::shard(99), Default::default()));
     let mut unheard = good();
@@ -215,7 +215,7 @@ async fn a_commit_is_all_or_nothing(place: impl Place) {
     let mut other_shards = good();
     let mut less = before.migrations[0].clone();
     less.migration.shards.pop_first();
-    other_shards.moved.push(Moved::new(&less.migration, less.migration.clone(), less.times));
+    other_shards.moved.push(Moved::between(&less.migration, less.migration.clone(), less.times));
 
     for (what, change) in [
         ("repeated", repeated),
@@ -321,7 +321,7 @@ async fn figures_and_states_are_replaced(place: impl Place) {
     let figures = samples::figures(7);
     known.progress.insert(samples::shard(1), figures.clone());
     let change = Change {
-        moved: vec![Moved::new(&before, known.migration.clone(), known.times)],
+        moved: vec![Moved::between(&before, known.migration.clone(), known.times)],
         progress: vec![(known.migration.key.clone(), samples::shard(1), figures)],
         ..Change::default()
     };

@@ -136,7 +136,7 @@ fn make_happen(expected: &mut Snapshot, happening: Happening, tick: i64) -> Chan
                 let before = std::mem::replace(&mut known.migration, transition.migration);
                 known.times.started_at = Some(moment(tick));
                 known.times.completed_at = known.migration.status.is_final().then(|| moment(tick + 1));
-                change.moved.push(Moved::new(&before, known.migration.clone(), known.times));
+                change.moved.push(Moved::between(&before, known.migration.clone(), known.times));
             }
         }
         Happening::Progressed(which, number, figures) => {

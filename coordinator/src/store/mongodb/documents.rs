@@ -41,10 +41,9 @@ pub(super) fn from_bson<T: DeserializeOwned>(what: &'static str, value: Bson) ->
 /// What changes when a migration moves, but for its shards. `error` and `steps` are for readers only.
 pub(super) fn head(migration: &Migration, times: &Times) -> Result<Document, StoreError> {
     let error = reason(migration).map(|failure| bson("migration_state.error", failure)).transpose()?;
-    let steps = migration.steps().into_iter().map(|step| {
-        let (status, _) = steps::step_status(migration, step);
-        doc! { "step": step.as_str(), "status": status }
-    });
+    let steps = steps::statuses(migration)
+        .into_iter()
+        .map(|steps::StepStatus { step, status, .. }| doc! { "step": step.as_str(), "status": status });
     Ok(doc! {
         "type": migration.kind.as_str(),
         "database_type": migration.engine.as_str(),

@@ -184,8 +184,7 @@ async fn write_steps(
     now: &str,
 ) -> Result<(), StoreError> {
     let (mut numbers, mut names, mut statuses, mut errors) = (vec![], vec![], vec![], vec![]);
-    for (number, step) in (1_i64..).zip(migration.steps()) {
-        let (status, failure) = steps::step_status(migration, step);
+    for (number, steps::StepStatus { step, status, failure }) in (1_i64..).zip(steps::statuses(migration)) {
         numbers.push(number);
         names.push(step.as_str());
         statuses.push(status);

@@ -5,6 +5,7 @@ use shardlift_domain::migration::Resource;
 use sqlx::SqliteConnection;
 
 use super::super::change::Locks;
+use super::super::rows::json;
 use super::super::tables::{LockRow, lock};
 use super::super::{Change, StoreError};
 use super::write::row_of;
@@ -21,12 +22,10 @@ pub(super) async fn write(
     for (key, resources) in &change.locked {
         let id = row_of(connection, key).await?;
         clear(connection, key).await?;
-        for resource in resources {
-            refuse_held(connection, resource).await?;
-        }
-        for resource in resources {
-            insert(connection, id, resource, now).await?;
-        }
+        let rows: Vec<_> = resources.iter().map(row).collect();
+        let rows = json("migration_locks", &rows)?;
+        refuse_held(connection, &rows).await?;
+        insert(connection, id, &rows, now).await?;
     }
     Ok(())
 }
@@ -43,17 +42,21 @@ async fn clear(connection: &mut SqliteConnection, key: &MigrationKey) -> Result<
     Ok(())
 }
 
+/// A lock as a row of the JSON text that a statement reads.
+fn row(resource: &Resource) -> (String, &str, &str, &str) {
+    let Resource { cluster, shard, relation } = resource;
+    (resource.to_string(), cluster.as_str(), shard.as_str(), relation)
+}
+
 /// The migration's own locks were cleared in the same transaction: whatever is found is another one's.
-async fn refuse_held(connection: &mut SqliteConnection, resource: &Resource) -> Result<(), StoreError> {
+async fn refuse_held(connection: &mut SqliteConnection, rows: &str) -> Result<(), StoreError> {
     let held: Option<LockRow> = sqlx::query_as(
-        "SELECT l.cluster, l.shard, l.relation, m.name, m.version FROM migration_locks l \
-         JOIN migrations m ON m.id = l.migration_id \
-         WHERE l.cluster = ?1 AND l.shard = ?2 AND (l.relation = ?3 OR '*' IN (l.relation, ?3)) \
-         ORDER BY l.resource LIMIT 1",
+        "SELECT l.cluster, l.shard, l.relation, m.name, m.version FROM json_each(?) AS u \
+         JOIN migration_locks l ON l.cluster = u.value ->> 1 AND l.shard = u.value ->> 2 \
+         AND (l.relation = u.value ->> 3 OR '*' IN (l.relation, u.value ->> 3)) \
+         JOIN migrations m ON m.id = l.migration_id ORDER BY l.resource LIMIT 1",
     )
-    .bind(resource.cluster.as_str())
-    .bind(resource.shard.as_str())
-    .bind(&resource.relation)
+    .bind(rows)
     .fetch_optional(connection)
     .await
     .map_err(StoreError::unavailable("look for locks"))?;
@@ -62,22 +65,14 @@ async fn refuse_held(connection: &mut SqliteConnection, resource: &Resource) -> 
     Err(StoreError::Locked { resource, holder })
 }
 
-async fn insert(
-    connection: &mut SqliteConnection,
-    id: i64,
-    resource: &Resource,
-    now: &str,
-) -> Result<(), StoreError> {
+async fn insert(connection: &mut SqliteConnection, id: i64, rows: &str, now: &str) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO migration_locks (resource, cluster, shard, relation, migration_id, acquired_at) \
-         VALUES (?, ?, ?, ?, ?, ?)",
+         SELECT u.value ->> 0, u.value ->> 1, u.value ->> 2, u.value ->> 3, ?1, ?2 FROM json_each(?3) AS u",
     )
-    .bind(resource.to_string())
-    .bind(resource.cluster.as_str())
-    .bind(resource.shard.as_str())
-    .bind(&resource.relation)
     .bind(id)
     .bind(now)
+    .bind(rows)
     .execute(connection)
     .await
     .map_err(StoreError::unavailable("acquire locks"))?;

@@ -8,7 +8,7 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Connection, SqliteConnection};
 
 use super::super::conformance::samples;
-use super::super::steps::step_status;
+use super::super::steps::statuses;
 use super::super::{Change, Store, StoreError};
 use super::SqliteStore;
 
@@ -147,8 +147,8 @@ async fn a_writer_of_another_process_is_waited_for() {
 #[test]
 fn a_step_stands_where_its_shards_stand() {
     let mut migration = two_shards();
-    let words = |migration: &Migration| {
-        migration.steps().iter().map(|step| step_status(migration, *step).0).collect::<Vec<_>>()
+    let words = |migration: &Migration| -> Vec<_> {
+        statuses(migration).into_iter().map(|step| step.status).collect()
     };
     assert_eq!(words(&migration), ["running", "pending", "pending"]);
     set(&mut migration, 0, Some(Step::Apply), None);

@@ -1,4 +1,7 @@
-//! One change, written as rows inside the caller's transaction.
+//! One change, written as rows inside the caller's transaction: a few statements, whatever the number of shards. Rows go
+//! in as one JSON text each time, since a statement costs more than a row.
+
+use std::collections::BTreeMap;
 
 use shardlift_domain::migration::{Migration, ShardMigration, Step};
 use shardlift_domain::progress::ShardProgress;
@@ -24,23 +27,9 @@ pub(super) async fn apply(connection: &mut SqliteConnection, change: &Change) ->
     for moved in &change.moved {
         write_moved(connection, moved, &now).await?;
     }
-    let mut known: Option<(&MigrationKey, i64)> = None;
-    for (key, shard, figures) in &change.progress {
-        // Figures of many shards of one migration come together.
-        let id = match known {
-            Some((same, id)) if same == key => id,
-            _ => row_of(connection, key).await?,
-        };
-        known = Some((key, id));
-        if !progress(connection, id, shard, figures).await? {
-            return Err(StoreError::Unknown(key.clone()));
-        }
-    }
+    progress(connection, &change.progress).await?;
     locks::write(connection, change, &now).await?;
-    for entry in &change.history {
-        append(connection, entry).await?;
-    }
-    Ok(())
+    append(connection, &change.history).await
 }
 
 /// The number of a migration.
@@ -82,12 +71,10 @@ async fn insert(
         _ => StoreError::unavailable("add a migration")(source),
     })?;
     let id = inserted.last_insert_rowid();
-    for (shard, part) in &migration.shards {
-        write_part(connection, id, migration, shard, part, now).await?;
-        if let Some(figures) = new.progress.get(shard) {
-            progress(connection, id, shard, figures).await?;
-        }
-    }
+    write_parts(connection, id, migration, migration.shards.iter(), now).await?;
+    let known = new.progress.iter().filter(|(shard, _)| migration.shards.contains_key(*shard));
+    let figures = known.map(|(shard, figures)| (migration.key.clone(), shard.clone(), figures.clone()));
+    progress(connection, &figures.collect::<Vec<_>>()).await?;
     write_head(connection, id, migration, &new.times).await?;
     write_steps(connection, id, migration, now).await
 }
@@ -103,9 +90,7 @@ async fn write_moved(connection: &mut SqliteConnection, moved: &Moved, now: &str
     if usize::try_from(known) != Ok(migration.shards.len()) {
         return Err(StoreError::Unknown(migration.key.clone()));
     }
-    for (shard, part) in moved.parts() {
-        write_part(connection, id, migration, shard, part, now).await?;
-    }
+    write_parts(connection, id, migration, moved.parts(), now).await?;
     write_head(connection, id, migration, &moved.times).await?;
     write_steps(connection, id, migration, now).await
 }
@@ -139,34 +124,39 @@ async fn write_head(
     Ok(())
 }
 
-async fn write_part(
+async fn write_parts<'a>(
     connection: &mut SqliteConnection,
     id: i64,
     migration: &Migration,
-    shard: &ShardId,
-    part: &ShardMigration,
+    parts: impl Iterator<Item = (&'a ShardId, &'a ShardMigration)>,
     now: &str,
 ) -> Result<(), StoreError> {
-    let error = part.failure.as_ref().map(|failure| json("shard_migrations.error", failure)).transpose()?;
+    let mut rows = Vec::new();
+    for (shard, part) in parts {
+        let error =
+            part.failure.as_ref().map(|failure| json("shard_migrations.error", failure)).transpose()?;
+        let status = steps::shard_status(migration, part);
+        rows.push((status, part.todo.map(Step::as_str), part.verified, error, shard.as_str()));
+    }
+    if rows.is_empty() {
+        return Ok(());
+    }
     sqlx::query(
         "INSERT INTO shard_migrations (status, step, verified, error, started_at, completed_at, migration_id, shard_id) \
-         VALUES (?1, ?2, ?3, ?4, CASE WHEN ?1 = 'pending' THEN NULL ELSE ?5 END, \
-         CASE WHEN ?1 = 'completed' THEN ?5 END, ?6, ?7) \
+         SELECT u.value ->> 0, u.value ->> 1, u.value ->> 2, u.value ->> 3, \
+         CASE WHEN u.value ->> 0 = 'pending' THEN NULL ELSE ?1 END, \
+         CASE WHEN u.value ->> 0 = 'completed' THEN ?1 END, ?2, u.value ->> 4 FROM json_each(?3) AS u WHERE true \
          ON CONFLICT (migration_id, shard_id) DO UPDATE SET status = excluded.status, step = excluded.step, \
          verified = excluded.verified, error = excluded.error, \
          started_at = coalesce(started_at, excluded.started_at), \
-         completed_at = CASE WHEN excluded.status = 'completed' THEN coalesce(completed_at, ?5) END",
+         completed_at = CASE WHEN excluded.status = 'completed' THEN coalesce(completed_at, ?1) END",
     )
-    .bind(steps::shard_status(migration, part))
-    .bind(part.todo.map(Step::as_str))
-    .bind(part.verified)
-    .bind(error)
     .bind(now)
     .bind(id)
-    .bind(shard.as_str())
+    .bind(json("shard_migrations", &rows)?)
     .execute(connection)
     .await
-    .map_err(StoreError::unavailable("write a shard's part"))?;
+    .map_err(StoreError::unavailable("write the shards' parts"))?;
     Ok(())
 }
 
@@ -176,8 +166,7 @@ async fn write_steps(
     migration: &Migration,
     now: &str,
 ) -> Result<(), StoreError> {
-    for (number, step) in (1_i64..).zip(migration.steps()) {
-        let (status, failure) = steps::step_status(migration, step);
+    for (number, steps::StepStatus { step, status, failure }) in (1_i64..).zip(steps::statuses(migration)) {
         let error = failure.map(|failure| json("migration_steps.error", failure)).transpose()?;
         write_step(connection, id, number, step, (status, error), now).await?;
     }
@@ -212,44 +201,61 @@ async fn write_step(
     Ok(())
 }
 
-/// Whether the shard has a part in the migration, whose figures were replaced.
+/// Writes figures of shards, the last word for each.
 async fn progress(
     connection: &mut SqliteConnection,
-    id: i64,
-    shard: &ShardId,
-    figures: &ShardProgress,
-) -> Result<bool, StoreError> {
+    figures: &[(MigrationKey, ShardId, ShardProgress)],
+) -> Result<(), StoreError> {
+    let words: BTreeMap<_, _> = figures.iter().map(|(key, shard, figures)| ((key, shard), figures)).collect();
+    let Some(((first, _), _)) = words.first_key_value() else { return Ok(()) };
+    let row = |((key, shard), figures): (&(&MigrationKey, &ShardId), &&ShardProgress)| {
+        let counts = [figures.rows_done, figures.rows_seen, figures.rows_total, figures.batches];
+        let ranges = (figures.ranges, figures.ranges_done, figures.pass);
+        (key.id.to_string(), key.version.0, shard.to_string(), counts.map(stored_number), ranges)
+    };
+    let rows: Vec<_> = words.iter().map(row).collect();
     let written = sqlx::query(
-        "UPDATE shard_migrations SET items_processed = ?, items_seen = ?, total_items = ?, batches = ?, ranges = ?, \
-         ranges_done = ?, pass = ? WHERE migration_id = ? AND shard_id = ?",
+        "UPDATE shard_migrations AS s SET items_processed = u.value ->> '$[3][0]', items_seen = u.value ->> '$[3][1]', \
+         total_items = u.value ->> '$[3][2]', batches = u.value ->> '$[3][3]', ranges = u.value ->> '$[4][0]', \
+         ranges_done = u.value ->> '$[4][1]', pass = u.value ->> '$[4][2]' FROM json_each(?) AS u \
+         JOIN migrations m ON m.name = u.value ->> 0 AND m.version = u.value ->> 1 \
+         WHERE s.migration_id = m.id AND s.shard_id = u.value ->> 2",
     )
-    .bind(stored_number(figures.rows_done))
-    .bind(stored_number(figures.rows_seen))
-    .bind(stored_number(figures.rows_total))
-    .bind(stored_number(figures.batches))
-    .bind(figures.ranges)
-    .bind(figures.ranges_done)
-    .bind(figures.pass)
-    .bind(id)
-    .bind(shard.as_str())
+    .bind(json("shard_migrations", &rows)?)
     .execute(connection)
     .await
     .map_err(StoreError::unavailable("write progress"))?;
-    Ok(written.rows_affected() == 1)
+    all_known(written.rows_affected(), words.len(), first)
 }
 
-async fn append(connection: &mut SqliteConnection, entry: &HistoryEntry) -> Result<(), StoreError> {
-    let id = row_of(connection, &entry.migration).await?;
-    sqlx::query(
-        "INSERT INTO migration_history (migration_id, event_type, created_at, actor, details) VALUES (?, ?, ?, ?, ?)",
+/// Adds to the history, in order.
+async fn append(connection: &mut SqliteConnection, entries: &[HistoryEntry]) -> Result<(), StoreError> {
+    let Some(first) = entries.first() else { return Ok(()) };
+    let mut rows = Vec::with_capacity(entries.len());
+    for HistoryEntry { migration, event, at, actor, detail } in entries {
+        let detail = json("migration_history.details", detail)?;
+        rows.push((
+            migration.id.as_str(),
+            migration.version.0,
+            event.as_str(),
+            time_text(*at),
+            actor,
+            detail,
+        ));
+    }
+    let written = sqlx::query(
+        "INSERT INTO migration_history (migration_id, event_type, created_at, actor, details) \
+         SELECT m.id, u.value ->> 2, u.value ->> 3, u.value ->> 4, u.value ->> 5 FROM json_each(?) AS u \
+         JOIN migrations m ON m.name = u.value ->> 0 AND m.version = u.value ->> 1 ORDER BY u.key",
     )
-    .bind(id)
-    .bind(entry.event.as_str())
-    .bind(time_text(entry.at))
-    .bind(&entry.actor)
-    .bind(json("migration_history.details", &entry.detail)?)
+    .bind(json("migration_history", &rows)?)
     .execute(connection)
     .await
     .map_err(StoreError::unavailable("add to the history"))?;
-    Ok(())
+    all_known(written.rows_affected(), entries.len(), &first.migration)
+}
+
+/// Refuses what speaks of a migration or a shard that was never stored.
+fn all_known(written: u64, wanted: usize, first: &MigrationKey) -> Result<(), StoreError> {
+    if usize::try_from(written) == Ok(wanted) { Ok(()) } else { Err(StoreError::Unknown(first.clone())) }
 }

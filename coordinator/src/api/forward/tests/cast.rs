@@ -25,7 +25,7 @@ use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{FORWARDED, WITHIN};
-use crate::election::{Election, ElectionError, Leadership, Peer, Registered, Seat};
+use crate::election::{Election, ElectionError, Expiry, Leadership, Peer, Registered, Seat};
 use crate::orchestrator::{Joining, Order, Parts, Report, Standing};
 use crate::service::Services;
 use crate::store::{MemoryStore, Store};
@@ -128,8 +128,8 @@ impl Seat for Taken {
         if held { Ok(()) } else { Err(ElectionError::Lost) }
     }
 
-    fn expired(&self) -> bool {
-        false
+    fn expiry(&self) -> Expiry {
+        Arc::new(|| false)
     }
 
     fn registry(&self) -> Option<&watch::Sender<Vec<Registered>>> {
@@ -272,7 +272,7 @@ impl Player {
             orders,
         };
         let handle = leader.services.orchestrator().clone();
-        let session = handle.join(joining).await.expect("it leads").session;
+        let welcome = handle.join(joining).await.expect("it leads");
         Self(tokio::spawn(async move {
             loop {
                 let report = tokio::select! {
@@ -281,10 +281,14 @@ impl Player {
                         Some(Order::AskFacts { query, request, .. }) => facts(query, request.relations),
                         Some(_) => continue,
                     },
-                    () = sleep(Duration::from_millis(200)) => Report::Heartbeat,
+                    () = sleep(Duration::from_millis(200)) => {
+                        welcome.pulse.beat();
+                        continue;
+                    }
                 };
-                if handle.report(session, report).await.is_err() {
-                    return;
+                match handle.room().await {
+                    Ok(room) => room.report(welcome.session, report),
+                    Err(_) => return,
                 }
             }
         }))
