@@ -99,10 +99,29 @@ pub struct Leader {
     pub epoch: u64,
     /// Whether it is the coordinator that answered.
     pub here: bool,
+    /// Every coordinator that the election knows; none are known to one of a former release.
+    pub coordinators: Vec<Coordinator>,
+}
+
+/// One coordinator. Free text of a peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Coordinator {
+    /// Its name.
+    pub name: String,
+    /// Where it is reached.
+    pub address: String,
+    /// Whether it is said to lead.
+    pub leads: bool,
 }
 
 impl Leader {
     pub(crate) fn from_wire(leader: v1::LeaderResponse) -> Self {
-        Self { name: leader.name, epoch: leader.epoch, here: leader.here }
+        let coordinator = |v1::Coordinator { name, address, leads }| Coordinator { name, address, leads };
+        Self {
+            name: leader.name,
+            epoch: leader.epoch,
+            here: leader.here,
+            coordinators: leader.coordinators.into_iter().map(coordinator).collect(),
+        }
     }
 }

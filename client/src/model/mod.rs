@@ -4,6 +4,6 @@ mod cluster;
 mod migration;
 mod topology;
 
-pub use cluster::{Drained, Leader, ShardPresence, WorkerPresence};
+pub use cluster::{Coordinator, Drained, Leader, ShardPresence, WorkerPresence};
 pub use migration::{MigrationView, ShardView};
 pub use topology::{ClusterDrift, ClusterView, Found, Routed, TopologyEdit, TopologyView};

@@ -90,17 +90,30 @@ pub(crate) fn drained(answer: &Drained) -> String {
     text
 }
 
-/// Who leads, in one line.
-pub(crate) fn leader(leader: &Leader) -> String {
+/// Who leads, in one line; then all coordinators, if there are several.
+pub(crate) fn leader(paint: Paint, leader: &Leader) -> String {
     if leader.name.is_empty() {
         return "nobody leads at the moment\n".to_owned();
     }
     let here = if leader.here { "the one that answered" } else { "another than the one that answered" };
-    format!("{}, epoch {}, {here}\n", line(&leader.name), leader.epoch)
+    let mut text = format!("{}, epoch {}, {here}\n", line(&leader.name), leader.epoch);
+    if leader.coordinators.len() > 1 {
+        let mut table =
+            Table::new(&[("COORDINATOR", Side::Left), ("ADDRESS", Side::Left), ("LEADS", Side::Left)]);
+        for coordinator in &leader.coordinators {
+            let leads = if coordinator.leads { Cell::new(Tone::Good, "yes") } else { "no".into() };
+            table.row(vec![line(&coordinator.name).into(), line(&coordinator.address).into(), leads]);
+        }
+        text.push('\n');
+        text.push_str(&table.render(paint));
+    }
+    text
 }
 
 #[cfg(test)]
 mod tests {
+    use shardlift_client::model::Coordinator;
+
     use super::super::samples;
     use super::*;
 
@@ -142,6 +155,26 @@ nobody else serves chat-pg-02: what runs there is finished there, and nothing ne
         assert_eq!(drained(&answer), expected);
         let answer = Drained { worker: active, changed: false, alone: Vec::new() };
         assert_eq!(drained(&answer), "worker-a takes work already\n");
+    }
+
+    #[test]
+    fn several_coordinators_are_listed_below_the_leader() {
+        let coordinator = |number: u8, leads| Coordinator {
+            name: format!("c{number}"),
+            address: format!("host-{number}:7400"),
+            leads,
+        };
+        let mut answer =
+            Leader { name: "c2".into(), epoch: 7, here: false, coordinators: vec![coordinator(2, true)] };
+        let first = "c2, epoch 7, another than the one that answered\n";
+        assert_eq!(leader(Paint::PLAIN, &answer), first, "one alone is no list");
+        answer.coordinators.insert(0, coordinator(1, false));
+        let expected = "\
+COORDINATOR  ADDRESS      LEADS
+c1           host-1:7400  no
+c2           host-2:7400  yes
+";
+        assert_eq!(leader(Paint::PLAIN, &answer), format!("{first}\n{expected}"));
     }
 
     #[test]

@@ -39,7 +39,14 @@ fn no_view_passes_a_harmful_character_on() {
     shards[1].problem = Some(hostile());
     let mut workers = samples::workers();
     workers[0].version = HOSTILE.into();
-    let leader = shardlift_client::model::Leader { name: HOSTILE.into(), epoch: 1, here: true };
+    let coordinator = || shardlift_client::model::Coordinator {
+        name: HOSTILE.into(),
+        address: HOSTILE.into(),
+        leads: true,
+    };
+    let coordinators = vec![coordinator(), coordinator()];
+    let leader =
+        shardlift_client::model::Leader { name: HOSTILE.into(), epoch: 1, here: true, coordinators };
 
     check("status", &status::status(Paint::PLAIN, &view));
     check("report", &lines::report(&view));
@@ -49,7 +56,7 @@ fn no_view_passes_a_harmful_character_on() {
     check("failures", &failure::failures(Paint::PLAIN, &[hostile()], &[]));
     check("shards", &cluster::shards(Paint::PLAIN, &shards));
     check("workers", &cluster::workers(Paint::PLAIN, &workers));
-    check("leader", &cluster::leader(&leader));
+    check("leader", &cluster::leader(Paint::PLAIN, &leader));
     check("json", &json::pretty(&json::status(&view)));
     check("json plan", &json::pretty(&json::plan(&planned)));
     let listed = list::list(Paint::PLAIN, &[view]);

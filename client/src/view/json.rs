@@ -1,7 +1,9 @@
 //! Answers for scripts. The shapes are a promise: keys are added, never renamed or removed.
 
 use serde_json::{Value, json};
-use shardlift_client::model::{Drained, Leader, MigrationView, ShardPresence, ShardView, WorkerPresence};
+use shardlift_client::model::{
+    Coordinator, Drained, Leader, MigrationView, ShardPresence, ShardView, WorkerPresence,
+};
 use shardlift_domain::failure::Failure;
 use shardlift_domain::plan::{Disposition, Plan, PlannedMigration};
 use shardlift_domain::verdict::Finding;
@@ -96,7 +98,10 @@ pub(crate) fn drained(answer: &Drained) -> Value {
 
 /// Who leads.
 pub(crate) fn leader(leader: &Leader) -> Value {
-    json!({ "name": leader.name, "epoch": leader.epoch, "here": leader.here })
+    let coordinator =
+        |one: &Coordinator| json!({ "name": one.name, "address": one.address, "leads": one.leads });
+    let coordinators: Vec<_> = leader.coordinators.iter().map(coordinator).collect();
+    json!({ "name": leader.name, "epoch": leader.epoch, "here": leader.here, "coordinators": coordinators })
 }
 
 fn head(view: &MigrationView) -> Value {

@@ -299,7 +299,17 @@ impl ClusterService for Script {
     }
 
     async fn leader(&self, _request: Request<v1::LeaderRequest>) -> Answer<v1::LeaderResponse> {
-        Ok(Response::new(v1::LeaderResponse { name: "coordinator-1".into(), epoch: 3, here: true }))
+        let coordinator = |number, leads| v1::Coordinator {
+            name: format!("coordinator-{number}"),
+            address: format!("c{number}:7400"),
+            leads,
+        };
+        Ok(Response::new(v1::LeaderResponse {
+            name: "coordinator-1".into(),
+            epoch: 3,
+            here: true,
+            coordinators: vec![coordinator(1, true), coordinator(2, false)],
+        }))
     }
 
     type PlacementStream = BoxStream<'static, Result<v1::PlacementResponse, Status>>;

@@ -107,6 +107,7 @@ async fn looks_are_tables_or_json() {
     ends(&url, &["workers", "--output", "json"], 0).await;
     let (out, _) = ends(&url, &["leader"], 0).await;
     assert!(out.starts_with("coordinator-1, epoch 3"), "{out}");
+    assert!(out.contains("coordinator-2  c2:7400"), "{out}");
     ends(&url, &["status", "absent"], 7).await;
     ends(&url, &["retry", "a"], 0).await;
     let (out, _) = ends(&url, &["pause", "a"], 0).await;

@@ -9,6 +9,7 @@ use tonic::{Request, Response, Status};
 
 use super::forward::FORWARDED;
 use super::{placement, topology};
+use crate::election::Peer;
 use crate::orchestrator::{ShardView, WorkerView};
 use crate::service::{Services, cluster_name};
 
@@ -51,7 +52,15 @@ impl ClusterService for ClusterDoor {
         let leader = self.services.orchestrator().leader().await.map_err(|failure| refuse(vec![failure]))?;
         // Passed on by a follower: whoever asked that one must not take it for the leader.
         let here = !request.metadata().contains_key(FORWARDED.as_str());
-        Ok(Response::new(v1::LeaderResponse { name: leader.name, epoch: leader.epoch.0, here }))
+        let coordinators = self.services.orchestrator().standing().coordinators().into_iter();
+        let coordinators =
+            coordinators.map(|(Peer { name, address }, leads)| v1::Coordinator { name, address, leads });
+        Ok(Response::new(v1::LeaderResponse {
+            name: leader.name,
+            epoch: leader.epoch.0,
+            here,
+            coordinators: coordinators.collect(),
+        }))
     }
 
     async fn topology(

@@ -67,7 +67,10 @@ pub fn run(parts: Parts, shutdown: CancellationToken) -> (Handle, tokio::task::J
     let (sender, wakes) = mpsc::channel(QUEUE);
     let (changes, watcher) = watch::channel(0);
     let (post, seen) = watch::channel(Post::Follows);
-    let standing = Standing::new(seen, parts.election.leader(), parts.address.clone());
+    let standing = {
+        let election = &parts.election;
+        Standing::new(seen, election.leader(), election.coordinators(), parts.address.clone())
+    };
     let seat = Seat {
         name: parts.name.clone(),
         ttl: parts.ttl,

@@ -23,6 +23,7 @@ pub(super) enum Post {
 pub struct Standing {
     post: watch::Receiver<Post>,
     leader: watch::Receiver<Option<Peer>>,
+    coordinators: watch::Receiver<Vec<Peer>>,
     /// Where others reach this coordinator.
     address: String,
 }
@@ -31,9 +32,18 @@ impl Standing {
     pub(super) fn new(
         post: watch::Receiver<Post>,
         leader: watch::Receiver<Option<Peer>>,
+        coordinators: watch::Receiver<Vec<Peer>>,
         address: String,
     ) -> Self {
-        Self { post, leader, address }
+        Self { post, leader, coordinators, address }
+    }
+
+    /// Every coordinator that the election knows, by name. The flag: whether it is said to lead.
+    pub fn coordinators(&self) -> Vec<(Peer, bool)> {
+        let leader =
+            if self.leads() { Some(self.address.clone()) } else { self.leader().map(|peer| peer.address) };
+        let all = self.coordinators.borrow().clone().into_iter();
+        all.map(|peer| (peer.clone(), leader.as_ref() == Some(&peer.address))).collect()
     }
 
     /// Whether this coordinator answers by itself.

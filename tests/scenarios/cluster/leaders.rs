@@ -16,6 +16,10 @@ async fn follower_answers(scene: &Scene<'_>, number: usize) {
     assert_eq!(status["status"], "running", "{status:#}");
     let leader = scene.play.ask(number, &["leader", "--output", "json"]).await.json().unwrap();
     assert_eq!(leader["here"], false, "coordinator {number} follows: {leader:#}");
+    let coordinators = leader["coordinators"].as_array().unwrap();
+    let leads = coordinators.iter().filter(|one| one["leads"] == true);
+    assert_eq!(leads.map(|one| &one["name"]).collect::<Vec<_>>(), [&leader["name"]], "{leader:#}");
+    assert!(coordinators.len() >= 2, "a follower and the leader at least: {leader:#}");
     for (verb, reached) in [("pause", "paused"), ("resume", "running")] {
         let output = scene.play.ask(number, &[verb, ID]).await;
         assert_eq!(output.code, Some(0), "{verb}: {output:#?}");

@@ -137,7 +137,9 @@ impl Migration {
             let (head, part) = (self.head(), self.shards.get(shard).cloned());
             self.enter(event)?;
             let moved = self.shards.get(shard) != part.as_ref();
-            return Ok((moved || self.head() != head).then(|| moved.then(|| shard.clone()).into_iter().collect()));
+            return Ok(
+                (moved || self.head() != head).then(|| moved.then(|| shard.clone()).into_iter().collect())
+            );
         }
         let before = self.clone();
         self.enter(event)?;

@@ -394,6 +394,11 @@ impl ClusterService for Echo {
             |key: &str| request.metadata().get(key).and_then(|value| Some(value.to_str().ok()?.to_owned()));
         let heard = (text("grpc-timeout"), text(FORWARDED.as_str()).is_some());
         *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(heard);
-        Ok(Response::new(v1::LeaderResponse { name: "echo".into(), epoch: 1, here: true }))
+        Ok(Response::new(v1::LeaderResponse {
+            name: "echo".into(),
+            epoch: 1,
+            here: true,
+            coordinators: Vec::new(),
+        }))
     }
 }
