@@ -66,7 +66,7 @@ async fn leading_key(server: &Server, options: &EtcdOptions) -> String {
 }
 
 async fn three() -> Server {
-    Server::start_with(Servers { members: 3, tls: None }).await.expect("three members")
+    Server::start_with(Servers { members: 3, ..Servers::default() }).await.expect("three members")
 }
 
 async fn shared() -> &'static Server {

@@ -108,7 +108,8 @@ async fn sessions_end_with_the_lead() {
 
 #[tokio::test]
 async fn an_etcd_that_was_wiped_or_restored_repeats_no_epoch() {
-    let server = Server::start_with(Servers { members: 3, tls: None }).await.expect("three members");
+    let server =
+        Server::start_with(Servers { members: 3, ..Servers::default() }).await.expect("three members");
     let (store, options) = (memory(), options(&server));
     let (one, two) = (coordinator(&store, &options, "one").await, coordinator(&store, &options, "two").await);
     let all = [&one, &two];

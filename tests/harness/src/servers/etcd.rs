@@ -14,6 +14,9 @@ use crate::wait::{and_tell, wait_for_ok};
 
 const READY: Duration = Duration::from_secs(60);
 
+/// The keys of what fills an etcd.
+const FILLING: &str = "/filling/";
+
 /// How an [`Etcd`] is started.
 #[derive(Debug, Clone, Default)]
 pub struct EtcdOptions {
@@ -21,6 +24,8 @@ pub struct EtcdOptions {
     pub members: usize,
     /// Certificates: with them clients must speak TLS and show a certificate of the same authority.
     pub tls: Option<EtcdTls>,
+    /// How many bytes a member may hold before it takes no more; none means etcd's own limit.
+    pub quota: Option<u64>,
 }
 
 /// PEM files.
@@ -77,7 +82,8 @@ impl Etcd {
                 .args(["--listen-peer-urls", &peer_url(peer.number())])
                 .args(identity(number, &peers))
                 .args(["--initial-cluster-state", "new", "--heartbeat-interval", "100"])
-                .args(["--election-timeout", "1000"]);
+                .args(["--election-timeout", "1000"])
+                .args(options.quota.map(|bytes| format!("--quota-backend-bytes={bytes}")));
             let process = Process::spawn(&sandbox, launch)?;
             members.push(Member { name, process, data, client, peer });
         }
@@ -164,6 +170,34 @@ impl Etcd {
     /// Runs `etcdctl` against all members and returns what it prints.
     pub async fn ctl(&self, args: &[&str]) -> Result<String> {
         run(self.command(&self.endpoints())?.args(args)).await
+    }
+
+    /// Writes until there is no room left; see [`EtcdOptions::quota`].
+    pub async fn fill(&self) -> Result<()> {
+        let much = "x".repeat(100_000);
+        for number in 0..100 {
+            match self.ctl(&["put", &format!("{FILLING}{number}"), &much]).await {
+                Ok(_) => {}
+                Err(full) if full.to_string().contains("database space exceeded") => return Ok(()),
+                Err(other) => return Err(other),
+            }
+        }
+        bail!("there is always room: start it with a quota")
+    }
+
+    /// What an operator does then: removes what is not needed, also its history, gives the room back, ends the alarm.
+    pub async fn make_room(&self) -> Result<()> {
+        self.ctl(&["del", "--prefix", FILLING]).await?;
+        self.compact().await?;
+        self.ctl(&["alarm", "disarm"]).await.map(drop)
+    }
+
+    /// Forgets all revisions but the newest, and gives their room back.
+    pub async fn compact(&self) -> Result<()> {
+        let found = self.ctl(&["get", FILLING, "--write-out=fields"]).await?;
+        let revision = found.lines().find_map(|line| line.strip_prefix("\"Revision\" : "));
+        self.ctl(&["compaction", "--physical", revision.context("no revision")?]).await?;
+        self.ctl(&["defrag"]).await.map(drop)
     }
 
     /// Which member leads, counted from 0.

@@ -1,5 +1,7 @@
 //! Leases revoked, keys taken away, members killed and paused, everything lost.
 
+use shardlift_harness::proxy::Proxy;
+
 use super::*;
 use crate::election::ElectionError;
 
@@ -129,4 +131,66 @@ async fn a_restored_etcd_elects_again_whatever_the_snapshot_says() {
     drop(second);
     let third = elected(&one).await;
     third.confirm().await.expect("it leads");
+}
+
+#[tokio::test]
+async fn an_etcd_without_room_keeps_its_leader_elects_nobody_and_heals() {
+    let server = Server::start_with(Servers { quota: Some(1 << 20), ..Servers::default() });
+    let server = server.await.expect("an etcd");
+    let options = options(&server);
+    let (one, two) = (coordinator(&options, "one").await, coordinator(&options, "two").await);
+    let leadership = elected(&one).await;
+    server.fill().await.expect("no room is left");
+    assert!(timeout(TTL, leadership.lost()).await.is_err(), "a lease is renewed without room");
+    leadership.confirm().await.expect("it leads");
+    leadership.resign().await;
+    assert!(!wins(&two).await, "elected with a key that there is no room for");
+    server.make_room().await.expect("there is room again");
+    elected(&two).await.confirm().await.expect("it leads");
+}
+
+#[tokio::test]
+async fn revisions_that_are_forgotten_cost_nobody_the_lead_and_hide_no_change_of_it() {
+    let server = Server::start().await.expect("an etcd");
+    // Longer than it takes to start it again.
+    let options = EtcdOptions { ttl: Duration::from_secs(15), ..options(&server) };
+    let (one, two) = (coordinator(&options, "one").await, coordinator(&options, "two").await);
+    let leadership = elected(&one).await;
+    let mut told = two.leader();
+    server.compact().await.expect("compacted");
+    // Whoever watches connects anew, to an etcd that remembers nothing of the past.
+    server.restart().await.expect("it is back");
+    server.ctl(&["put", "/something", "new"]).await.expect("written");
+    server.compact().await.expect("compacted");
+    leadership.confirm().await.expect("it leads");
+    assert!(!leadership.is_lost());
+    let (next, ()) = tokio::join!(elected(&two), leadership.resign());
+    next.confirm().await.expect("the other leads");
+    let named = told.wait_for(|leader| leader.as_ref().is_some_and(|leader| leader.name == "two"));
+    timeout(DEADLINE, named).await.expect("told in time").expect("it looks out");
+}
+
+#[tokio::test]
+async fn a_leader_whose_renewals_come_late_has_lost_the_lead_before_anybody_else_has_it() {
+    let server = Server::start().await.expect("an etcd");
+    let direct = options(&server);
+    let proxy = Proxy::start(server.endpoint().trim_start_matches("http://")).await.expect("a proxy");
+    let behind = EtcdOptions { endpoints: vec![format!("http://{}", proxy.address())], ..direct.clone() };
+    let (one, two) = (coordinator(&behind, "one").await, coordinator(&direct, "two").await);
+    let leadership = elected(&one).await;
+    // Late, but in time: round trips of a tenth of a second.
+    proxy.latency(Duration::from_millis(50));
+    assert!(timeout(TTL, leadership.lost()).await.is_err(), "lost by renewals that were answered in time");
+    leadership.confirm().await.expect("it leads");
+    // Too late: each arrives, and prolongs the lease in etcd, but no answer comes in the time that counts here.
+    proxy.latency(TTL);
+    let next = async {
+        let next = elected(&two).await;
+        assert!(leadership.is_lost(), "two lead at the same time");
+        next
+    };
+    let (next, after) = tokio::join!(next, lost(&leadership));
+    println!("a leader whose renewals came late has stepped down after {after:?} of {TTL:?}");
+    assert!(after <= TTL, "the lead counted for {after:?}");
+    next.confirm().await.expect("the other leads");
 }

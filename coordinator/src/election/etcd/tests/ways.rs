@@ -112,7 +112,7 @@ async fn tls_with_certificates_on_both_sides() {
     shardlift_runtime::tls::install_provider();
     let dir = tempfile::tempdir().expect("a directory");
     let files = certificates(dir.path());
-    let servers = Servers { members: 1, tls: Some(files.clone()) };
+    let servers = Servers { tls: Some(files.clone()), ..Servers::default() };
     let server = Server::start_with(servers).await.expect("an etcd");
     let read = |path: &Path| Secret::new(std::fs::read_to_string(path).expect("a file"));
     let tls = EtcdTls { ca: Some(read(&files.ca)), identity: Some((read(&files.cert), read(&files.key))) };
