@@ -3,6 +3,8 @@
 //! A PostgreSQL backend is the leader of its own session, so a signal to the process group of the server misses it:
 //! children are found by their parent.
 
+use std::time::{Duration, Instant};
+
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
 /// A running process: its number, and its start time, which tells it from a later process of the same number.
@@ -21,8 +23,7 @@ pub(crate) fn parse(text: &str) -> Option<ProcessId> {
 
 /// The identity of the process that has this number now.
 pub(crate) fn identify(pid: u32) -> Option<ProcessId> {
-    let (_, started) = stat(pid)?;
-    Some(ProcessId { pid, started })
+    Some(ProcessId { pid, started: stat(pid)?.started })
 }
 
 /// Sends a signal; a process that is gone is no error.
@@ -51,7 +52,11 @@ pub(crate) fn resume_tree(process: &ProcessId) {
     send(process, Signal::CONT);
 }
 
-/// SIGKILL to the process and its children, as when a machine loses power.
+/// How long a killed process may take to let go of its memory.
+const GONE: Duration = Duration::from_secs(10);
+
+/// SIGKILL to the process and its children, as when a machine loses power. Waits until none of them holds any memory: a
+/// PostgreSQL server does not start again while a session of the former one does.
 pub(crate) fn kill_tree(process: &ProcessId) {
     if !is_alive(process) {
         return;
@@ -62,6 +67,15 @@ pub(crate) fn kill_tree(process: &ProcessId) {
         send(child, Signal::KILL);
     }
     send(process, Signal::KILL);
+    let killed = Instant::now();
+    while !children.iter().chain([process]).all(holds_nothing) && killed.elapsed() < GONE {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Whether it has ended: it is gone, or only waits to be reaped.
+fn holds_nothing(process: &ProcessId) -> bool {
+    stat(process.pid).is_none_or(|stat| stat.started != process.started || stat.state == "Z")
 }
 
 /// Whether this very process still exists (also as a zombie).
@@ -77,20 +91,29 @@ pub(crate) fn children(parent: u32) -> Vec<ProcessId> {
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
         .filter_map(|pid| {
-            stat(pid).filter(|(of, _)| *of == parent).map(|(_, started)| ProcessId { pid, started })
+            let stat = stat(pid).filter(|stat| stat.parent == parent)?;
+            Some(ProcessId { pid, started: stat.started })
         })
         .collect()
 }
 
-/// The parent and the start time of a process.
-fn stat(pid: u32) -> Option<(u32, u64)> {
+/// What the kernel says of a process.
+struct Stat {
+    /// One letter, such as `Z` for a zombie.
+    state: String,
+    parent: u32,
+    started: u64,
+}
+
+fn stat(pid: u32) -> Option<Stat> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The second field, the name, is in parentheses and may hold anything, also parentheses.
     let (_, fields) = text.rsplit_once(") ")?;
     let mut fields = fields.split(' ');
-    let parent = fields.nth(1)?.parse().ok()?;
+    let state = fields.next()?.to_owned();
+    let parent = fields.next()?.parse().ok()?;
     let started = fields.nth(17)?.parse().ok()?;
-    Some((parent, started))
+    Some(Stat { state, parent, started })
 }
 
 fn as_pid(pid: u32) -> Option<Pid> {
