@@ -31,6 +31,7 @@ fn running(shards: u32) -> Migration {
         on_verify_failure: shardlift_domain::spec::OnVerifyFailure::Halt,
         undo: None,
         traceparent: None,
+        quarantined: BTreeMap::new(),
         shards: (0..shards).map(|number| (name(number), part.clone())).collect::<BTreeMap<_, _>>(),
     }
 }

@@ -17,6 +17,7 @@ use crate::verbs::new::New;
 use crate::verbs::pause::Pause;
 use crate::verbs::placement::Placement;
 use crate::verbs::plan::Plan;
+use crate::verbs::quarantine::Quarantine;
 use crate::verbs::resume::Resume;
 use crate::verbs::retry::Retry;
 use crate::verbs::rollback::Rollback;
@@ -101,6 +102,7 @@ enum Verb {
     Topology(Topology),
     Drift(Drift),
     Placement(Placement),
+    Quarantine(Quarantine),
     New(New),
     Completions(Completions),
 }
@@ -162,6 +164,7 @@ impl Arguments {
             Verb::Topology(verb) => verb.run(&session).await,
             Verb::Drift(verb) => verb.run(&session).await,
             Verb::Placement(verb) => verb.run(&session).await,
+            Verb::Quarantine(verb) => verb.run(&session).await,
             Verb::New(verb) => verb.run(&session),
             Verb::Completions(verb) => verb.run(&session),
         }

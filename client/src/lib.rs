@@ -5,6 +5,7 @@
 //! first one leading. Nothing here prints, reads the environment or handles secrets.
 
 mod address;
+mod aside;
 mod client;
 mod connection;
 pub mod model;
@@ -13,6 +14,7 @@ mod refusal;
 mod watch;
 
 pub use address::{Address, AddressError, Coordinators};
+pub use aside::Aside;
 pub use client::{Answer, Client};
 pub use places::Placement;
 pub use watch::{Watch, Watched};

@@ -15,6 +15,7 @@ mod happy;
 mod messages;
 mod partition;
 mod prechecks;
+mod quarantine;
 mod replica_sets;
 mod rows;
 mod scale;

@@ -4,9 +4,10 @@ use shardlift_domain::failure::Failure;
 use shardlift_domain::ids::{Checksum, ClusterName, MigrationId, MigrationKey, ShardId, Version, WorkerId};
 use shardlift_domain::migration::{Phase, Status, Step};
 use shardlift_domain::progress::ShardProgress;
+use shardlift_domain::quarantine::Held;
 use shardlift_domain::spec::{Engine, Kind};
 use shardlift_domain::verdict::Undone;
-use shardlift_proto::convert::{WireError, failure_from_wire};
+use shardlift_proto::convert::{WireError, failure_from_wire, held_from_wire};
 use shardlift_proto::v1;
 
 /// One migration. Times are RFC 3339 in UTC.
@@ -52,6 +53,8 @@ pub struct MigrationView {
     pub undone: Undone,
     /// Why the system rolled it back; `None` when a person did, or nobody.
     pub rolled_back_for: Option<Failure>,
+    /// Rows set aside on all shards.
+    pub held: Held,
 }
 
 /// One shard's part.
@@ -71,6 +74,8 @@ pub struct ShardView {
     pub progress: ShardProgress,
     /// Who works on it now.
     pub workers: Vec<WorkerId>,
+    /// Rows set aside.
+    pub held: Held,
 }
 
 impl MigrationView {
@@ -98,6 +103,7 @@ impl MigrationView {
             rows_total: migration.rows_total,
             undone: Undone { restored: migration.rows_restored, conflicts: migration.conflicts },
             rolled_back_for: migration.rolled_back_for.map(failure_from_wire),
+            held: migration.held.map(held_from_wire).unwrap_or_default(),
         })
     }
 
@@ -157,6 +163,7 @@ impl ShardView {
                 batch_size: part.batch_size,
             },
             workers: part.workers.into_iter().map(WorkerId::new).collect::<Result<_, _>>()?,
+            held: part.held.map(held_from_wire).unwrap_or_default(),
         })
     }
 

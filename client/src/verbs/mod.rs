@@ -11,6 +11,7 @@ pub(crate) mod new;
 pub(crate) mod pause;
 pub(crate) mod placement;
 pub(crate) mod plan;
+pub(crate) mod quarantine;
 pub(crate) mod resume;
 pub(crate) mod retry;
 pub(crate) mod rollback;

@@ -124,6 +124,8 @@ fn head(view: &MigrationView) -> Value {
         "rows_restored": view.undone.restored,
         "conflicts": view.undone.conflicts,
         "rolled_back_for": view.rolled_back_for.as_ref().map(failure),
+        "quarantined": view.held.rows,
+        "discarded": view.held.discarded,
     })
 }
 
@@ -142,6 +144,8 @@ fn part(part: &ShardView) -> Value {
         "verified": part.verified,
         "error": part.error.as_ref().map(failure),
         "trouble": part.trouble.as_ref().map(failure),
+        "quarantined": part.held.rows,
+        "discarded": part.held.discarded,
     })
 }
 
@@ -203,7 +207,7 @@ mod tests {
         value.as_object().expect("an object").keys().map(String::as_str).collect()
     }
 
-    const HEAD: [&str; 16] = [
+    const HEAD: [&str; 18] = [
         "id",
         "version",
         "kind",
@@ -220,6 +224,8 @@ mod tests {
         "rows_restored",
         "conflicts",
         "rolled_back_for",
+        "quarantined",
+        "discarded",
     ];
     const FAILURE: [&str; 7] = ["code", "message", "shard", "step", "key", "fault", "next"];
 
@@ -242,6 +248,8 @@ mod tests {
             "verified",
             "error",
             "trouble",
+            "quarantined",
+            "discarded",
         ];
         assert_eq!(keys(&value["shards"][0]), expected);
         assert_eq!(keys(&value["shards"][0]["error"]), FAILURE);

@@ -56,6 +56,9 @@ pub(crate) fn standing(view: &MigrationView) -> String {
         }
         Status::RollingBack => "rolling back".to_owned(),
         Status::RolledBack => "rolled back".to_owned(),
+        Status::Completed if view.held.rows > 0 => {
+            format!("completed, {} in quarantine", figures::count(view.held.rows))
+        }
         status => status.to_string(),
     }
 }
@@ -63,6 +66,7 @@ pub(crate) fn standing(view: &MigrationView) -> String {
 /// How a standing is meant.
 pub(crate) fn tone(view: &MigrationView) -> Tone {
     match view.status {
+        Status::Completed if view.held.rows > 0 => Tone::Warn,
         Status::Completed => Tone::Good,
         Status::Failed => Tone::Bad,
         Status::Paused if view.halted.is_some() => Tone::Bad,

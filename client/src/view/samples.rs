@@ -6,6 +6,7 @@ use shardlift_domain::ids::{Checksum, ClusterName, MigrationId, MigrationKey, Sh
 use shardlift_domain::migration::{Phase, Status, Step};
 use shardlift_domain::plan::{Disposition, Plan, PlannedMigration, ShardEstimate};
 use shardlift_domain::progress::ShardProgress;
+use shardlift_domain::quarantine::Held;
 use shardlift_domain::spec::{Engine, Kind};
 use shardlift_domain::verdict::{Finding, Severity, Undone};
 
@@ -45,6 +46,7 @@ fn part(name: &str, rows_seen: u64) -> ShardView {
             batch_size: 5000,
         },
         workers: vec![worker("worker-a")],
+        held: Held::default(),
     }
 }
 
@@ -70,6 +72,7 @@ pub(crate) fn running() -> MigrationView {
         rows_total: 200_000,
         undone: Undone::default(),
         rolled_back_for: None,
+        held: Held::default(),
     }
 }
 

@@ -30,6 +30,9 @@ pub(crate) fn status(paint: Paint, view: &MigrationView) -> String {
     if let Some(text) = undone(view) {
         fact("undone", &text);
     }
+    if !view.held.is_empty() {
+        fact("set aside", &held(view));
+    }
     let times =
         [("created", &view.created_at), ("started", &view.started_at), ("completed", &view.completed_at)];
     for (name, time) in times {
@@ -92,6 +95,12 @@ pub(crate) fn rows(view: &MigrationView) -> String {
     text
 }
 
+/// `3 rows to decide about, 1 discarded`.
+fn held(view: &MigrationView) -> String {
+    let waits = figures::counted(usize::try_from(view.held.rows).unwrap_or(usize::MAX), "row");
+    format!("{waits} to decide about, {} discarded", figures::count(view.held.discarded))
+}
+
 /// Everything that failed for good or halted it, each once.
 pub(crate) fn failures(view: &MigrationView) -> Vec<&Failure> {
     let mut all: Vec<&Failure> = Vec::new();
@@ -116,6 +125,9 @@ pub(crate) fn hint(view: &MigrationView) -> Option<String> {
         Status::Failed => {
             format!("mend the cause, then: shardlift retry {id}   (or give up: shardlift cancel {id})")
         }
+        Status::Completed if view.held.rows > 0 => {
+            format!("rows were left out: shardlift quarantine list {id}")
+        }
         Status::Paused => format!("go on: shardlift resume {id}   (or give up: shardlift cancel {id})"),
         _ => return None,
     })
@@ -131,7 +143,9 @@ fn shards(paint: Paint, view: &MigrationView) -> String {
         }
         return table.render(paint);
     }
-    let mut table = Table::new(&[
+    // Only where there is something to tell: most migrations set nothing aside.
+    let aside = view.shards.iter().any(|part| !part.held.is_empty());
+    let mut columns = vec![
         ("SHARD", Side::Left),
         ("STEP", Side::Left),
         ("WALKED", Side::Right),
@@ -144,10 +158,14 @@ fn shards(paint: Paint, view: &MigrationView) -> String {
         ("RANGES", Side::Right),
         ("VERIFIED", Side::Left),
         ("WORKERS", Side::Left),
-    ]);
+    ];
+    if aside {
+        columns.push(("SET ASIDE", Side::Right));
+    }
+    let mut table = Table::new(&columns);
     for part in &view.shards {
         let progress = &part.progress;
-        table.row(vec![
+        let mut cells: Vec<Cell> = vec![
             part.shard.as_str().into(),
             step(part),
             figures::percent(part.fraction()).into(),
@@ -160,7 +178,11 @@ fn shards(paint: Paint, view: &MigrationView) -> String {
             format!("{}/{}", progress.ranges_done, progress.ranges).into(),
             verified(part),
             workers(part).into(),
-        ]);
+        ];
+        if aside {
+            cells.push(figures::count(part.held.rows + part.held.discarded).into());
+        }
+        table.row(cells);
     }
     table.render(paint)
 }
@@ -197,6 +219,8 @@ pub(crate) fn trouble(part: &ShardView, failure: &Failure) -> String {
 
 #[cfg(test)]
 mod tests {
+    use shardlift_domain::quarantine::Held;
+
     use super::super::samples;
     use super::*;
 
@@ -241,6 +265,18 @@ mend the cause, then: shardlift retry 0008_message_text   (or give up: shardlift
             text.contains("\nchat-pg-02: shard.unreachable: connection refused (tried again by itself)\n"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_completed_migration_says_what_it_left_out() {
+        let mut view = samples::completed();
+        view.held = Held { rows: 3, discarded: 1 };
+        view.shards[0].held = view.held;
+        let text = status(Paint::PLAIN, &view);
+        assert!(text.contains("  status     completed, 3 in quarantine\n"), "{text}");
+        assert!(text.contains("  set aside  3 rows to decide about, 1 discarded\n"), "{text}");
+        assert!(text.contains("SET ASIDE"), "{text}");
+        assert!(text.contains("rows were left out: shardlift quarantine list 0008_message_text"), "{text}");
     }
 
     #[test]

@@ -250,6 +250,38 @@ impl MigrationService for Script {
         });
         Ok(Response::new(Box::pin(all)))
     }
+
+    type ListQuarantineStream = BoxStream<'static, Result<v1::ListQuarantineResponse, Status>>;
+
+    async fn list_quarantine(
+        &self,
+        _request: Request<v1::ListQuarantineRequest>,
+    ) -> Result<Response<Self::ListQuarantineStream>, Status> {
+        Err(Status::unimplemented("not part of this test"))
+    }
+
+    type ShowQuarantineStream = BoxStream<'static, Result<v1::ShowQuarantineResponse, Status>>;
+
+    async fn show_quarantine(
+        &self,
+        _request: Request<v1::ShowQuarantineRequest>,
+    ) -> Result<Response<Self::ShowQuarantineStream>, Status> {
+        Err(Status::unimplemented("not part of this test"))
+    }
+
+    async fn retry_quarantine(
+        &self,
+        _request: Request<v1::DecideQuarantineRequest>,
+    ) -> Result<Response<v1::DecideQuarantineResponse>, Status> {
+        Err(Status::unimplemented("not part of this test"))
+    }
+
+    async fn discard_quarantine(
+        &self,
+        _request: Request<v1::DecideQuarantineRequest>,
+    ) -> Result<Response<v1::DecideQuarantineResponse>, Status> {
+        Err(Status::unimplemented("not part of this test"))
+    }
 }
 
 /// The migration now, and again after every change.

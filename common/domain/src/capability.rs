@@ -10,9 +10,11 @@ use crate::spec::{Spec, SpecBody, Transform, Undo};
 pub const SHARE: &str = "share";
 /// Keeping before-images, and taking a migration back.
 pub const UNDO: &str = "undo";
+/// Setting rows aside that cannot be changed.
+pub const QUARANTINE: &str = "quarantine";
 /// The words that are not the name of a transformer.
-const WORDS: [&str; 7] =
-    [SHARE, UNDO, "schema", "data", "transform.sql", "transform.pipeline", "transform.vrl"];
+const WORDS: [&str; 8] =
+    [SHARE, UNDO, QUARANTINE, "schema", "data", "transform.sql", "transform.pipeline", "transform.vrl"];
 /// What the release of protocol 1 could do: it had no words for it.
 const FIRST: [&str; 8] = [
     "schema",
@@ -62,7 +64,8 @@ impl Capabilities {
                     Transform::Named { name, .. } => transformer(name),
                 };
                 let undo = (data.undo == Undo::Capture).then(|| UNDO.to_owned());
-                ["data".to_owned(), transform].into_iter().chain(undo).collect()
+                let quarantine = data.on_error.budget().map(|_| QUARANTINE.to_owned());
+                ["data".to_owned(), transform].into_iter().chain(undo).chain(quarantine).collect()
             }
         }
     }

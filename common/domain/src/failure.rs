@@ -110,6 +110,8 @@ codes! {
     RowContended = "row.contended", Application, true;
     /// The transform does not fit the table or does not compile.
     TransformInvalid = "transform.invalid", User, false;
+    /// More rows could not be changed than the spec lets be set aside.
+    QuarantineOverBudget = "quarantine.over-budget", Application, false;
     /// New pending rows appear again and again.
     SweepNotConverging = "sweep.not-converging", Application, false;
     /// Verification found something that must not be.

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::quarantine::Held;
 use crate::range::{Pass, RangeState};
 
 /// What a sweep over the whole scope found after a pass had ended.
@@ -34,6 +35,8 @@ pub struct CheckResult {
 pub struct VerifyReport {
     /// One result per check.
     pub checks: Vec<CheckResult>,
+    /// How many rows are set aside; `None`: the migration sets none aside.
+    pub held: Option<Held>,
 }
 
 impl VerifyReport {

@@ -10,9 +10,10 @@ use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::ids::WorkerId;
 use shardlift_domain::range::Rest;
 use shardlift_proto::convert::{
-    WireError, check_request_to_wire, depth_to_wire, facts_from_wire, failure_from_wire, hello_from_wire,
-    outcome_from_wire, page_from_wire, placement_to_wire, range_from_wire, receipt_from_wire, task_from_wire,
-    task_to_wire, token_from_wire, token_to_wire,
+    WireError, check_request_to_wire, depth_to_wire, facts_from_wire, failure_from_wire, held_from_wire,
+    hello_from_wire, outcome_from_wire, page_from_wire, placement_to_wire, quarantine_to_wire,
+    quarantined_from_wire, range_from_wire, receipt_from_wire, task_from_wire, task_to_wire, token_from_wire,
+    token_to_wire,
 };
 use shardlift_proto::status::refuse;
 use shardlift_proto::v1::{self, fleet_service_server::FleetService, from_worker, to_worker};
@@ -175,6 +176,14 @@ pub(super) fn report(message: from_worker::Message) -> Result<Option<Report>, Wi
             };
             Report::Placement(query, answer)
         }
+        Message::Quarantined(told) => {
+            let held = held_from_wire(told.held.ok_or(WireError::Missing("held"))?);
+            Report::Quarantined(task_from_wire(told.task)?, token_from_wire(told.token)?, held)
+        }
+        Message::Quarantine(v1::QuarantineAnswer { query, answer }) => {
+            let answer = quarantined_from_wire(answer.ok_or(WireError::Missing("answer"))?);
+            Report::Quarantine(query, answer.map_err(failure_from_wire))
+        }
     }))
 }
 
@@ -242,6 +251,9 @@ fn order(order: Order) -> to_worker::Message {
             schema: depth_to_wire(request.schema).into(),
             checks: request.checks.into_iter().map(check_request_to_wire).collect(),
         }),
+        Order::AskQuarantine { query, shard, request } => {
+            Message::Quarantine(quarantine_to_wire(query, shard, request))
+        }
         Order::AskPlacement { query, shard, request } => {
             Message::Placement(placement_to_wire(query, shard, request))
         }

@@ -16,10 +16,11 @@ use tonic::{Request, Response, Status};
 use tracing::Instrument;
 
 use super::forward::refusal;
+use super::quarantine;
 use super::spans::called;
 use super::views::migration_to_wire;
 use crate::orchestrator::{MigrationView, Standing};
-use crate::service::{Services, migration_id};
+use crate::service::{Decision, Services, migration_id};
 
 /// How often a watched migration is told at most.
 const WATCH_EVERY: Duration = Duration::from_millis(200);
@@ -123,6 +124,40 @@ impl MigrationService for MigrationDoor {
         let first = self.services.orchestrator().get(id.clone(), None).await.map_err(one)?;
         let stream = watching(self.services.clone(), self.shutdown.clone(), first);
         Ok(Response::new(Box::pin(stream)))
+    }
+
+    type ListQuarantineStream = BoxStream<'static, Result<v1::ListQuarantineResponse, Status>>;
+
+    async fn list_quarantine(
+        &self,
+        request: Request<v1::ListQuarantineRequest>,
+    ) -> Result<Response<Self::ListQuarantineStream>, Status> {
+        let rows = quarantine::listing(self.services.clone(), request.into_inner()).map_err(one)?;
+        Ok(Response::new(Box::pin(rows)))
+    }
+
+    type ShowQuarantineStream = BoxStream<'static, Result<v1::ShowQuarantineResponse, Status>>;
+
+    async fn show_quarantine(
+        &self,
+        request: Request<v1::ShowQuarantineRequest>,
+    ) -> Result<Response<Self::ShowQuarantineStream>, Status> {
+        let parts = quarantine::showing(self.services.clone(), request.into_inner()).map_err(one)?;
+        Ok(Response::new(Box::pin(parts)))
+    }
+
+    async fn retry_quarantine(
+        &self,
+        request: Request<v1::DecideQuarantineRequest>,
+    ) -> Result<Response<v1::DecideQuarantineResponse>, Status> {
+        quarantine::decide(&self.services, request.into_inner(), Decision::Retry).await.map_err(one)
+    }
+
+    async fn discard_quarantine(
+        &self,
+        request: Request<v1::DecideQuarantineRequest>,
+    ) -> Result<Response<v1::DecideQuarantineResponse>, Status> {
+        quarantine::decide(&self.services, request.into_inner(), Decision::Discard).await.map_err(one)
     }
 }
 

@@ -7,6 +7,7 @@ mod forward;
 mod hearing;
 mod migration;
 mod placement;
+mod quarantine;
 mod spans;
 mod topology;
 mod views;

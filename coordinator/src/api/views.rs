@@ -2,7 +2,8 @@
 
 use shardlift_domain::ids::ShardId;
 use shardlift_domain::migration::{ShardMigration, Stop};
-use shardlift_proto::v1;
+use shardlift_domain::quarantine::Held;
+use shardlift_proto::{convert, v1};
 
 use crate::orchestrator::{MigrationView, ShardStatus};
 
@@ -37,16 +38,29 @@ pub(super) fn migration_to_wire(view: &MigrationView, with_shards: bool) -> v1::
         rows_restored: undone.restored + view.undone.restored,
         conflicts: undone.conflicts + view.undone.conflicts,
         rolled_back_for: undo.and_then(|undo| undo.reason.clone()).map(Into::into),
+        held: held_to_wire(migration.held()),
         shards: if with_shards { shards_to_wire(view) } else { Vec::new() },
     }
 }
 
 fn shards_to_wire(view: &MigrationView) -> Vec<v1::ShardMigration> {
     let status = |shard: &ShardId| view.shards.get(shard).cloned().unwrap_or_default();
-    view.migration.shards.iter().map(|(shard, part)| shard_to_wire(shard, part, status(shard))).collect()
+    let held = |shard: &ShardId| view.migration.quarantined.get(shard).copied().unwrap_or_default();
+    let parts = view.migration.shards.iter();
+    parts.map(|(shard, part)| shard_to_wire(shard, part, status(shard), held(shard))).collect()
 }
 
-fn shard_to_wire(shard: &ShardId, part: &ShardMigration, status: ShardStatus) -> v1::ShardMigration {
+/// Absent where there is none.
+fn held_to_wire(held: Held) -> Option<v1::Held> {
+    (!held.is_empty()).then(|| convert::held_to_wire(held))
+}
+
+fn shard_to_wire(
+    shard: &ShardId,
+    part: &ShardMigration,
+    status: ShardStatus,
+    held: Held,
+) -> v1::ShardMigration {
     let ShardStatus { progress, trouble, workers } = status;
     v1::ShardMigration {
         shard: shard.to_string(),
@@ -66,9 +80,10 @@ fn shard_to_wire(shard: &ShardId, part: &ShardMigration, status: ShardStatus) ->
         rows_restored: progress.undone.restored,
         conflicts: progress.undone.conflicts,
         workers: workers.into_iter().map(Into::into).collect(),
+        held: held_to_wire(held),
     }
 }
 
 fn moment(at: chrono::DateTime<chrono::Utc>) -> v1::Timestamp {
-    shardlift_proto::convert::timestamp(at.timestamp(), at.timestamp_subsec_nanos())
+    convert::timestamp(at.timestamp(), at.timestamp_subsec_nanos())
 }

@@ -476,6 +476,7 @@ fn fresh(planned: &PlannedMigration, spec: &Spec, file: spec::SpecFile) -> Store
         on_verify_failure: spec.on_verify_failure,
         undo: None,
         traceparent: None,
+        quarantined: BTreeMap::new(),
         shards: planned.shards().map(|shard| (shard.clone(), part.clone())).collect(),
     };
     let progress = planned
@@ -502,7 +503,7 @@ fn times_after(times: &Times, before: Status, after: Status, now: DateTime<Utc>)
     let mut times = *times;
     let begun = times.started_at.unwrap_or(times.created_at);
     if before == Status::Pending && after == Status::Running {
-        times.started_at = Some(now.max(times.created_at));
+        times.started_at = times.started_at.or(Some(now.max(times.created_at)));
     }
     if before != after {
         times.completed_at = after.is_final().then(|| now.max(begun));
@@ -539,6 +540,10 @@ fn records(
         Event::StepDone { shard, step, .. } => {
             add(HistoryEvent::StepDone, Some(json!({ "shard": shard, "step": step })));
         }
+        Event::Quarantined { shard, held, .. } => {
+            add(HistoryEvent::Quarantined, Some(json!({ "shard": shard, "held": held })));
+        }
+        Event::Reopened { shard } => add(HistoryEvent::Reopened, Some(json!({ "shard": shard }))),
         Event::StepFailed { shard, step, failure } => {
             add(HistoryEvent::StepFailed, Some(json!({ "shard": shard, "step": step, "failure": failure })));
         }

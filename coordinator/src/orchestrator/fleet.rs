@@ -9,6 +9,7 @@ use shardlift_domain::failure::Failure;
 use shardlift_domain::fence::Token;
 use shardlift_domain::ids::{ShardId, TaskId, WorkerId};
 use shardlift_domain::progress::Receipt;
+use shardlift_domain::quarantine::{Held, QuarantineAnswer, QuarantineRequest};
 use shardlift_domain::range::Rest;
 use shardlift_domain::spec::SpecFile;
 use shardlift_domain::task::Millis;
@@ -82,6 +83,15 @@ pub enum Order {
         /// Where.
         request: PlacementRequest,
     },
+    /// Tell, or decide, about rows of a shard that were set aside.
+    AskQuarantine {
+        /// Names the question.
+        query: u64,
+        /// Which shard.
+        shard: ShardId,
+        /// What.
+        request: QuarantineRequest,
+    },
 }
 
 /// What a worker tells the coordinator. That it lives is for the door: see [`Pulse`].
@@ -105,6 +115,10 @@ pub enum Report {
     Facts(u64, Result<ShardFacts, Failure>),
     /// A page of misplaced rows, as asked.
     Placement(u64, Result<PlacementPage, Failure>),
+    /// A range set a row aside: how many the shard holds now.
+    Quarantined(TaskId, Token, Held),
+    /// About rows that were set aside, as asked.
+    Quarantine(u64, Result<QuarantineAnswer, Failure>),
 }
 
 /// One connected worker.

@@ -122,6 +122,9 @@ impl Leader {
             Wake::Planning(reply) => self.outbox.tell(reply, Ok(self.planning_view())),
             Wake::Facts(shard, request, reply) => self.ask_facts(shard, request, reply),
             Wake::Placement(shard, request, reply) => self.ask_placement(shard, request, reply),
+            Wake::Quarantine(shard, request, reply) => self.ask_quarantine(shard, request, reply),
+            Wake::Reopen(id, shards, reply) => self.on_reopen(&id, shards, reply),
+            Wake::Decided(decided, reply) => self.on_decided(*decided, reply),
             Wake::Edit(edit, reply) => self.on_edit(*edit, reply).await?,
             Wake::Submit(submissions, revision, start, reply) => {
                 let made = self.book.submit(submissions, revision, start).await;
@@ -236,6 +239,8 @@ impl Leader {
             Event::StepDone { shard, .. } | Event::StepFailed { shard, .. } if self.stage(key) == before => {
                 self.reconcile_shard(key, shard);
             }
+            // Figures: nothing else is wanted for them.
+            Event::Quarantined { .. } if self.stage(key) == before => {}
             _ => self.follow_up(key),
         }
         self.changed();
@@ -394,7 +399,7 @@ impl Leader {
         .on_shard(shard)
     }
 
-    fn migration_view(&self, page: &Page) -> MigrationView {
+    pub(super) fn migration_view(&self, page: &Page) -> MigrationView {
         let shards = page.migration().shards.keys();
         let shards = shards.map(|shard| (shard.clone(), self.shard_status(page, shard))).collect();
         MigrationView { shards, ..self.summary(page) }

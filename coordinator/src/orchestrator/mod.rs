@@ -7,6 +7,7 @@
 //! after the commit. [`pulse`] is what doors know of a session without the heart.
 //! [`view`] is what doors may see, [`standing`] who leads.
 
+mod aside;
 mod board;
 mod book;
 mod drain;
@@ -36,4 +37,4 @@ pub use role::{Declare, Parts, run};
 pub use standing::Standing;
 pub use view::{Drained, LeaderView, MigrationView, PlanningView, ShardStatus, ShardView, WorkerView};
 pub(crate) use wake::not_leader;
-pub use wake::{Handle, Joining, Room, Submission, Welcome};
+pub use wake::{Decided, Handle, Joining, Room, Submission, Welcome};

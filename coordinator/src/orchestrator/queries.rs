@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use shardlift_domain::facts::{FactsRequest, PlacementPage, PlacementRequest, ShardFacts};
 use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::ids::{ShardId, WorkerId};
+use shardlift_domain::quarantine::{QuarantineAnswer, QuarantineRequest};
 
 use super::fleet::{Order, SessionId};
 use super::leader::{Leader, answer};
@@ -14,12 +15,14 @@ use super::wake::Reply;
 enum Asker {
     Facts(Reply<ShardFacts>),
     Placement(Reply<PlacementPage>),
+    Quarantine(Reply<QuarantineAnswer>),
 }
 
 /// What a worker answered.
 pub(super) enum Answer {
     Facts(Result<ShardFacts, Failure>),
     Placement(Result<PlacementPage, Failure>),
+    Quarantine(Result<QuarantineAnswer, Failure>),
 }
 
 impl Asker {
@@ -27,6 +30,7 @@ impl Asker {
         match self {
             Asker::Facts(reply) => reply.is_closed(),
             Asker::Placement(reply) => reply.is_closed(),
+            Asker::Quarantine(reply) => reply.is_closed(),
         }
     }
 
@@ -34,6 +38,7 @@ impl Asker {
         match self {
             Asker::Facts(reply) => answer(reply, Err(failure)),
             Asker::Placement(reply) => answer(reply, Err(failure)),
+            Asker::Quarantine(reply) => answer(reply, Err(failure)),
         }
     }
 }
@@ -84,6 +89,21 @@ impl Leader {
         }
     }
 
+    pub(super) fn ask_quarantine(
+        &mut self,
+        shard: ShardId,
+        request: QuarantineRequest,
+        reply: Reply<QuarantineAnswer>,
+    ) {
+        match self.somebody(&shard) {
+            Ok((worker, session)) => {
+                let query = self.queries.add(session, Asker::Quarantine(reply));
+                self.order(&worker, Order::AskQuarantine { query, shard, request });
+            }
+            Err(problem) => self.outbox.tell(reply, Err(problem)),
+        }
+    }
+
     /// A worker that reaches the shard.
     fn somebody(&self, shard: &ShardId) -> Result<(WorkerId, SessionId), Failure> {
         let mut serving = self.fleet.serving(shard);
@@ -96,6 +116,7 @@ impl Leader {
         match (asker, told) {
             (Asker::Facts(reply), Answer::Facts(facts)) => answer(reply, facts),
             (Asker::Placement(reply), Answer::Placement(page)) => answer(reply, page),
+            (Asker::Quarantine(reply), Answer::Quarantine(told)) => answer(reply, told),
             (asker, _) => asker.refuse(Failure::new(
                 ErrorCode::Internal,
                 "a worker answered another question than it was asked",

@@ -28,6 +28,8 @@ impl Leader {
             }
             Report::Facts(query, answer) => self.answer_query(query, Answer::Facts(answer)),
             Report::Placement(query, answer) => self.answer_query(query, Answer::Placement(answer)),
+            Report::Quarantine(query, answer) => self.answer_query(query, Answer::Quarantine(answer)),
+            Report::Quarantined(task, token, held) => self.on_quarantined(task, token, held),
             Report::Progress(task, token, receipt) => self.on_progress(&task, token, receipt),
             Report::Released(task, token) => drop(self.board.on(&task, TaskEvent::Released(token))),
             Report::Shared(task, token, rest) => self.on_shared(&task, token, rest),
@@ -146,15 +148,18 @@ impl Leader {
                 // Nobody reports the end of a pass that has nothing to walk.
                 self.end_of_pass(&migration, shard);
             }
-            TaskOutcome::Verified(report) if report.passed() => {
-                self.step_done(&migration, shard, Step::Verify)
-            }
             TaskOutcome::Undone(done) => {
                 self.book.undoing(&migration, &shard, Undone::default());
                 let outcome = Outcome::Undone(done);
                 self.apply(&migration, &Event::StepDone { shard, step: Step::Undo, outcome });
             }
             TaskOutcome::Verified(report) => {
+                if let Some(held) = report.held {
+                    self.count_aside(&migration, shard.clone(), held);
+                }
+                if report.passed() {
+                    return self.step_done(&migration, shard, Step::Verify);
+                }
                 let failure =
                     mismatch(&report).in_migration(&migration).on_shard(&shard).in_step(Step::Verify);
                 self.apply(&migration, &Event::StepFailed { shard, step: Step::Verify, failure });

@@ -246,7 +246,8 @@ impl Player {
                     | Order::Withdraw { .. }
                     | Order::Adjust { .. }
                     | Order::Drain(_)
-                    | Order::AskPlacement { .. } => {}
+                    | Order::AskPlacement { .. }
+                    | Order::AskQuarantine { .. } => {}
                 }
             }
         })
@@ -275,7 +276,7 @@ impl Player {
                         }
                         Some(Order::AskFacts { query, shard, request }) => self.say(facts(query, shard, &request.relations)).await,
                         Some(Order::Withdraw { task, token }) => self.say(Report::Released(task, token)).await,
-                        Some(Order::Heartbeat | Order::Adjust { .. } | Order::Drain(_) | Order::AskPlacement { .. }) => {}
+                        Some(Order::Heartbeat | Order::Adjust { .. } | Order::Drain(_) | Order::AskPlacement { .. } | Order::AskQuarantine { .. }) => {}
                     },
                     () = sleep(Duration::from_millis(200)) => self.beat(),
                 }
@@ -332,6 +333,7 @@ fn outcome(task: &TaskId) -> TaskOutcome {
         (Step::Sweep, _) => TaskOutcome::Swept(Sweep::Clean),
         (Step::Verify, _) => TaskOutcome::Verified(VerifyReport {
             checks: vec![CheckResult { check: "remaining".into(), passed: true, detail: "0".into() }],
+            held: None,
         }),
         (Step::Undo, _) => TaskOutcome::Undone(Undone { restored: 30, conflicts: 1 }),
     }

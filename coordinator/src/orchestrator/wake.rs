@@ -7,9 +7,10 @@ use shardlift_domain::capability::Capabilities;
 use shardlift_domain::facts::{FactsRequest, PlacementPage, PlacementRequest, ShardFacts, ShardHello};
 use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::fence::Fence;
-use shardlift_domain::ids::{MigrationId, ShardId, Version, WorkerId};
+use shardlift_domain::ids::{MigrationId, MigrationKey, ShardId, Version, WorkerId};
 use shardlift_domain::migration::Verb;
 use shardlift_domain::plan::PlannedMigration;
+use shardlift_domain::quarantine::{Held, QuarantineAnswer, QuarantineRequest};
 use shardlift_domain::spec::{Spec, SpecFile};
 use shardlift_domain::topology::Topology;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -71,11 +72,27 @@ pub struct Welcome {
     pub topology: Arc<Topology>,
 }
 
+/// What a shard has done with rows that were set aside.
+#[derive(Debug, Clone)]
+pub struct Decided {
+    /// Of which migration.
+    pub migration: MigrationKey,
+    /// Which shard.
+    pub shard: ShardId,
+    /// How many are there now.
+    pub held: Held,
+    /// Some are pending again.
+    pub retried: bool,
+}
+
 /// All that can wake the orchestrator, besides time.
 pub(super) enum Wake {
     Planning(Reply<PlanningView>),
     Facts(ShardId, FactsRequest, Reply<ShardFacts>),
     Placement(ShardId, PlacementRequest, Reply<PlacementPage>),
+    Quarantine(ShardId, QuarantineRequest, Reply<QuarantineAnswer>),
+    Reopen(MigrationId, Vec<ShardId>, Reply<MigrationView>),
+    Decided(Box<Decided>, Reply<MigrationView>),
     Edit(Box<Edit>, Reply<(bool, u64)>),
     Submit(Vec<Submission>, u64, bool, Reply<()>),
     Asked(MigrationId, Verb, Reply<(MigrationView, bool)>),
@@ -150,6 +167,25 @@ impl Handle {
         request: PlacementRequest,
     ) -> Result<PlacementPage, Failure> {
         ask!(self, Placement, shard, request)
+    }
+
+    /// Asks a worker of the shard about rows that were set aside, or for a decision about them.
+    pub async fn quarantine(
+        &self,
+        shard: ShardId,
+        request: QuarantineRequest,
+    ) -> Result<QuarantineAnswer, Failure> {
+        ask!(self, Quarantine, shard, request)
+    }
+
+    /// Prepares these shards for rows that are to be tried again; refused where that cannot be.
+    pub async fn reopen(&self, id: MigrationId, shards: Vec<ShardId>) -> Result<MigrationView, Failure> {
+        ask!(self, Reopen, id, shards)
+    }
+
+    /// A shard has decided about rows that were set aside.
+    pub async fn decided(&self, decided: Decided) -> Result<MigrationView, Failure> {
+        ask!(self, Decided, Box::new(decided))
     }
 
     /// Changes the topology; answers after the commit: whether anything changed, and the revision now.

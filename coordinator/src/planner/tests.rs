@@ -159,6 +159,7 @@ impl World {
             on_verify_failure: spec.on_verify_failure,
             undo: None,
             traceparent: None,
+            quarantined: BTreeMap::new(),
             shards: shards.iter().map(|shard| (shard.clone(), part.clone())).collect(),
         }
     }

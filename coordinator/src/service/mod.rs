@@ -3,6 +3,7 @@
 mod drift;
 mod placement;
 mod plan;
+mod quarantine;
 mod submit;
 mod topology;
 mod verbs;
@@ -15,6 +16,7 @@ use crate::orchestrator::{Declare, Handle};
 
 pub use drift::ClusterDrift;
 pub use placement::Found;
+pub use quarantine::{Decision, Rows};
 pub use topology::{cluster_name, shard_id};
 
 /// The services of one coordinator. Cheap to clone.

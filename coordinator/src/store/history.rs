@@ -62,6 +62,10 @@ events! {
     PhaseEntered = "phase_entered",
     /// A shard finished a step.
     StepDone = "step_done",
+    /// So many rows of a shard are set aside.
+    Quarantined = "quarantined",
+    /// Rows that were set aside are tried again.
+    Reopened = "reopened",
     /// A step of a shard failed for good.
     StepFailed = "step_failed",
     /// Everything is done and verified.

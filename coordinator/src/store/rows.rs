@@ -6,6 +6,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use shardlift_domain::migration::{Migration, Phase, Status, Stop, Undo};
+use shardlift_domain::quarantine::Held;
 use shardlift_domain::routing::DirectoryEntry;
 use shardlift_domain::spec::{Engine, Kind, OnVerifyFailure};
 use shardlift_domain::{Checksum, ClusterName, Failure, MigrationId, MigrationKey, ShardId};
@@ -27,6 +28,8 @@ pub(in crate::store) struct Rest {
     undo: Option<Undo>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     traceparent: Option<String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    quarantined: BTreeMap<ShardId, Held>,
 }
 
 impl Rest {
@@ -41,6 +44,7 @@ impl Rest {
             on_verify_failure: migration.on_verify_failure,
             undo: migration.undo.clone(),
             traceparent: migration.traceparent.clone(),
+            quarantined: migration.quarantined.clone(),
         }
     }
 }
@@ -77,6 +81,7 @@ impl Head {
             on_verify_failure: rest.on_verify_failure,
             undo: rest.undo,
             traceparent: rest.traceparent,
+            quarantined: rest.quarantined,
             shards: BTreeMap::new(),
         }
     }

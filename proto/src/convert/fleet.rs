@@ -11,6 +11,7 @@ use shardlift_domain::verdict::{CheckResult, Sweep, TaskOutcome, Undone, VerifyR
 use super::common::{
     failure_from_wire, key_from_wire, pass_from_wire, pass_to_wire, range_from_wire, range_to_wire,
 };
+use super::quarantine::{held_from_wire, held_to_wire};
 use super::{WireError, need};
 use crate::v1;
 
@@ -96,6 +97,7 @@ pub fn outcome_to_wire(outcome: &TaskOutcome) -> v1::TaskOutcome {
         }
         TaskOutcome::Verified(report) => Outcome::Verified(v1::VerifyReport {
             checks: report.checks.iter().cloned().map(check_to_wire).collect(),
+            held: report.held.map(held_to_wire),
         }),
         TaskOutcome::Undone(Undone { restored, conflicts }) => {
             Outcome::Undone(v1::Undone { restored: *restored, conflicts: *conflicts })
@@ -126,6 +128,7 @@ pub fn outcome_from_wire(outcome: Option<v1::TaskOutcome>) -> Result<TaskOutcome
                 .into_iter()
                 .map(|check| CheckResult { check: check.check, passed: check.passed, detail: check.detail })
                 .collect(),
+            held: report.held.map(held_from_wire),
         }),
         Outcome::Undone(v1::Undone { restored, conflicts }) => {
             TaskOutcome::Undone(Undone { restored, conflicts })

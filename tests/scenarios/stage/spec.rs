@@ -23,6 +23,7 @@ pub(crate) struct ItemsSpec {
     rows_per_second: Option<u32>,
     depends_on: Vec<String>,
     verify: String,
+    on_error: String,
 }
 
 impl ItemsSpec {
@@ -43,6 +44,7 @@ impl ItemsSpec {
             rows_per_second: None,
             depends_on: Vec::new(),
             verify: verify.to_owned(),
+            on_error: "fail".to_owned(),
         }
     }
 
@@ -82,6 +84,12 @@ impl ItemsSpec {
         self
     }
 
+    /// The value of `on_error`.
+    pub(crate) fn on_error(mut self, yaml: &str) -> Self {
+        self.on_error = yaml.to_owned();
+        self
+    }
+
     /// The file.
     pub(crate) fn text(&self) -> String {
         let (cluster, relation) = match self.engine {
@@ -101,13 +109,14 @@ impl ItemsSpec {
         let throttle = self.rows_per_second.map(|rows| format!("throttle: {{ rows_per_second: {rows} }}\n"));
         format!(
             "id: {}\nkind: data\nengine: {}\ncluster: {cluster}\ndepends_on: [{}]\nsource:\n  {relation}\n  {scope}\n\
-             transform:\n  {transform}\nbatch: {}\nparallel: {}\n{}on_error: fail\nverify: {}\n",
+             transform:\n  {transform}\nbatch: {}\nparallel: {}\n{}on_error: {}\nverify: {}\n",
             self.id,
             self.engine.as_str(),
             self.depends_on.join(", "),
             self.batch,
             self.parallel,
             throttle.unwrap_or_default(),
+            self.on_error,
             self.verify
         )
     }

@@ -78,7 +78,7 @@ impl Work {
             Step::Verify => {
                 let check =
                     CheckResult { check: "remaining".to_owned(), passed: true, detail: "0 of 0".to_owned() };
-                TaskOutcome::Verified(VerifyReport { checks: vec![check] })
+                TaskOutcome::Verified(VerifyReport { checks: vec![check], held: None })
             }
             Step::Undo => TaskOutcome::Undone(Undone::default()),
         }

@@ -108,7 +108,12 @@ impl Worker {
                 | to_worker::Message::Adjust(_)
                 | to_worker::Message::Drain(_),
             ) => Ok(()),
-            Some(to_worker::Message::Welcome(_) | to_worker::Message::Placement(_)) | None => {
+            Some(
+                to_worker::Message::Welcome(_)
+                | to_worker::Message::Placement(_)
+                | to_worker::Message::Quarantine(_),
+            )
+            | None => {
                 bail!("a message that a worker does not know")
             }
         }

@@ -14,6 +14,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use shardlift_domain::facts::{FactsRequest, PlacementPage, PlacementRequest, ShardFacts, ShardHello};
+use shardlift_domain::fence::Fence;
+use shardlift_domain::quarantine::{Held, QuarantineAnswer, QuarantineRequest};
 use shardlift_domain::range::{Pass, RangeState, Rest};
 use shardlift_domain::spec::{DataSpec, SchemaSpec, Spec};
 use shardlift_domain::verdict::{Finding, Sweep, VerifyReport};
@@ -76,6 +78,36 @@ pub struct BatchReport {
     pub changed: u32,
 }
 
+/// A row that was set aside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetAside {
+    /// The batch that it was.
+    pub report: BatchReport,
+    /// How many rows of the migration the shard holds now.
+    pub held: Held,
+}
+
+/// The refusal of one row more than the budget.
+pub(crate) fn over_budget(held: u64, budget: u32) -> EngineError {
+    EngineError::Failed(Failure::new(
+        ErrorCode::QuarantineOverBudget,
+        format!(
+            "{held} rows are set aside on this shard, the budget is {budget}, and another one cannot be changed"
+        ),
+        "look at them with `shardlift quarantine list`; mend and retry them, or discard them; then resume",
+    ))
+}
+
+/// The refusal of a decision about rows that are not there.
+pub(crate) fn not_in_quarantine(keys: &[String]) -> EngineError {
+    let shown: Vec<&str> = keys.iter().take(5).map(String::as_str).collect();
+    EngineError::Failed(Failure::new(
+        ErrorCode::RequestNotFound,
+        format!("no row with this key waits in quarantine: {}; nothing was changed", shown.join(", ")),
+        "write keys as `shardlift quarantine list` shows them",
+    ))
+}
+
 /// One shard.
 #[async_trait]
 pub trait ShardEngine: Send + Sync + 'static {
@@ -121,8 +153,13 @@ pub trait ShardEngine: Send + Sync + 'static {
     /// out then, too, so that a person who resumes goes on with it.
     async fn sweep(&self, lease: &TaskLease, job: &DataJob) -> EngineResult<Sweep>;
 
-    /// Checks the result by a scan and comparison of its own.
+    /// Checks the result by a scan and comparison of its own. Rows that are set aside are not pending.
     async fn verify(&self, lease: &TaskLease, job: &Job) -> EngineResult<VerifyReport>;
+
+    /// Answers a question about rows that were set aside, or carries out a decision about them: that in one transaction,
+    /// under the shard's fence, for all the rows or none. Changes no row of the application.
+    async fn quarantine(&self, leader: &Fence, request: &QuarantineRequest)
+    -> EngineResult<QuarantineAnswer>;
 }
 
 /// The form of checkpoints that this release writes, and the newest that it can read.
@@ -165,6 +202,20 @@ pub trait RangeWriter: Send {
     /// - [`EngineError::Connection`]: the outcome is unknown; claim again ([`ShardEngine::open_range`]), which reads
     ///   the truth in a way that conflicts with the lost transaction.
     async fn run_batch(&mut self, lease: &TaskLease, rows: u32) -> EngineResult<BatchReport>;
+
+    /// Sets the next row aside, after a batch of one row was refused: one transaction writes the row as it is now, with
+    /// its key and why, and advances the checkpoint past it, on the condition of a batch and under the shard's fence.
+    /// Later passes leave the row alone until somebody has it tried again.
+    ///
+    /// `None`, and nothing is changed: the row that `why` names is not pending any more, or another one came before it.
+    /// `budget`: most rows that this shard may hold; with so many it is refused with [`EngineError::Failed`] code
+    /// `quarantine.over-budget`. Other errors are those of [`RangeWriter::run_batch`].
+    async fn set_aside(
+        &mut self,
+        lease: &TaskLease,
+        why: &Failure,
+        budget: u32,
+    ) -> EngineResult<Option<SetAside>>;
 
     /// Splits off the later part of what is left of the range, so that somebody else can walk it: one transaction
     /// shortens this checkpoint and inserts the new one, on the condition of a batch (token, claim and last key) and

@@ -4,8 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use shardlift_domain::Failure;
 use shardlift_domain::facts::{FactsRequest, PlacementPage, PlacementRequest, ShardFacts, ShardHello};
+use shardlift_domain::fence::Fence;
 use shardlift_domain::ids::MigrationKey;
+use shardlift_domain::quarantine::{QuarantineAnswer, QuarantineRequest};
 use shardlift_domain::range::{Pass, RangeState, Rest};
 use shardlift_domain::spec::Engine;
 use shardlift_domain::verdict::{Finding, Sweep, VerifyReport};
@@ -13,7 +16,9 @@ use tokio::time::Instant;
 use tracing::Instrument;
 use tracing::field::Empty;
 
-use super::{BatchReport, DataJob, EngineError, EngineResult, Job, RangeWriter, SchemaJob, ShardEngine};
+use super::{
+    BatchReport, DataJob, EngineError, EngineResult, Job, RangeWriter, SchemaJob, SetAside, ShardEngine,
+};
 use crate::lease::TaskLease;
 use crate::metrics::Metrics;
 
@@ -99,6 +104,14 @@ impl ShardEngine for Observed {
     async fn verify(&self, lease: &TaskLease, job: &Job) -> EngineResult<VerifyReport> {
         self.told(self.inner.verify(lease, job).await)
     }
+
+    async fn quarantine(
+        &self,
+        leader: &Fence,
+        request: &QuarantineRequest,
+    ) -> EngineResult<QuarantineAnswer> {
+        self.inner.quarantine(leader, request).await
+    }
 }
 
 struct ObservedWriter {
@@ -145,6 +158,24 @@ impl RangeWriter for ObservedWriter {
             Err(error) => {
                 span.record("code", error.code().as_str()).record("otel.status_code", "error");
             }
+        }
+        result
+    }
+
+    async fn set_aside(
+        &mut self,
+        lease: &TaskLease,
+        why: &Failure,
+        budget: u32,
+    ) -> EngineResult<Option<SetAside>> {
+        let span = tracing::info_span!("set aside", engine = self.engine, code = why.code.as_str());
+        let began = Instant::now();
+        let result = self.inner.set_aside(lease, why, budget).instrument(span).await;
+        self.ended = Some(Instant::now());
+        match &result {
+            Ok(Some(done)) => self.count(&Ok(done.report.clone()), began.elapsed()),
+            Err(EngineError::LeaseLost) => self.count(&Err(EngineError::LeaseLost), began.elapsed()),
+            Ok(None) | Err(_) => {}
         }
         result
     }

@@ -11,13 +11,17 @@ use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::fence::{Attempt, Epoch, Fence, Nonce, Token};
 use shardlift_domain::ids::{MigrationId, MigrationKey, ShardId, TaskId, Version};
 use shardlift_domain::migration::Step;
+use shardlift_domain::quarantine::{Held, QuarantineAnswer, QuarantineRequest};
 use shardlift_domain::range::{Pass, RangeState, RangeTotals, Rest};
 use shardlift_domain::spec::{Engine, SpecFile};
 use shardlift_domain::verdict::{CheckResult, Finding, Sweep, VerifyReport};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 
-use super::{BatchReport, DataJob, EngineError, EngineResult, Job, RangeWriter, SchemaJob, ShardEngine};
+use super::{
+    BatchReport, DataJob, EngineError, EngineResult, Job, RangeWriter, SchemaJob, SetAside, ShardEngine,
+    over_budget,
+};
 use crate::lease::{Pulse, TaskLease};
 
 /// The one shard of these tests.
@@ -73,6 +77,8 @@ pub(crate) struct Table {
     pub(crate) changed: Vec<u32>,
     /// Rows that cannot be changed.
     pub(crate) bad: BTreeSet<usize>,
+    /// Those of them that were set aside, in order.
+    pub(crate) set_aside: Vec<usize>,
     /// All batches.
     pub(crate) asked: Vec<Asked>,
     /// How often the range was claimed.
@@ -87,6 +93,10 @@ pub(crate) struct Table {
 }
 
 impl Table {
+    fn held(&self) -> Held {
+        Held { rows: self.set_aside.len() as u64, discarded: 0 }
+    }
+
     fn state(&self) -> RangeState {
         RangeState {
             index: 0,
@@ -262,7 +272,17 @@ impl ShardEngine for Memory {
         self.pass_gate("verify").await;
         Ok(VerifyReport {
             checks: vec![CheckResult { check: "remaining".into(), passed: true, detail: "0".into() }],
+            held: None,
         })
+    }
+
+    async fn quarantine(
+        &self,
+        _leader: &Fence,
+        _request: &QuarantineRequest,
+    ) -> EngineResult<QuarantineAnswer> {
+        let held = self.table().held();
+        Ok(QuarantineAnswer::Decided { rows: 0, held })
     }
 }
 
@@ -314,6 +334,28 @@ impl RangeWriter for Writer {
         self.state = table.state();
         let window = u32::try_from(window.len()).expect("a batch");
         Ok(BatchReport { range: self.state.clone(), window, changed: window })
+    }
+
+    async fn set_aside(
+        &mut self,
+        _lease: &TaskLease,
+        _why: &Failure,
+        budget: u32,
+    ) -> EngineResult<Option<SetAside>> {
+        let mut table = self.memory.table();
+        let row = table.next;
+        if !table.bad.contains(&row) {
+            return Ok(None);
+        }
+        if table.set_aside.len() >= budget as usize {
+            return Err(over_budget(table.held().rows, budget));
+        }
+        table.set_aside.push(row);
+        table.next += 1;
+        table.batches += 1;
+        self.state = table.state();
+        let report = BatchReport { range: self.state.clone(), window: 1, changed: 0 };
+        Ok(Some(SetAside { report, held: table.held() }))
     }
 
     async fn share(&mut self, _lease: &TaskLease, least: u32) -> EngineResult<Option<Rest>> {

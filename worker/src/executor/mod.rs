@@ -12,6 +12,7 @@ use std::time::Duration;
 use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::migration::Step;
 use shardlift_domain::progress::Receipt;
+use shardlift_domain::quarantine::Held;
 use shardlift_domain::range::Rest;
 use shardlift_domain::spec::{self, Ranges, Spec, SpecBody, SpecFile};
 use shardlift_domain::verdict::TaskOutcome;
@@ -54,6 +55,8 @@ pub enum News {
     Moved(Receipt),
     /// It was asked to share: what it split off, if anything.
     Shared(Option<Rest>),
+    /// It set a row aside: how many the shard holds now.
+    Quarantined(Held),
 }
 
 /// Where news of running ranges go.

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use shardlift_domain::failure::Failure;
 use shardlift_domain::progress::Receipt;
 use shardlift_domain::range::RangeState;
 use shardlift_runtime::clock;
@@ -14,7 +15,7 @@ use tokio::time::{Instant, sleep};
 use super::pacer::Pacer;
 use super::throttle::{Limiter, until_open};
 use super::{Assignment, News, RECEIPT_EVERY, Receipts};
-use crate::engine::{BatchReport, DataJob, EngineError, EngineResult, RangeWriter, ShardEngine};
+use crate::engine::{BatchReport, DataJob, EngineError, EngineResult, RangeWriter, SetAside, ShardEngine};
 use crate::lease::TaskLease;
 
 /// Failures in a row, without one batch between them, after which the task is given back with the last of them.
@@ -142,7 +143,16 @@ impl<'a> Walk<'a> {
         let began = Instant::now();
         let report = writer.run_batch(lease, asked).await?;
         fail::fail_point!("worker-before-receipt", |_| std::process::abort());
-        let took = began.elapsed();
+        self.committed(lease, report, began.elapsed()).await
+    }
+
+    /// A batch was committed. Answers the range's end when it was the last.
+    async fn committed(
+        &mut self,
+        lease: &TaskLease,
+        report: BatchReport,
+        took: Duration,
+    ) -> EngineResult<Option<RangeState>> {
         self.pacer.record(report.window, took);
         self.failures = 0;
         self.away = None;
@@ -154,6 +164,27 @@ impl<'a> Walk<'a> {
         let rest = self.limiter.as_mut().map(|limiter| limiter.delay(self.began.elapsed(), report.window));
         nap(lease, rest.unwrap_or_default()).await?;
         Ok(None)
+    }
+
+    /// The one row of the window cannot be changed: it is set aside, if the spec wants that, and the walk goes on behind
+    /// it. An error of the row here, too, is one that setting aside does not help against, such as a `where` that fails.
+    async fn set_aside(
+        &mut self,
+        lease: &TaskLease,
+        writer: &mut dyn RangeWriter,
+        why: Failure,
+    ) -> EngineResult<Option<RangeState>> {
+        let Some(budget) = self.job.data.on_error.budget() else { return Err(EngineError::Row(why)) };
+        let began = Instant::now();
+        let Some(SetAside { report, held }) = writer.set_aside(lease, &why, budget).await? else {
+            // Mended or gone meanwhile, or another row came before it: the next batch tells.
+            self.failures += 1;
+            self.owed = true;
+            return if self.failures <= PATIENCE { Ok(None) } else { Err(EngineError::Row(why)) };
+        };
+        // Unheard, it is told when the shard is verified.
+        let _ = self.receipts.try_send((lease.clone(), News::Quarantined(held)));
+        self.committed(lease, report, began.elapsed()).await
     }
 
     /// Waits until the spec's time of day has come.
@@ -197,8 +228,14 @@ impl<'a> Walk<'a> {
             return Ok(Some(writer.state().clone()));
         }
         loop {
-            match self.batch(lease, writer).await {
-                Ok(None) => {}
+            let done = match self.batch(lease, writer).await {
+                Err(EngineError::Row(why)) if self.pacer.next_size() == 1 => {
+                    self.set_aside(lease, writer, why).await
+                }
+                done => done,
+            };
+            match done {
+                Ok(None) => self.pause(lease).await?,
                 Ok(end) => return Ok(end),
                 Err(error) => match self.forgive(error)? {
                     After::TryAgain => self.pause(lease).await?,

@@ -162,6 +162,35 @@ async fn a_batch_of_one_row_that_is_still_too_slow_gives_the_task_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn bad_rows_are_set_aside_up_to_the_budget_and_batches_grow_again_behind_them() {
+    let bad = [0, 1, 2_500, 4_999];
+    let stage = |budget: u32| {
+        let memory = bad.into_iter().fold(Memory::new(5_000, ROW), |memory, row| memory.with_bad_row(row));
+        let stage =
+            Stage::backfill(&memory, &format!("on_error: {{ quarantine: {{ budget: {budget} }} }}\n"));
+        (memory, stage)
+    };
+    let (memory, enough) = stage(4);
+    let (ending, told) = enough.run_told().await;
+    assert_eq!(done(ending).seen, 5_000);
+    let held: Vec<u64> = told
+        .iter()
+        .filter_map(|(_, news)| if let News::Quarantined(held) = news { Some(held.rows) } else { None })
+        .collect();
+    assert_eq!(held, [1, 2, 3, 4], "each is told");
+    {
+        let table = memory.table();
+        assert_eq!(table.set_aside, bad);
+        let twice = (0..5_000).find(|row| table.changed[*row] != u32::from(!bad.contains(row)));
+        assert_eq!(twice, None, "the rest is changed once");
+        assert!(table.asked.len() < 150, "windows stay narrow: {} batches", table.asked.len());
+    }
+    let (memory, few) = stage(3);
+    assert_eq!(broke(few.run().await).code, ErrorCode::QuarantineOverBudget);
+    assert_eq!(memory.table().set_aside, bad[..3]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn patience_ends_and_the_task_is_given_back_with_the_last_failure() {
     let table = [
         (Fault::Connection { committed: false }, ErrorCode::ShardUnreachable),
@@ -390,7 +419,7 @@ fn asked_to_share(memory: &Memory, more: &str) -> Stage {
 fn rests(told: &[(Instant, News)]) -> Vec<bool> {
     let shared = told.iter().filter_map(|(_, news)| match news {
         News::Shared(rest) => Some(rest.is_some()),
-        News::Moved(_) => None,
+        News::Moved(_) | News::Quarantined(_) => None,
     });
     shared.collect()
 }

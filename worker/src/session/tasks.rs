@@ -8,11 +8,12 @@ use std::time::Duration;
 use futures::FutureExt;
 use shardlift_domain::facts::FactsRequest;
 use shardlift_domain::failure::{ErrorCode, Failure};
-use shardlift_domain::fence::Token;
+use shardlift_domain::fence::{Fence, Token};
 use shardlift_domain::ids::{ShardId, TaskId};
+use shardlift_domain::quarantine::QuarantineAnswer;
 use shardlift_proto::convert::{
     check_request_from_wire, depth_from_wire, facts_to_wire, page_to_wire, placement_from_wire,
-    task_from_wire, token_from_wire,
+    quarantine_from_wire, quarantined_to_wire, task_from_wire, token_from_wire,
 };
 use shardlift_proto::v1;
 use tokio::sync::mpsc;
@@ -159,6 +160,22 @@ impl Tasks {
         });
     }
 
+    /// Answers a question about rows that were set aside, or carries out a decision.
+    pub(super) fn quarantine(&mut self, query: v1::QuarantineQuery, shards: &Shards) {
+        self.clear();
+        let (out, shards, number) = (self.out.clone(), shards.clone(), query.query);
+        let leader = self.pulse.leader().clone();
+        self.running.spawn(async move {
+            let answer = match decide(query, &leader, &shards).await {
+                Ok(answer) => quarantined_to_wire(answer),
+                Err(failure) => v1::quarantine_answer::Answer::Failure(failure.into()),
+            };
+            let answer = v1::QuarantineAnswer { query: number, answer: Some(answer) };
+            // If the session is over nobody waits for it.
+            let _ = out.send(wire::wrap(v1::from_worker::Message::Quarantine(answer))).await;
+        });
+    }
+
     /// The session is over: running batches finish, and their tasks stop; scans end at once, since the next leader
     /// has them made again. When the worker stops it waits for them.
     pub(super) async fn end(mut self, stopping: bool) {
@@ -214,6 +231,18 @@ async fn look(query: v1::PlacementQuery, shards: &Shards) -> Result<v1::Placemen
     let engine = shards.admitted(&shard).await?;
     let page = engine.placement(&request).await;
     page.map(page_to_wire).map_err(|error| error.into_failure().on_shard(&shard))
+}
+
+async fn decide(
+    query: v1::QuarantineQuery,
+    leader: &Fence,
+    shards: &Shards,
+) -> Result<QuarantineAnswer, Failure> {
+    let shard = shard_id(&query.shard)?;
+    let request = quarantine_from_wire(query)?;
+    let engine = shards.admitted(&shard).await?;
+    let answer = engine.quarantine(leader, &request).await;
+    answer.map_err(|error| error.into_failure().on_shard(&shard).in_migration(&request.migration))
 }
 
 fn shard_id(text: &str) -> Result<ShardId, Failure> {

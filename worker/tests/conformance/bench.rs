@@ -37,6 +37,8 @@ pub(crate) enum Form {
     Worker,
     /// In the shard; `where` as above, but `migrated` stays false.
     Stuck,
+    /// As `Pending`; rows that cannot be changed are set aside, three at most.
+    Aside,
 }
 
 /// One shard of one engine, empty at first, already identified.
@@ -56,6 +58,12 @@ pub(crate) trait Bench: Send + Sync {
 
     /// Makes one item such that the shard refuses every change of it.
     async fn spoil(&self, id: i64) -> Result<()>;
+
+    /// Makes a spoilt item such that it can be changed.
+    async fn mend(&self, id: i64) -> Result<()>;
+
+    /// Removes one item.
+    async fn remove(&self, id: i64) -> Result<()>;
 
     /// Takes one item's migration back, behind everybody's back.
     async fn revert(&self, id: i64) -> Result<()>;

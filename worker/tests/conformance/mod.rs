@@ -1,8 +1,9 @@
 //! The conformance suite of [`ShardEngine`](shardlift_worker::engine::ShardEngine).
 //!
-//! [`bench`] is what an engine brings, [`cases`] and [`sharing`] what must hold for all of them, [`drive`] walks ranges as an executor
+//! [`bench`] is what an engine brings, [`cases`], [`sharing`] and [`aside`] what must hold for all of them, [`drive`] walks ranges as an executor
 //! would; one module per engine names its bench and adds what only this engine can get wrong.
 
+mod aside;
 mod bench;
 mod cases;
 mod drive;
@@ -63,6 +64,15 @@ macro_rules! all_cases {
             a_split_that_is_cut_off_is_settled_by_the_next_claim,
             two_owners_may_split_at_once,
             a_checkpoint_of_a_newer_form_is_left_alone,
+        }
+        $crate::conformance::conformance! { $start, aside;
+            rows_that_cannot_be_changed_are_set_aside_and_the_rest_is_changed_once,
+            a_row_that_is_tried_again_is_changed_once_it_can_be,
+            a_row_more_than_the_budget_is_refused_until_one_is_given_up,
+            a_row_in_quarantine_is_left_alone_whatever_becomes_of_it,
+            a_row_that_was_changed_meanwhile_is_not_set_aside,
+            a_former_owner_sets_nothing_aside,
+            an_older_leader_decides_nothing,
         }
     };
 }

@@ -10,8 +10,8 @@ use shardlift_domain::failure::ErrorCode;
 use shardlift_domain::ids::{Checksum, ClusterName, ShardId};
 use shardlift_domain::migration::Step;
 use shardlift_domain::spec::{
-    Batch, DataSpec, Engine, OnVerifyFailure, Parallel, Source, Spec, SpecBody, Throttle, Transform, Undo,
-    VerifyCheck, Where,
+    Batch, DataSpec, Engine, OnError, OnVerifyFailure, Parallel, Source, Spec, SpecBody, Throttle, Transform,
+    Undo, VerifyCheck, Where,
 };
 use shardlift_domain::verdict::Sweep;
 use shardlift_harness::servers::shared_postgres;
@@ -101,6 +101,7 @@ pub(crate) fn data_job(
         batch: Batch::default(),
         parallel: Parallel::default(),
         throttle: Throttle::default(),
+        on_error: OnError::default(),
         verify: match pending {
             Some(_) => vec![VerifyCheck::Remaining, VerifyCheck::Count { tolerance: 0.01 }],
             None => vec![VerifyCheck::Count { tolerance: 0.01 }],
@@ -172,6 +173,11 @@ impl Bench for PostgresBench {
             Form::Pending => data_job(("public.items", &["id"], pending), set(ADD_ONE), None),
             Form::Everything => data_job(("items", &[], None), set(ADD_ONE), None),
             Form::Worker => data_job(("items", &[], pending), in_worker(), Some(Arc::new(Change(add_one)))),
+            Form::Aside => {
+                let mut job = data_job(("public.items", &["id"], pending), set(ADD_ONE), None);
+                job.data.on_error = OnError::Quarantine { budget: 3 };
+                job
+            }
             Form::Stuck => data_job(("items", &[], pending), set(&[("applied", "applied + 1")]), None),
         })
     }
@@ -187,6 +193,14 @@ impl Bench for PostgresBench {
 
     async fn spoil(&self, id: i64) -> Result<()> {
         self.execute(&format!("UPDATE items SET spoilt = true WHERE id = {id}")).await
+    }
+
+    async fn mend(&self, id: i64) -> Result<()> {
+        self.execute(&format!("UPDATE items SET spoilt = false WHERE id = {id}")).await
+    }
+
+    async fn remove(&self, id: i64) -> Result<()> {
+        self.execute(&format!("DELETE FROM items WHERE id = {id}")).await
     }
 
     async fn revert(&self, id: i64) -> Result<()> {

@@ -4,6 +4,7 @@
 //! returns before it acts on it, and after a crash recomputes the wanted work from the stored state.
 
 mod moves;
+mod quarantine;
 mod resource;
 mod state;
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use crate::failure::{ErrorCode, Failure};
 use crate::ids::ShardId;
+use crate::quarantine::Held;
 use crate::spec::OnVerifyFailure;
 use crate::verdict::Undone;
 
@@ -88,6 +89,20 @@ pub enum Event {
         /// Why.
         failure: Failure,
     },
+    /// So many rows of a shard are set aside.
+    Quarantined {
+        /// Which shard.
+        shard: ShardId,
+        /// How many.
+        held: Held,
+        /// That there are more than may be, if one was added to them just now.
+        over: Option<Failure>,
+    },
+    /// Rows of a shard that were set aside are to be tried again.
+    Reopened {
+        /// Which shard.
+        shard: ShardId,
+    },
 }
 
 /// A move that was made.
@@ -154,6 +169,8 @@ impl Migration {
             Event::Ready => self.ready(),
             Event::StepDone { shard, step, outcome } => self.step_done(shard, *step, *outcome),
             Event::StepFailed { shard, step, failure } => self.step_failed(shard, *step, failure),
+            Event::Quarantined { shard, held, over } => self.set_aside(shard, *held, over.as_ref()),
+            Event::Reopened { shard } => self.reopen(shard),
         }
         Ok(())
     }
@@ -267,7 +284,7 @@ impl Migration {
         matches!(self.status, Status::Running | Status::Paused | Status::Failed | Status::RollingBack)
     }
 
-    fn stop_by(&mut self, stop: Stop) {
+    pub(super) fn stop_by(&mut self, stop: Stop) {
         self.stop = Some(stop);
         self.status = Status::Paused;
     }
@@ -310,7 +327,10 @@ impl Migration {
             {
                 self.roll_back(false, Some(failure.clone()));
             }
-            ErrorCode::VerifyMismatch | ErrorCode::SweepNotConverging | ErrorCode::UndoDropsData => {
+            ErrorCode::VerifyMismatch
+            | ErrorCode::SweepNotConverging
+            | ErrorCode::UndoDropsData
+            | ErrorCode::QuarantineOverBudget => {
                 self.stop_by(Stop::System { reason: failure.clone() });
             }
             _ => {
@@ -321,7 +341,7 @@ impl Migration {
     }
 
     /// Opens the next phase when every shard has left this one, and completes when nothing is left.
-    fn advance(&mut self) {
+    pub(super) fn advance(&mut self) {
         let open = self.shards.values().filter_map(|part| part.todo).map(Step::phase).min();
         match open {
             Some(phase) => self.phase = phase,

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
 use crate::ids::{Checksum, ClusterName, MigrationId, MigrationKey, ShardId};
+use crate::quarantine::Held;
 use crate::spec::{Engine, Kind, OnVerifyFailure};
 use crate::verdict::Undone;
 
@@ -254,6 +255,9 @@ pub struct Migration {
     /// The W3C trace context of its submit: kept so that every leader's spans join that trace. Nothing is decided by it.
     #[serde(default)]
     pub traceparent: Option<String>,
+    /// Rows set aside, by shard; only shards that have any.
+    #[serde(default)]
+    pub quarantined: BTreeMap<ShardId, Held>,
     /// Each shard's part.
     pub shards: BTreeMap<ShardId, ShardMigration>,
 }

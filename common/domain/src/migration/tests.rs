@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::failure::{ErrorCode, Failure};
 use crate::ids::{Checksum, ClusterName, MigrationId, MigrationKey, ShardId, Version};
+use crate::quarantine::Held;
 use crate::spec::{Engine, Kind, OnVerifyFailure};
 use crate::verdict::Undone;
 
@@ -33,6 +34,7 @@ fn fresh(kind: Kind, shards: u8) -> Migration {
         on_verify_failure: OnVerifyFailure::Halt,
         undo: None,
         traceparent: None,
+        quarantined: BTreeMap::new(),
         shards: (0..shards).map(|number| (shard(number), part.clone())).collect::<BTreeMap<_, _>>(),
     }
 }
@@ -290,6 +292,72 @@ fn what_collides_shares_a_shard_and_a_table() {
     );
 }
 
+fn aside(number: u8, held: Held) -> Event {
+    let over = (held.rows > 1).then(|| Failure::new(ErrorCode::QuarantineOverBudget, "too many", "decide"));
+    Event::Quarantined { shard: shard(number), held, over }
+}
+
+#[test]
+fn a_row_too_many_halts_it_wherever_its_shard_is_and_only_a_further_one_halts_it_again() {
+    let running = with_status(Status::Running);
+    let one = go(&running, &aside(0, Held { rows: 1, discarded: 0 }));
+    assert_eq!(one.status, Status::Running);
+    let halted = go(&one, &aside(0, Held { rows: 2, discarded: 0 }));
+    assert!(
+        matches!(&halted.stop, Some(Stop::System { reason }) if reason.code == ErrorCode::QuarantineOverBudget)
+    );
+    let resumed = go(&halted, &Event::Asked(Verb::Resume));
+    assert_eq!(go(&resumed, &aside(0, Held { rows: 2, discarded: 1 })).status, Status::Running);
+    assert_eq!(go(&resumed, &aside(0, Held { rows: 3, discarded: 0 })).status, Status::Paused);
+}
+
+fn reopened(number: u8) -> Event {
+    Event::Reopened { shard: shard(number) }
+}
+
+#[test]
+fn rows_may_be_tried_again_only_where_a_search_can_follow() {
+    for status in Status::ALL {
+        let may = matches!(status, Status::Paused | Status::Failed | Status::Completed);
+        assert_eq!(with_status(status).may_reopen().is_ok(), may, "{status}");
+        let without = Migration { has_where: false, ..with_status(status) };
+        assert!(without.may_reopen().is_err(), "nothing would find them");
+        let after = go(&without, &reopened(0));
+        assert_eq!(after, without);
+    }
+}
+
+#[test]
+fn a_completed_migration_that_is_reopened_waits_to_be_started_and_searches_that_shard_alone() {
+    let mut migration = with_status(Status::Completed);
+    for part in migration.shards.values_mut() {
+        *part = ShardMigration { todo: None, failure: None, verified: true };
+    }
+    let held = Held { rows: 2, discarded: 0 };
+    migration = go(&migration, &aside(1, held));
+    assert_eq!((migration.held(), migration.status), (held, Status::Completed));
+    migration = go(&migration, &reopened(1));
+    assert_eq!((migration.status, migration.released), (Status::Pending, false));
+    assert_eq!(go(&migration, &Event::Ready).status, Status::Pending, "nobody said start");
+    migration = go(&migration, &aside(1, Held::default()));
+    assert!(migration.quarantined.is_empty());
+    migration = go(&go(&migration, &Event::Asked(Verb::Start)), &Event::Ready);
+    assert_eq!(migration.wanted().collect::<Vec<_>>(), [(&shard(1), Step::Sweep)]);
+    migration = go(&go(&migration, &done(1, Step::Sweep)), &done(1, Step::Verify));
+    assert_eq!(migration.status, Status::Completed);
+}
+
+#[test]
+fn a_shard_that_is_still_walked_needs_no_second_search_and_one_that_is_verified_goes_back() {
+    let mut migration = with_status(Status::Paused);
+    migration.shards.get_mut(&shard(0)).expect("there").todo = Some(Step::Backfill);
+    migration.shards.get_mut(&shard(1)).expect("there").todo = Some(Step::Verify);
+    migration = go(&go(&migration, &reopened(0)), &reopened(1));
+    let todo: Vec<_> = migration.shards.values().map(|part| part.todo).collect();
+    assert_eq!(todo, [Some(Step::Backfill), Some(Step::Sweep)]);
+    assert_eq!(migration.status, Status::Paused);
+}
+
 fn any_event() -> impl Strategy<Value = Event> {
     let step = prop::sample::select(Step::ALL.to_vec());
     let codes = vec![
@@ -301,6 +369,10 @@ fn any_event() -> impl Strategy<Value = Event> {
     prop_oneof![
         2 => prop::sample::select(Verb::ALL.to_vec()).prop_map(Event::Asked),
         1 => Just(Event::Ready),
+        1 => (0_u8..3).prop_map(reopened),
+        1 => (0_u8..3, 0_u64..3).prop_map(|(number, rows)| {
+            aside(number, Held { rows, discarded: 0 })
+        }),
         8 => (0..3u8, step.clone(), any::<bool>()).prop_map(|(number, step, found)| Event::StepDone {
             shard: shard(number),
             step,

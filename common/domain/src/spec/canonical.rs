@@ -10,7 +10,8 @@ use serde_json::Value as Json;
 use crate::sql::{canonical as sql, parse_relation};
 
 use super::{
-    DataSpec, Engine, Ranges, SchemaChange, SchemaSpec, Spec, SpecBody, Transform, VerifyCheck, Where,
+    DataSpec, Engine, OnError, Ranges, SchemaChange, SchemaSpec, Spec, SpecBody, Transform, VerifyCheck,
+    Where,
 };
 
 /// One line for each key, in an order of its own; defaults are written out; values are JSON.
@@ -96,6 +97,9 @@ fn write_data(lines: &mut Lines, data: &DataSpec, engine: Engine) {
         keys.sort_unstable();
         lines.text("tenant", &tenants.field);
         lines.json("tenants", &keys.into());
+    }
+    if let OnError::Quarantine { budget } = data.on_error {
+        lines.json("on_error.quarantine.budget", &budget.into());
     }
 }
 

@@ -212,6 +212,8 @@ pub struct DataSpec {
     pub parallel: Parallel,
     /// How fast and when.
     pub throttle: Throttle,
+    /// What becomes of a row that cannot be changed.
+    pub on_error: OnError,
     /// What must hold at the end.
     pub verify: Vec<VerifyCheck>,
     /// What is kept for a rollback.
@@ -385,6 +387,29 @@ impl Throttle {
     /// Divides the shard's limit over the ranges that run at once (at least 1 row/s each).
     pub fn share(&self, running: u32) -> Option<BucketedShare> {
         self.rows_per_second.map(|rate| BucketedShare { rows_per_second: (rate / running.max(1)).max(1) })
+    }
+}
+
+/// What becomes of a row that cannot be changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnError {
+    /// It stops the shard, and its key is told.
+    #[default]
+    Fail,
+    /// It is set aside in the shard, and the rest goes on.
+    Quarantine {
+        /// Most rows that may wait for a decision.
+        budget: u32,
+    },
+}
+
+impl OnError {
+    /// The budget, if rows are set aside at all.
+    pub fn budget(self) -> Option<u32> {
+        match self {
+            OnError::Fail => None,
+            OnError::Quarantine { budget } => Some(budget),
+        }
     }
 }
 

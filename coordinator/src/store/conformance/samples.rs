@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use serde_json::json;
 use shardlift_domain::migration::{Migration, Phase, ShardMigration, Status, Step};
 use shardlift_domain::progress::ShardProgress;
+use shardlift_domain::quarantine::Held;
 use shardlift_domain::routing::{KeyKind, Routing, Rule};
 use shardlift_domain::spec::{Engine, Kind, OnVerifyFailure, SpecFile};
 use shardlift_domain::topology::{Cluster, ClusterRules, Joined, Topology, TopologyChange};
@@ -49,6 +50,7 @@ pub(in crate::store) fn stored(name: &str, version: Version) -> StoredMigration 
         stop: None,
         on_verify_failure: OnVerifyFailure::Halt,
         undo: None,
+        quarantined: BTreeMap::from([(shard(0), Held { rows: 3, discarded: 1 })]),
         traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned()),
         shards: (0..3).map(|number| (shard(number), part.clone())).collect(),
     };

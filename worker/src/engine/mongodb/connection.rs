@@ -135,7 +135,8 @@ pub(super) struct Books {
 }
 
 /// Names of all own collections, so that none is first made inside a transaction.
-pub(super) const OWN_COLLECTIONS: [&str; 5] = ["identity", "fence", "applied", "intent", "checkpoint"];
+pub(super) const OWN_COLLECTIONS: [&str; 7] =
+    ["identity", "fence", "applied", "intent", "checkpoint", "quarantine", "quarantine_image"];
 
 impl Books {
     /// `{_id: database, cluster_uuid, shard}`.
@@ -161,6 +162,16 @@ impl Books {
     /// One document per range, see `checkpoint`.
     pub(super) fn checkpoint(&self) -> Collection<Document> {
         self.database.collection("checkpoint")
+    }
+
+    /// One document for each that was set aside, see `quarantine`.
+    pub(super) fn quarantine(&self) -> Collection<Document> {
+        self.database.collection("quarantine")
+    }
+
+    /// What those were.
+    pub(super) fn quarantine_image(&self) -> Collection<Document> {
+        self.database.collection("quarantine_image")
     }
 }
 

@@ -63,6 +63,9 @@ async fn create_collections(books: &Books) -> EngineResult<()> {
     let ranges =
         IndexModel::builder().keys(doc! { "db": 1, "migration": 1, "version": 1, "range": 1 }).build();
     books.checkpoint().create_index(ranges).await.map_err(error::asking(doing))?;
+    let aside =
+        IndexModel::builder().keys(doc! { "db": 1, "migration": 1, "version": 1, "shown": 1 }).build();
+    books.quarantine().create_index(aside).await.map_err(error::asking(doing))?;
     Ok(())
 }
 

@@ -31,6 +31,7 @@ mod lookahead;
 mod placement;
 mod precheck;
 mod proof;
+mod quarantine;
 mod rewrite;
 mod schema;
 mod share;
@@ -44,7 +45,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use shardlift_domain::facts::{FactsRequest, PlacementPage, PlacementRequest, ShardFacts, ShardHello};
+use shardlift_domain::fence::Fence;
 use shardlift_domain::ids::{ClusterName, MigrationKey, ShardId};
+use shardlift_domain::quarantine::{QuarantineAnswer, QuarantineRequest};
 use shardlift_domain::range::Pass;
 use shardlift_domain::verdict::{Finding, Sweep, VerifyReport};
 use shardlift_domain::{ErrorCode, Failure};
@@ -110,6 +113,14 @@ impl ShardEngine for MongodbEngine {
 
     async fn verify(&self, lease: &TaskLease, job: &Job) -> EngineResult<VerifyReport> {
         verify::verify(&self.connection, lease, job).await
+    }
+
+    async fn quarantine(
+        &self,
+        leader: &Fence,
+        request: &QuarantineRequest,
+    ) -> EngineResult<QuarantineAnswer> {
+        quarantine::patiently(&self.connection, leader, request).await
     }
 }
 

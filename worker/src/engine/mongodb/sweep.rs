@@ -11,11 +11,12 @@ use shardlift_domain::{ErrorCode, Failure};
 use tokio::time::{Instant, sleep};
 
 use super::bracket::Lower;
+use super::change::both;
 use super::checkpoint::{self, Layout, newest_pass};
 use super::connection::Connection;
 use super::split::lay_out;
 use super::writer::pending;
-use super::{defect, error, fence};
+use super::{defect, error, fence, quarantine};
 use crate::engine::{DataJob, EngineError, EngineResult, MAX_PASSES};
 use crate::lease::TaskLease;
 
@@ -30,6 +31,10 @@ pub(super) async fn sweep(connection: &Connection, lease: &TaskLease, job: &Data
     let books = connection.books().await?;
     fence::admit(&books, lease.leader()).await?;
     let Some(pending) = pending(job)? else { return Ok(Sweep::Clean) };
+    let pending = match quarantine::left_alone(&books, lease, job).await? {
+        Some(alone) => both(&pending, Some(&alone)),
+        None => pending,
+    };
     let there = checkpoint::all(&books, &lease.task().migration, None).await?;
     let pass = newest_pass(&there).ok_or_else(|| defect("a sweep was asked for before the first pass"))?;
     let documents = connection.collection(&job.data.source.relation).await?;

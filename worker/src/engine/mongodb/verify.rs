@@ -4,11 +4,12 @@ use bson::{Bson, Document, doc};
 use futures::TryStreamExt;
 use mongodb::Collection;
 use mongodb::options::ReadConcern;
+use shardlift_domain::quarantine::Held;
 use shardlift_domain::spec::{SchemaChange, TenantKey, VerifyCheck, Where};
 use shardlift_domain::verdict::{CheckResult, VerifyReport};
 
 use super::codes;
-use super::connection::Connection;
+use super::connection::{Books, Connection};
 use super::error::Cause;
 use super::{error, extjson, fence, ledger};
 use crate::engine::{DataJob, EngineResult, Job, SchemaJob};
@@ -21,30 +22,67 @@ pub(super) async fn verify(
 ) -> EngineResult<VerifyReport> {
     lease.check()?;
     fence::admit(&connection.books().await?, lease.leader()).await?;
-    let checks = match job {
+    let (checks, held) = match job {
         Job::Data(job) => data(connection, lease, job).await?,
-        Job::Schema(job) => schema(connection, lease, job).await?,
+        Job::Schema(job) => (schema(connection, lease, job).await?, None),
     };
-    Ok(VerifyReport { checks })
+    Ok(VerifyReport { checks, held })
 }
 
 fn result(check: &str, passed: bool, detail: String) -> CheckResult {
     CheckResult { check: check.to_owned(), passed, detail }
 }
 
-async fn data(connection: &Connection, lease: &TaskLease, job: &DataJob) -> EngineResult<Vec<CheckResult>> {
+async fn data(
+    connection: &Connection,
+    lease: &TaskLease,
+    job: &DataJob,
+) -> EngineResult<(Vec<CheckResult>, Option<Held>)> {
     let documents = connection.collection(&job.data.source.relation).await?;
+    let aside = match job.data.on_error.budget() {
+        Some(_) => Some(aside(&connection.books().await?, lease).await?),
+        None => None,
+    };
     let mut results = Vec::with_capacity(job.data.verify.len());
     for check in &job.data.verify {
         results.push(match check {
-            VerifyCheck::Remaining => remaining(&documents, job).await?,
+            VerifyCheck::Remaining => {
+                remaining(&documents, job, aside.as_ref().map_or(&[], |aside| &aside.keys)).await?
+            }
             VerifyCheck::Count { tolerance } => count(connection, lease, &documents, *tolerance).await?,
         });
     }
-    Ok(results)
+    Ok((results, aside.map(|aside| aside.held)))
 }
 
-async fn remaining(documents: &Collection<Document>, job: &DataJob) -> EngineResult<CheckResult> {
+/// What is in quarantine, read by itself.
+struct Aside {
+    keys: Vec<Bson>,
+    held: Held,
+}
+
+async fn aside(books: &Books, lease: &TaskLease) -> EngineResult<Aside> {
+    let doing = "reading the quarantine";
+    let kept = doc! { "$match": ledger::name(books, &lease.task().migration) };
+    let found = books.quarantine().aggregate([kept]).read_concern(ReadConcern::majority()).await;
+    let mut found = found.map_err(error::asking(doing))?;
+    let mut aside = Aside { keys: Vec::new(), held: Held::default() };
+    while let Some(entry) = found.try_next().await.map_err(error::asking(doing))? {
+        match entry.get_str("state") {
+            Ok("held") => aside.held.rows += 1,
+            Ok("discarded") => aside.held.discarded += 1,
+            _ => continue,
+        }
+        aside.keys.extend(entry.get_document("_id").ok().and_then(|id| id.get("key")).cloned());
+    }
+    Ok(aside)
+}
+
+async fn remaining(
+    documents: &Collection<Document>,
+    job: &DataJob,
+    aside: &[Bson],
+) -> EngineResult<CheckResult> {
     let Some(Where::Query(query)) = &job.data.source.pending else {
         return Ok(result(
             "remaining",
@@ -55,8 +93,13 @@ async fn remaining(documents: &Collection<Document>, job: &DataJob) -> EngineRes
     let query = extjson::document(query, "where")?;
     let mut stages = vec![doc! { "$match": query }];
     stages.extend(of_tenants(job).map(|either| doc! { "$match": { "$or": either } }));
-    let left = total(documents, stages, Bson::Int64(1)).await?;
-    Ok(result("remaining", left == 0, format!("expected 0 pending documents, found {left}")))
+    let mut alone = stages.clone();
+    alone.insert(0, doc! { "$match": { "_id": { "$in": aside } } });
+    let all = total(documents, stages, Bson::Int64(1)).await?;
+    let alone = if aside.is_empty() { 0 } else { total(documents, alone, Bson::Int64(1)).await? };
+    let left = all.saturating_sub(alone);
+    let beside = if alone == 0 { String::new() } else { format!(" beside {alone} in quarantine") };
+    Ok(result("remaining", left == 0, format!("expected 0 pending documents, found {left}{beside}")))
 }
 
 /// The document is one of the tenants, one equality for each form of each: unlike the writer.

@@ -13,7 +13,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bson::spec::BinarySubtype;
 use bson::{Binary, Bson, Document, RawDocumentBuf, doc};
+use futures::TryStreamExt;
 use mongodb::{ClientSession, Collection, Database};
+use shardlift_domain::quarantine::Held;
 use shardlift_domain::range::{RangeState, Rest};
 use shardlift_domain::routing::{Key, KeyKind};
 use shardlift_domain::spec::{TenantKey, Transform, Where};
@@ -27,9 +29,9 @@ use super::connection::{Books, Connection};
 use super::fence::number;
 use super::lookahead::{Edge, Lookahead, count};
 use super::rewrite::rewrite;
-use super::transaction::{abandon, answered, begin, commit, session};
-use super::{defect, error, extjson, proof, share};
-use crate::engine::{BatchReport, DataJob, EngineError, EngineResult, RangeWriter};
+use super::transaction::{COMMAND_LIMIT, abandon, answered, begin, by_id, commit, session};
+use super::{defect, error, extjson, fence, proof, quarantine, share};
+use crate::engine::{BatchReport, DataJob, EngineError, EngineResult, RangeWriter, SetAside};
 use crate::lease::TaskLease;
 use crate::transformer::Transformer;
 
@@ -79,6 +81,7 @@ impl Writer {
         let claimed = answered(claim(connection, &books, &session, lease, &job)).await?;
         let database = connection.application().await?;
         let name = job.data.source.relation.as_str();
+        let alone = quarantine::left_alone(&books, lease, &job).await?;
         let documents = database.collection(name);
         let pending = pending(&job)?;
         let change = change(&job)?;
@@ -87,6 +90,10 @@ impl Writer {
             (Some(pending), Change::InShard(pipeline)) => !proof::holds(&documents, pipeline, pending).await,
             (Some(_), Change::InWorker(_)) => true,
         };
+        let selection = selection(&job)?.map(|selection| match &alone {
+            Some(alone) => both(&selection, Some(alone)),
+            None => selection,
+        });
         Ok(Self {
             raw: database.collection(name),
             documents,
@@ -97,7 +104,7 @@ impl Writer {
             upper: claimed.checkpoint.upper.clone().unwrap_or(Bson::Null),
             claimed,
             change,
-            pending: selection(&job)?,
+            pending: selection,
             search,
             ahead: None,
             open: false,
@@ -188,6 +195,67 @@ impl Writer {
         Ok(())
     }
 
+    /// Sets the next document aside, in one transaction.
+    async fn next_aside(
+        &mut self,
+        lease: &TaskLease,
+        why: &Failure,
+        budget: u32,
+    ) -> EngineResult<Option<SetAside>> {
+        let edge = self.edge(1).await?;
+        begin(&mut self.session).await?;
+        let written = self.write_aside(lease, edge, why, budget).await;
+        let Ok(Some((done, held))) = written else {
+            abandon(&mut self.session).await;
+            return written.map(|_| None);
+        };
+        fail::fail_point!("mg-set-aside-before-commit", |_| std::process::abort());
+        commit(&mut self.session).await?;
+        fail::fail_point!("mg-set-aside-after-commit", |_| std::process::abort());
+        self.ahead = None;
+        Ok(Some(SetAside { report: self.passed(done), held }))
+    }
+
+    async fn write_aside(
+        &mut self,
+        lease: &TaskLease,
+        edge: Edge,
+        why: &Failure,
+        budget: u32,
+    ) -> EngineResult<Option<(Done, Held)>> {
+        fence::hold(&self.books, &mut self.session, lease.leader()).await?;
+        let filter = both(&window(&self.lower(), &edge.key), self.pending.as_ref());
+        let doing = "reading the document that cannot be changed";
+        let find = self.raw.find(filter).hint(by_id()).limit(2).max_time(COMMAND_LIMIT);
+        let mut found = find.session(&mut self.session).await.map_err(error::asking(doing))?;
+        let found: Vec<RawDocumentBuf> =
+            found.stream(&mut self.session).try_collect().await.map_err(error::asking(doing))?;
+        // The document that was refused, and not the one behind it, if that one has gone meanwhile.
+        let refused = |image: &&RawDocumentBuf| key_of(image).as_ref() == why.place.key.as_ref();
+        let [image] = found.as_slice() else { return Ok(None) };
+        let Some(image) = Some(image).filter(refused) else { return Ok(None) };
+        let migration = &lease.task().migration;
+        let held = quarantine::write(&self.books, &mut self.session, migration, image, why, budget).await?;
+        let done = Done { edge, keys: 1, changed: 0 };
+        self.advance(&done).await?;
+        Ok(Some((done, held)))
+    }
+
+    /// A batch was committed.
+    fn passed(&mut self, done: Done) -> BatchReport {
+        let checkpoint = &mut self.claimed.checkpoint;
+        checkpoint.last = Some(done.edge.key);
+        checkpoint.state.rows += done.changed;
+        checkpoint.state.seen += done.keys;
+        checkpoint.state.batches += 1;
+        checkpoint.state.done = done.edge.last;
+        BatchReport {
+            range: checkpoint.state.clone(),
+            window: u32::try_from(done.keys).unwrap_or(u32::MAX),
+            changed: u32::try_from(done.changed).unwrap_or(u32::MAX),
+        }
+    }
+
     async fn batch(&mut self, rows: u32) -> EngineResult<BatchReport> {
         let edge = self.edge(rows).await?;
         let written = self.write(edge).await;
@@ -203,17 +271,7 @@ impl Writer {
             self.ahead = None;
             return Err(error);
         }
-        let checkpoint = &mut self.claimed.checkpoint;
-        checkpoint.last = Some(done.edge.key);
-        checkpoint.state.rows += done.changed;
-        checkpoint.state.seen += done.keys;
-        checkpoint.state.batches += 1;
-        checkpoint.state.done = done.edge.last;
-        Ok(BatchReport {
-            range: checkpoint.state.clone(),
-            window: u32::try_from(done.keys).unwrap_or(u32::MAX),
-            changed: u32::try_from(done.changed).unwrap_or(u32::MAX),
-        })
+        Ok(self.passed(done))
     }
 
     /// Splits off the later part of what is left, if that is worth it.
@@ -273,6 +331,22 @@ impl RangeWriter for Writer {
         }
     }
 
+    async fn set_aside(
+        &mut self,
+        lease: &TaskLease,
+        why: &Failure,
+        budget: u32,
+    ) -> EngineResult<Option<SetAside>> {
+        lease.check()?;
+        if self.open {
+            return Err(unknown());
+        }
+        self.open = true;
+        let result = answered(self.next_aside(lease, why, budget)).await;
+        self.open = matches!(result, Err(EngineError::Connection(_)));
+        result
+    }
+
     async fn share(&mut self, lease: &TaskLease, least: u32) -> EngineResult<Option<Rest>> {
         lease.check()?;
         if checkpoint::token(lease.token()) != self.token {
@@ -292,6 +366,12 @@ impl RangeWriter for Writer {
             result => result,
         }
     }
+}
+
+/// The key as errors tell it.
+fn key_of(image: &RawDocumentBuf) -> Option<String> {
+    let id = image.get("_id").ok().flatten().and_then(|id| Bson::try_from(id).ok());
+    id.as_ref().map(bracket::text)
 }
 
 fn unknown() -> EngineError {

@@ -3,7 +3,7 @@
 //! Reading order: [`session`] opens guarded connections; [`bookkeeping`] and [`fence`] are the shard's own memory;
 //! [`table`], [`key`] and [`walk`] turn a spec into SQL; [`split`] lays out ranges in [`checkpoint`]; [`claim`] takes
 //! one and gives it to a [`writer`], which finds a [`window`] and changes it by [`batch_sql`] or [`batch_rows`];
-//! [`share`] splits a running range; [`sweep`] searches what is left, [`verify`] proves the result; [`apply`] changes the shape.
+//! [`share`] splits a running range; [`set_aside`] puts a row into [`quarantine`]; [`sweep`] searches what is left, [`verify`] proves the result; [`apply`] changes the shape.
 //!
 //! It decides nothing about pace, retries of batches or what comes next: that is the executor's.
 
@@ -23,8 +23,10 @@ mod key;
 mod ledger;
 mod placement;
 mod precheck;
+mod quarantine;
 mod schema;
 mod session;
+mod set_aside;
 mod share;
 mod split;
 mod sweep;
@@ -40,7 +42,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use shardlift_domain::Failure;
 use shardlift_domain::facts::{FactsRequest, PlacementPage, PlacementRequest, ShardFacts, ShardHello};
+use shardlift_domain::fence::Fence;
 use shardlift_domain::ids::{ClusterName, MigrationKey, ShardId};
+use shardlift_domain::quarantine::{QuarantineAnswer, QuarantineRequest};
 use shardlift_domain::range::Pass;
 use shardlift_domain::verdict::{Finding, Sweep, VerifyReport};
 use shardlift_runtime::config::Secret;
@@ -109,5 +113,13 @@ impl ShardEngine for PostgresEngine {
 
     async fn verify(&self, lease: &TaskLease, job: &Job) -> EngineResult<VerifyReport> {
         verify::verify(&self.access, lease, job).await
+    }
+
+    async fn quarantine(
+        &self,
+        leader: &Fence,
+        request: &QuarantineRequest,
+    ) -> EngineResult<QuarantineAnswer> {
+        quarantine::answer(&self.access, leader, request).await
     }
 }

@@ -1,6 +1,7 @@
 //! Checks the result. It shares no scan and no comparison with what did the work: its SQL is its own.
 
 use shardlift_domain::ids::MigrationKey;
+use shardlift_domain::quarantine::Held;
 use shardlift_domain::routing::KeyKind;
 use shardlift_domain::spec::{SchemaChange, TenantKey, VerifyCheck, Where};
 use shardlift_domain::sql::{Class, NonTransactionalKind, parse_relation, quote_ident, split};
@@ -19,8 +20,10 @@ pub(super) async fn verify(access: &Access, lease: &TaskLease, job: &Job) -> Eng
     let mut session = access.unbounded(lease.task()).await?;
     let migration = &lease.task().migration;
     let pid = session.pid;
-    let checks = match job {
-        Job::Schema(job) => watched(access, lease, pid, schema(&mut session.conn, migration, job)).await?,
+    let (checks, held) = match job {
+        Job::Schema(job) => {
+            (watched(access, lease, pid, schema(&mut session.conn, migration, job)).await?, None)
+        }
         Job::Data(job) => {
             let relation = parse_relation(&job.data.source.relation).map_err(|problem| {
                 misfit(&access.shard, format!("the table's name is no name: {}", problem.message))
@@ -30,7 +33,7 @@ pub(super) async fn verify(access: &Access, lease: &TaskLease, job: &Job) -> Eng
         }
     };
     session.close().await;
-    Ok(VerifyReport { checks })
+    Ok(VerifyReport { checks, held })
 }
 
 async fn data(
@@ -38,17 +41,23 @@ async fn data(
     migration: &MigrationKey,
     relation: &str,
     job: &DataJob,
-) -> Result<Vec<CheckResult>, sqlx::Error> {
+) -> Result<(Vec<CheckResult>, Option<Held>), sqlx::Error> {
     let mut tx = conn.begin().await?;
     sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY").execute(&mut *tx).await?;
     let predicate = match &job.data.source.pending {
         Some(Where::Sql(text)) => format!("({text}){}", of_tenants(job)),
         _ => "false".into(),
     };
-    let scan = format!("SELECT count(*), sum(CASE WHEN {predicate} THEN 1 ELSE 0 END)::int8 FROM {relation}");
+    let aside = aside(&mut tx, migration, relation).await?;
+    let scan = format!(
+        "SELECT count(*), sum(CASE WHEN {predicate} THEN 1 ELSE 0 END)::int8, \
+         sum(CASE WHEN {predicate} AND {aside} THEN 1 ELSE 0 END)::int8 FROM {relation}"
+    );
     let scanned = sqlx::query(AssertSqlSafe(scan)).bind(tenants(job)).fetch_one(&mut *tx).await?;
     let rows: i64 = scanned.try_get(0)?;
-    let pending = scanned.try_get::<Option<i64>, _>(1)?.unwrap_or_default();
+    let all = scanned.try_get::<Option<i64>, _>(1)?.unwrap_or_default();
+    let left_alone = scanned.try_get::<Option<i64>, _>(2)?.unwrap_or_default();
+    let pending = all - left_alone;
     let walked = sqlx::query(
         "SELECT coalesce(sum(rows_seen) FILTER (WHERE pass = 1), 0)::int8, count(*) FILTER (WHERE NOT done), count(*) \
          FROM shardlift.checkpoint WHERE migration = $1 AND version = $2",
@@ -63,7 +72,10 @@ async fn data(
         VerifyCheck::Remaining => CheckResult {
             check: check.label().into(),
             passed: pending == 0 && finished,
-            detail: format!("expected 0 pending rows, found {pending} of {rows}; {open} of {ranges} ranges open"),
+            detail: format!(
+                "expected 0 pending rows, found {pending} of {rows}{}; {open} of {ranges} ranges open",
+                beside(left_alone)
+            ),
         },
         VerifyCheck::Count { tolerance } => CheckResult {
             check: check.label().into(),
@@ -75,7 +87,55 @@ async fn data(
             ),
         },
     });
-    Ok(checks.collect())
+    let checks = checks.collect();
+    let held = match job.data.on_error.budget() {
+        Some(_) => Some(held(&mut tx, migration).await?),
+        None => None,
+    };
+    Ok((checks, held))
+}
+
+/// A condition that holds for rows in quarantine. The columns of their keys stand beside them.
+async fn aside(
+    conn: &mut PgConnection,
+    migration: &MigrationKey,
+    relation: &str,
+) -> Result<String, sqlx::Error> {
+    let columns: Option<Vec<String>> = sqlx::query_scalar(
+        "SELECT key_columns FROM shardlift.quarantine WHERE migration = $1 AND version = $2 LIMIT 1",
+    )
+    .bind(migration.id.as_str())
+    .bind(i64::from(migration.version.0))
+    .fetch_optional(conn)
+    .await?;
+    let Some(columns) = columns else { return Ok("false".into()) };
+    let key: Vec<String> =
+        columns.iter().map(|column| format!("{relation}.{}::text", quote_ident(column))).collect();
+    Ok(format!(
+        "ARRAY[{}] IN (SELECT kept.key FROM shardlift.quarantine kept WHERE kept.migration = '{}' \
+         AND kept.version = {} AND kept.state IN ('held', 'discarded'))",
+        key.join(", "),
+        migration.id,
+        migration.version.0
+    ))
+}
+
+fn beside(left_alone: i64) -> String {
+    if left_alone == 0 { String::new() } else { format!(" beside {left_alone} in quarantine") }
+}
+
+/// Counted by itself, not by who sets rows aside.
+async fn held(conn: &mut PgConnection, migration: &MigrationKey) -> Result<Held, sqlx::Error> {
+    let states: Vec<(String, i64)> = sqlx::query_as(
+        "SELECT state, count(*) FROM shardlift.quarantine WHERE migration = $1 AND version = $2 GROUP BY state",
+    )
+    .bind(migration.id.as_str())
+    .bind(i64::from(migration.version.0))
+    .fetch_all(conn)
+    .await?;
+    let of = |word: &str| states.iter().find(|(state, _)| state == word).map_or(0, |(_, count)| *count);
+    let count = |word| u64::try_from(of(word)).unwrap_or_default();
+    Ok(Held { rows: count("held"), discarded: count("discarded") })
 }
 
 /// ` AND` the row is one of the tenants: compared as texts, unlike the writer.

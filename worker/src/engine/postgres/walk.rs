@@ -21,6 +21,8 @@ pub(super) struct Walk {
     pub(super) pending: Option<String>,
     /// Whose rows alone are in scope.
     pub(super) tenants: Option<Scope>,
+    /// Whether rows may be set aside: such are not pending.
+    pub(super) sets_aside: bool,
 }
 
 /// The rows of some tenants. Their keys travel as one parameter, `text[]`, and are compared in the column's own type.
@@ -57,12 +59,27 @@ impl Walk {
         let key = key.map_err(|why| misfit(&shard, why))?;
         let pending = predicate(&shard, source.pending.as_ref())?;
         let tenants = Scope::of(&table, source.tenants.as_ref()).map_err(|why| misfit(&shard, why))?;
-        Ok(Self { migration: task.migration.clone(), table, key, pending, tenants })
+        let sets_aside = job.data.on_error.budget().is_some();
+        Ok(Self { migration: task.migration.clone(), table, key, pending, tenants, sets_aside })
     }
 
-    /// ` AND (where)` and the tenants in the parameter of this number, or nothing.
+    /// ` AND (where)`, the tenants in the parameter of this number, and not set aside; or nothing.
     pub(super) fn and_pending(&self, tenants: usize) -> String {
-        self.conditions(tenants).iter().map(|condition| format!(" AND {condition}")).collect()
+        let conditions = self.conditions(tenants).into_iter().chain(self.not_set_aside());
+        conditions.map(|condition| format!(" AND {condition}")).collect()
+    }
+
+    /// Without `where` no row is looked at twice, so nothing need be left out. Ids are made of harmless letters.
+    fn not_set_aside(&self) -> Option<String> {
+        (self.sets_aside && self.pending.is_some()).then(|| {
+            format!(
+                "NOT EXISTS (SELECT FROM shardlift.quarantine shardlift_q WHERE shardlift_q.migration = '{id}' \
+                 AND shardlift_q.version = {version} AND shardlift_q.state <> 'retried' AND shardlift_q.key = {key})",
+                id = self.migration.id,
+                version = self.migration.version.0,
+                key = self.key.texts(&self.table.sql),
+            )
+        })
     }
 
     /// An expression that says whether a row is (still) pending. Without `where` no row is, once it was walked over.

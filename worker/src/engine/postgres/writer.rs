@@ -14,9 +14,10 @@ use super::checkpoint::{Claim, state};
 use super::error::{sqlstate, trouble};
 use super::key::{Bound, shown};
 use super::session::{QUICK, Session, within};
+use super::set_aside::Misfit;
 use super::share;
 use super::window::{Edges, Window};
-use crate::engine::{BatchReport, EngineError, EngineResult, RangeWriter};
+use crate::engine::{BatchReport, EngineError, EngineResult, RangeWriter, SetAside};
 use crate::lease::TaskLease;
 
 /// How the rows of a window are changed.
@@ -66,6 +67,22 @@ impl RangeWriter for Writer {
         }
     }
 
+    async fn set_aside(
+        &mut self,
+        lease: &TaskLease,
+        why: &Failure,
+        budget: u32,
+    ) -> EngineResult<Option<SetAside>> {
+        lease.check()?;
+        if self.unsure {
+            return Err(self.session.broken("the outcome of its last batch is not known"));
+        }
+        self.unsure = true;
+        let outcome = self.next_aside(lease, why, budget).await;
+        self.unsure = matches!(outcome, Err(EngineError::Connection(_)));
+        outcome
+    }
+
     async fn share(&mut self, lease: &TaskLease, least: u32) -> EngineResult<Option<Rest>> {
         lease.check()?;
         if self.unsure {
@@ -85,6 +102,24 @@ impl RangeWriter for Writer {
 }
 
 impl Writer {
+    async fn next_aside(
+        &mut self,
+        lease: &TaskLease,
+        why: &Failure,
+        budget: u32,
+    ) -> EngineResult<Option<SetAside>> {
+        let after = self.claim.last_key.clone().or_else(|| self.lower.clone());
+        let window = self.edges.next(&mut self.session.conn, &after, &self.upper, 1);
+        let window = within(self.statement + QUICK, window)
+            .await
+            .map_err(|error| trouble(&self.session.shard, error))?;
+        let (walk, claim, after, window) = (self.edges.walk(), &self.claim, &after, &window);
+        let misfit = Misfit { walk, claim, after, window, why, budget };
+        let Some((state, held)) = misfit.set_aside(&mut self.session, lease).await? else { return Ok(None) };
+        let window = window.clone();
+        Ok(Some(SetAside { report: self.advance(window, state, 0), held }))
+    }
+
     async fn divide(&mut self, lease: &TaskLease, least: u32) -> EngineResult<Option<Rest>> {
         let after = self.claim.last_key.clone().or_else(|| self.lower.clone());
         let cut = share::cut(&mut self.session, self.edges.walk(), &after, &self.upper, least).await?;

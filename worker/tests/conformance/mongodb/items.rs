@@ -9,6 +9,7 @@ use bson::{Document, doc};
 use futures::TryStreamExt;
 use mongodb::{Client, Collection};
 use shardlift_domain::ids::{ClusterName, ShardId};
+use shardlift_domain::spec::OnError;
 use shardlift_harness::servers::shared_mongod;
 use shardlift_worker::engine::mongodb::MongodbEngine;
 use shardlift_worker::engine::{DataJob, ShardEngine};
@@ -60,7 +61,7 @@ impl Bench for MongodbBench {
             )
         };
         let (pending, transform) = match form {
-            Form::Pending => (true, pipeline("true")),
+            Form::Pending | Form::Aside => (true, pipeline("true")),
             Form::Everything => (false, pipeline("true")),
             Form::Stuck => (true, pipeline("false")),
             Form::Worker => {
@@ -71,7 +72,12 @@ impl Bench for MongodbBench {
             true => ("  where: { migrated: false }\n", "[remaining, { count: { tolerance: 0.01 } }]"),
             false => ("", "[{ count: { tolerance: 0.01 } }]"),
         };
-        spec_of("0001_items", "items", &format!("{filter}transform:\n{transform}\nverify: {verify}"))
+        let text = format!("{filter}transform:\n{transform}\nverify: {verify}");
+        let mut job = spec_of("0001_items", "items", &text);
+        if form == Form::Aside {
+            Arc::get_mut(&mut job).expect("the only one").data.on_error = OnError::Quarantine { budget: 3 };
+        }
+        job
     }
 
     async fn add(&self, ids: RangeInclusive<i64>) -> Result<()> {
@@ -82,6 +88,15 @@ impl Bench for MongodbBench {
 
     async fn spoil(&self, id: i64) -> Result<()> {
         self.set(id, doc! { "spoilt": true }).await
+    }
+
+    async fn mend(&self, id: i64) -> Result<()> {
+        self.set(id, doc! { "spoilt": false }).await
+    }
+
+    async fn remove(&self, id: i64) -> Result<()> {
+        self.items.delete_one(doc! { "_id": id }).await?;
+        Ok(())
     }
 
     async fn revert(&self, id: i64) -> Result<()> {

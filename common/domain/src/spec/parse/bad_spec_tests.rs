@@ -239,6 +239,15 @@ fn problems_of_the_tuning_keys() {
             "10:21: throttle.window is empty: it ends when it begins; leave it out to run at any time",
         ),
         ("on_error: ignore", "10:11: on_error must be fail, not the text \"ignore\""),
+        (
+            "on_error: quarantine",
+            "10:11: on_error: quarantine needs a budget: { quarantine: { budget: 100 } }",
+        ),
+        (
+            "on_error: { quarantine: { budget: 0 } }",
+            "10:35: on_error.quarantine.budget must be a whole number from 1 to 10000, not the number 0",
+        ),
+        ("on_error: { quarantine: {} }", "10:25: key \"on_error.quarantine.budget\" is missing"),
         ("on_verify_failure: stop", "10:20: on_verify_failure must be halt, not the text \"stop\""),
         ("verify: remaining", "10:9: verify must be a list of checks, not the text \"remaining\""),
         ("verify: []", "10:9: verify must name at least one check; leave it out for the default"),
@@ -427,8 +436,6 @@ fn keys_of_later_releases_are_unsupported() {
     let lines = [
         "undo: capture",
         "rollout: [ { shards: 1 } ]",
-        "on_error: { quarantine: { budget: 100 } }",
-        "on_error: quarantine",
         "backup: before",
         "throttle: { max_replica_lag: 5s }",
         "verify: [ transform ]",

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::spec::yaml::{Node, Scalar, Value};
-use crate::spec::{Batch, DataSpec, Engine, Parallel, Ranges, Source, Throttle, Undo, Where};
+use crate::spec::{Batch, DataSpec, Engine, OnError, Parallel, Ranges, Source, Throttle, Undo, Where};
 use crate::sql::{check_expression, check_relation, parse_ident};
 
 use super::commands::collection;
@@ -20,6 +20,8 @@ const MAX_WORKERS: u32 = 64;
 const MAX_RANGES: u32 = 1024;
 const MAX_RATE: u32 = 100_000_000;
 const MAX_KEY: usize = 32;
+/// Their keys travel with statements. More bad rows than this are a bad transform.
+const MAX_QUARANTINED: u32 = 10_000;
 
 pub(super) fn read(ctx: &mut Context, fields: &Fields<'_>) -> Option<DataSpec> {
     let wanted = tenants::wanted(ctx, fields);
@@ -29,9 +31,10 @@ pub(super) fn read(ctx: &mut Context, fields: &Fields<'_>) -> Option<DataSpec> {
     let batch = section(ctx, fields, "batch", Batch::default(), batch);
     let parallel = section(ctx, fields, "parallel", Parallel::default(), parallel);
     let throttle = section(ctx, fields, "throttle", Throttle::default(), throttle);
-    if let Some(node) = fields.get("on_error") {
-        on_error(ctx, node);
-    }
+    let on_error = match fields.get("on_error") {
+        Some(node) => on_error(ctx, node),
+        None => Some(OnError::default()),
+    };
     if let Some(node) = fields.get("on_verify_failure") {
         on_verify_failure(ctx, node);
     }
@@ -47,6 +50,7 @@ pub(super) fn read(ctx: &mut Context, fields: &Fields<'_>) -> Option<DataSpec> {
         batch: batch?,
         parallel: parallel?,
         throttle: throttle?,
+        on_error: on_error?,
         verify: verify?,
         undo: Undo::default(),
     })
@@ -251,16 +255,21 @@ fn throttle(ctx: &mut Context, fields: &Fields<'_>, _default: Throttle) -> Optio
     })
 }
 
-fn on_error(ctx: &mut Context, node: &Node) {
+fn on_error(ctx: &mut Context, node: &Node) -> Option<OnError> {
     match &node.value {
-        Value::Mapping(_) => drop(Fields::open(ctx, node, "on_error")),
-        Value::Scalar(Scalar::Text(found, _)) if found == "quarantine" => {
-            ctx.unsupported(
-                node.at,
-                "on_error: quarantine is not in this release; only \"fail\" is accepted",
-            );
+        Value::Mapping(_) => {
+            let fields = Fields::open(ctx, node, "on_error")?;
+            let below = fields.require(ctx, "quarantine")?;
+            let below = Fields::open(ctx, below, "on_error.quarantine")?;
+            let budget = below.require(ctx, "budget")?;
+            let budget = count(ctx, budget, "on_error.quarantine.budget", 1, MAX_QUARANTINED)?;
+            Some(OnError::Quarantine { budget })
         }
-        _ => drop(word(ctx, node, "on_error", &["fail"])),
+        Value::Scalar(Scalar::Text(found, _)) if found == "quarantine" => {
+            ctx.invalid(node.at, "on_error: quarantine needs a budget: { quarantine: { budget: 100 } }");
+            None
+        }
+        _ => word(ctx, node, "on_error", &["fail"]).map(|_| OnError::Fail),
     }
 }
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::parse;
 use crate::spec::{
-    Batch, DataSpec, Engine, Kind, Parallel, Ranges, SchemaChange, SchemaSpec, Source, Spec, SpecBody,
-    SpecFile, Throttle, Transform, VerifyCheck, Where, Window,
+    Batch, DataSpec, Engine, Kind, OnError, Parallel, Ranges, SchemaChange, SchemaSpec, Source, Spec,
+    SpecBody, SpecFile, Throttle, Transform, VerifyCheck, Where, Window,
 };
 
 fn read(name: &str, text: &str) -> Spec {
@@ -81,9 +81,21 @@ fn every_key_arrives() {
             window: Some(Window { from_minute: 1320, to_minute: 360 }),
         },
         undo: crate::spec::Undo::None,
+        on_error: OnError::Fail,
         verify: vec![VerifyCheck::Remaining, VerifyCheck::Count { tolerance: 0.05 }],
     };
     assert_eq!(data(&spec), &expected);
+}
+
+#[test]
+fn a_budget_for_rows_that_cannot_be_changed_is_a_part_of_the_meaning() {
+    let with = |budget: u32| {
+        let on_error = format!("on_error: {{ quarantine: {{ budget: {budget} }} }}");
+        read("m.yaml", &FULL.replace("on_error: fail", &on_error))
+    };
+    assert_eq!(data(&with(100)).on_error, OnError::Quarantine { budget: 100 });
+    assert_ne!(with(100).checksum, with(101).checksum);
+    assert_ne!(with(100).checksum.as_str(), checksum(FULL));
 }
 
 #[test]

@@ -106,7 +106,8 @@ async fn transform(
             return Ok(());
         }
     };
-    let walk = Walk { migration: migration.clone(), table, key, pending, tenants };
+    let sets_aside = job.data.on_error.budget().is_some();
+    let walk = Walk { migration: migration.clone(), table, key, pending, tenants, sets_aside };
     let assignments = assignments(&session.shard, &job.data.transform)?;
     let before = findings.len();
     columns(&walk, assignments.as_deref(), findings);
