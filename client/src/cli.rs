@@ -10,6 +10,7 @@ use crate::exit::{Exit, TABLE};
 use crate::verbs::apply::Apply;
 use crate::verbs::cancel::Cancel;
 use crate::verbs::completions::Completions;
+use crate::verbs::conflicts::Conflicts;
 use crate::verbs::drift::Drift;
 use crate::verbs::leader::Leader;
 use crate::verbs::list::List;
@@ -95,6 +96,7 @@ enum Verb {
     Cancel(Cancel),
     Retry(Retry),
     Rollback(Rollback),
+    Conflicts(Conflicts),
     Shards(Shards),
     Workers(Workers),
     Leader(Leader),
@@ -157,6 +159,7 @@ impl Arguments {
             Verb::Cancel(verb) => verb.run(&session).await,
             Verb::Retry(verb) => verb.run(&session).await,
             Verb::Rollback(verb) => verb.run(&session).await,
+            Verb::Conflicts(verb) => verb.run(&session).await,
             Verb::Shards(verb) => verb.run(&session).await,
             Verb::Workers(verb) => verb.run(&session).await,
             Verb::Leader(verb) => verb.run(&session).await,

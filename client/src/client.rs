@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use shardlift_domain::facts::Conflict;
 use shardlift_domain::failure::Failure;
-use shardlift_domain::ids::{MigrationId, Version, WorkerId};
+use shardlift_domain::ids::{MigrationId, ShardId, Version, WorkerId};
 use shardlift_domain::migration::{Status, Verb};
 use shardlift_domain::plan::Plan;
 use shardlift_domain::spec::SpecFile;
@@ -104,6 +105,26 @@ impl Client {
         let answer = self.connection.answered(ask).await?;
         let migration = MigrationView::from_wire(answer.migration).map_err(lacking)?;
         Ok(Answer { migration, changed: answer.changed })
+    }
+
+    /// What a rollback of the newest version has left alone, and whether there is more than was asked for.
+    pub async fn conflicts(
+        &self,
+        id: &MigrationId,
+        limit: u32,
+    ) -> Result<(Vec<(ShardId, Conflict)>, bool), Vec<Failure>> {
+        let asked = v1::ConflictsRequest { id: id.to_string(), version: 0, limit };
+        let ask = |mut to: Services| {
+            let asked = within(THOROUGH, asked.clone());
+            async move { to.migrations.conflicts(asked).await }
+        };
+        let answer = self.connection.answered(ask).await?;
+        let one = |found: v1::ShardConflict| {
+            let conflict = found.conflict.ok_or(WireError::Missing("conflict"))?;
+            Ok((ShardId::new(found.shard)?, Conflict::from(conflict)))
+        };
+        let found = answer.conflicts.into_iter().map(one).collect::<Result<_, WireError>>();
+        Ok((found.map_err(lacking)?, answer.more))
     }
 
     /// One migration with its shards; `None`: its newest version.

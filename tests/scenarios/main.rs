@@ -17,6 +17,7 @@ mod partition;
 mod prechecks;
 mod quarantine;
 mod replica_sets;
+mod rollback;
 mod rows;
 mod scale;
 mod secrets;

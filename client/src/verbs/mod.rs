@@ -3,6 +3,7 @@
 pub(crate) mod apply;
 pub(crate) mod cancel;
 pub(crate) mod completions;
+pub(crate) mod conflicts;
 pub(crate) mod drift;
 pub(crate) mod leader;
 pub(crate) mod list;

@@ -225,6 +225,11 @@ impl MigrationService for Script {
         self.verb(verb, Request::new(v1::VerbRequest { id }))
     }
 
+    async fn conflicts(&self, _: Request<v1::ConflictsRequest>) -> Answer<v1::ConflictsResponse> {
+        self.called("conflicts")?;
+        Ok(Response::new(v1::ConflictsResponse::default()))
+    }
+
     async fn get(&self, request: Request<v1::GetRequest>) -> Answer<v1::GetResponse> {
         self.called("get")?;
         Ok(Response::new(v1::GetResponse { migration: Some(self.find(&request.into_inner().id)?) }))

@@ -169,3 +169,32 @@ pub struct ShardHello {
     /// Why the shard cannot be used now.
     pub problem: Option<crate::Failure>,
 }
+
+/// A question for what undoing has left alone on one shard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConflictsRequest {
+    /// Of this version of this migration.
+    pub migration: MigrationKey,
+    /// Where the page before ended.
+    pub after: Option<u64>,
+    /// How many at most.
+    pub limit: u32,
+}
+
+/// A row or document that undoing has left alone. Its key, and no value of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conflict {
+    /// As text.
+    pub key: String,
+    /// Why it was left alone, without values.
+    pub reason: String,
+}
+
+/// One page of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ConflictsPage {
+    /// In the order in which they were met.
+    pub conflicts: Vec<Conflict>,
+    /// Where this page ends; `None`: it was the last one.
+    pub next: Option<u64>,
+}

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use futures::Stream;
 use futures::stream::BoxStream;
+use shardlift_domain::facts::Conflict;
 use shardlift_domain::failure::{ErrorCode, Failure};
-use shardlift_domain::ids::{MigrationId, Version};
+use shardlift_domain::ids::{MigrationId, ShardId, Version};
 use shardlift_domain::migration::{Status as MigrationStatus, Verb};
 use shardlift_domain::spec::SpecFile;
 use shardlift_proto::convert::plan_to_wire;
@@ -24,6 +25,10 @@ use crate::service::{Decision, Services, migration_id};
 
 /// How often a watched migration is told at most.
 const WATCH_EVERY: Duration = Duration::from_millis(200);
+
+/// Conflicts that are listed unless the request says how many, and at most.
+const CONFLICTS: u32 = 1000;
+const MOST_CONFLICTS: u32 = 10_000;
 
 /// MigrationService over the services.
 pub(super) struct MigrationDoor {
@@ -98,6 +103,21 @@ impl MigrationService for MigrationDoor {
     ) -> Result<Response<v1::VerbResponse>, Status> {
         let v1::RollbackRequest { id, drop_data } = request.into_inner();
         self.verb(Request::new(v1::VerbRequest { id }), Verb::Rollback { drop_data }).await
+    }
+
+    async fn conflicts(
+        &self,
+        request: Request<v1::ConflictsRequest>,
+    ) -> Result<Response<v1::ConflictsResponse>, Status> {
+        let v1::ConflictsRequest { id, version, limit } = request.into_inner();
+        let version = (version > 0).then_some(Version(version));
+        let limit = if limit == 0 { CONFLICTS } else { limit.min(MOST_CONFLICTS) };
+        let (found, more) = self.services.conflicts(&id, version, limit).await.map_err(one)?;
+        let told = |(shard, conflict): (ShardId, Conflict)| v1::ShardConflict {
+            shard: shard.into(),
+            conflict: Some(conflict.into()),
+        };
+        Ok(Response::new(v1::ConflictsResponse { conflicts: found.into_iter().map(told).collect(), more }))
     }
 
     async fn get(&self, request: Request<v1::GetRequest>) -> Result<Response<v1::GetResponse>, Status> {

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use shardlift_domain::capability::{Capabilities, SHARE};
-use shardlift_domain::facts::{FactsRequest, PlacementPage, PlacementRequest, ShardFacts, ShardHello};
+use shardlift_domain::facts::{
+    ConflictsPage, ConflictsRequest, FactsRequest, PlacementPage, PlacementRequest, ShardFacts, ShardHello,
+};
 use shardlift_domain::failure::Failure;
 use shardlift_domain::fence::Token;
 use shardlift_domain::ids::{ShardId, TaskId, WorkerId};
@@ -92,6 +94,15 @@ pub enum Order {
         /// What.
         request: QuarantineRequest,
     },
+    /// List what undoing has left alone on a shard.
+    AskConflicts {
+        /// Names the question.
+        query: u64,
+        /// Which shard.
+        shard: ShardId,
+        /// Of which migration.
+        request: ConflictsRequest,
+    },
 }
 
 /// What a worker tells the coordinator. That it lives is for the door: see [`Pulse`].
@@ -119,6 +130,8 @@ pub enum Report {
     Quarantined(TaskId, Token, Held),
     /// About rows that were set aside, as asked.
     Quarantine(u64, Result<QuarantineAnswer, Failure>),
+    /// A page of conflicts, as asked.
+    Conflicts(u64, Result<ConflictsPage, Failure>),
 }
 
 /// One connected worker.

@@ -125,6 +125,7 @@ impl Leader {
             Wake::Quarantine(shard, request, reply) => self.ask_quarantine(shard, request, reply),
             Wake::Reopen(id, shards, reply) => self.on_reopen(&id, shards, reply),
             Wake::Decided(decided, reply) => self.on_decided(*decided, reply),
+            Wake::Conflicts(shard, request, reply) => self.ask_conflicts(shard, request, reply),
             Wake::Edit(edit, reply) => self.on_edit(*edit, reply).await?,
             Wake::Submit(submissions, revision, start, reply) => {
                 let made = self.book.submit(submissions, revision, start).await;

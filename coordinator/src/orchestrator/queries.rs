@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use shardlift_domain::facts::{FactsRequest, PlacementPage, PlacementRequest, ShardFacts};
+use shardlift_domain::capability::UNDO;
+use shardlift_domain::facts::{
+    ConflictsPage, ConflictsRequest, FactsRequest, PlacementPage, PlacementRequest, ShardFacts,
+};
 use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::ids::{ShardId, WorkerId};
 use shardlift_domain::quarantine::{QuarantineAnswer, QuarantineRequest};
@@ -16,6 +19,7 @@ enum Asker {
     Facts(Reply<ShardFacts>),
     Placement(Reply<PlacementPage>),
     Quarantine(Reply<QuarantineAnswer>),
+    Conflicts(Reply<ConflictsPage>),
 }
 
 /// What a worker answered.
@@ -23,6 +27,7 @@ pub(super) enum Answer {
     Facts(Result<ShardFacts, Failure>),
     Placement(Result<PlacementPage, Failure>),
     Quarantine(Result<QuarantineAnswer, Failure>),
+    Conflicts(Result<ConflictsPage, Failure>),
 }
 
 impl Asker {
@@ -31,6 +36,7 @@ impl Asker {
             Asker::Facts(reply) => reply.is_closed(),
             Asker::Placement(reply) => reply.is_closed(),
             Asker::Quarantine(reply) => reply.is_closed(),
+            Asker::Conflicts(reply) => reply.is_closed(),
         }
     }
 
@@ -39,6 +45,7 @@ impl Asker {
             Asker::Facts(reply) => answer(reply, Err(failure)),
             Asker::Placement(reply) => answer(reply, Err(failure)),
             Asker::Quarantine(reply) => answer(reply, Err(failure)),
+            Asker::Conflicts(reply) => answer(reply, Err(failure)),
         }
     }
 }
@@ -104,6 +111,26 @@ impl Leader {
         }
     }
 
+    pub(super) fn ask_conflicts(
+        &mut self,
+        shard: ShardId,
+        request: ConflictsRequest,
+        reply: Reply<ConflictsPage>,
+    ) {
+        match self.somebody(&shard) {
+            Ok((worker, _)) if !self.fleet.get(&worker).is_some_and(|worker| worker.knows.has(UNDO)) => {
+                let message = format!("worker {worker} of shard {shard} is of a release that cannot undo");
+                let failure = Failure::new(ErrorCode::WorkerUnfit, message, "upgrade it, then ask again");
+                self.outbox.tell(reply, Err(failure.on_shard(&shard)));
+            }
+            Ok((worker, session)) => {
+                let query = self.queries.add(session, Asker::Conflicts(reply));
+                self.order(&worker, Order::AskConflicts { query, shard, request });
+            }
+            Err(problem) => self.outbox.tell(reply, Err(problem)),
+        }
+    }
+
     /// A worker that reaches the shard.
     fn somebody(&self, shard: &ShardId) -> Result<(WorkerId, SessionId), Failure> {
         let mut serving = self.fleet.serving(shard);
@@ -117,6 +144,7 @@ impl Leader {
             (Asker::Facts(reply), Answer::Facts(facts)) => answer(reply, facts),
             (Asker::Placement(reply), Answer::Placement(page)) => answer(reply, page),
             (Asker::Quarantine(reply), Answer::Quarantine(told)) => answer(reply, told),
+            (Asker::Conflicts(reply), Answer::Conflicts(page)) => answer(reply, page),
             (asker, _) => asker.refuse(Failure::new(
                 ErrorCode::Internal,
                 "a worker answered another question than it was asked",

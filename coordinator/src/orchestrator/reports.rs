@@ -30,6 +30,7 @@ impl Leader {
             Report::Placement(query, answer) => self.answer_query(query, Answer::Placement(answer)),
             Report::Quarantine(query, answer) => self.answer_query(query, Answer::Quarantine(answer)),
             Report::Quarantined(task, token, held) => self.on_quarantined(task, token, held),
+            Report::Conflicts(query, answer) => self.answer_query(query, Answer::Conflicts(answer)),
             Report::Progress(task, token, receipt) => self.on_progress(&task, token, receipt),
             Report::Released(task, token) => drop(self.board.on(&task, TaskEvent::Released(token))),
             Report::Shared(task, token, rest) => self.on_shared(&task, token, rest),

@@ -247,7 +247,8 @@ impl Player {
                     | Order::Adjust { .. }
                     | Order::Drain(_)
                     | Order::AskPlacement { .. }
-                    | Order::AskQuarantine { .. } => {}
+                    | Order::AskQuarantine { .. }
+                    | Order::AskConflicts { .. } => {}
                 }
             }
         })
@@ -276,7 +277,7 @@ impl Player {
                         }
                         Some(Order::AskFacts { query, shard, request }) => self.say(facts(query, shard, &request.relations)).await,
                         Some(Order::Withdraw { task, token }) => self.say(Report::Released(task, token)).await,
-                        Some(Order::Heartbeat | Order::Adjust { .. } | Order::Drain(_) | Order::AskPlacement { .. } | Order::AskQuarantine { .. }) => {}
+                        Some(Order::Heartbeat | Order::Adjust { .. } | Order::Drain(_) | Order::AskPlacement { .. } | Order::AskQuarantine { .. } | Order::AskConflicts { .. }) => {}
                     },
                     () = sleep(Duration::from_millis(200)) => self.beat(),
                 }

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shardlift_domain::capability::Capabilities;
-use shardlift_domain::facts::{FactsRequest, PlacementPage, PlacementRequest, ShardFacts, ShardHello};
+use shardlift_domain::facts::{
+    ConflictsPage, ConflictsRequest, FactsRequest, PlacementPage, PlacementRequest, ShardFacts, ShardHello,
+};
 use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::fence::Fence;
 use shardlift_domain::ids::{MigrationId, MigrationKey, ShardId, Version, WorkerId};
@@ -93,6 +95,7 @@ pub(super) enum Wake {
     Quarantine(ShardId, QuarantineRequest, Reply<QuarantineAnswer>),
     Reopen(MigrationId, Vec<ShardId>, Reply<MigrationView>),
     Decided(Box<Decided>, Reply<MigrationView>),
+    Conflicts(ShardId, ConflictsRequest, Reply<ConflictsPage>),
     Edit(Box<Edit>, Reply<(bool, u64)>),
     Submit(Vec<Submission>, u64, bool, Reply<()>),
     Asked(MigrationId, Verb, Reply<(MigrationView, bool)>),
@@ -186,6 +189,15 @@ impl Handle {
     /// A shard has decided about rows that were set aside.
     pub async fn decided(&self, decided: Decided) -> Result<MigrationView, Failure> {
         ask!(self, Decided, Box::new(decided))
+    }
+
+    /// Asks a worker of the shard for one page of what undoing has left alone.
+    pub async fn conflicts(
+        &self,
+        shard: ShardId,
+        request: ConflictsRequest,
+    ) -> Result<ConflictsPage, Failure> {
+        ask!(self, Conflicts, shard, request)
     }
 
     /// Changes the topology; answers after the commit: whether anything changed, and the revision now.

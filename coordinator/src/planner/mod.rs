@@ -24,7 +24,7 @@ use shardlift_domain::ids::{MigrationId, MigrationKey, ShardId};
 use shardlift_domain::migration::{Migration, Step};
 use shardlift_domain::plan::{Disposition, Plan, PlannedMigration};
 use shardlift_domain::routing::Directory;
-use shardlift_domain::spec::{SchemaChange, SchemaSpec, Spec, SpecBody, SpecFile};
+use shardlift_domain::spec::{SchemaChange, SchemaSpec, Spec, SpecBody, SpecFile, Undo};
 use shardlift_domain::sql::{self, Lock, Relation};
 use shardlift_domain::topology::Topology;
 use shardlift_domain::verdict::{Finding, Severity};
@@ -195,7 +195,9 @@ fn notes(spec: &Spec) -> Vec<String> {
                         .to_owned(),
                 );
             }
-            notes.push("without undo: it cannot be rolled back".to_owned());
+            if data.undo == Undo::None {
+                notes.push("without undo: it cannot be rolled back".to_owned());
+            }
             if let Some(rate) = data.throttle.rows_per_second {
                 notes.push(format!("at most {rate} rows/s on each shard"));
             }

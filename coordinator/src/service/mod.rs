@@ -1,5 +1,6 @@
 //! What can be asked of a coordinator, one verb per file. Doors call these; they know nothing of gRPC or HTTP.
 
+mod conflicts;
 mod drift;
 mod placement;
 mod plan;

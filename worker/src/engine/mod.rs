@@ -13,12 +13,14 @@ pub(crate) mod testing;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use shardlift_domain::facts::{FactsRequest, PlacementPage, PlacementRequest, ShardFacts, ShardHello};
+use shardlift_domain::facts::{
+    ConflictsPage, ConflictsRequest, FactsRequest, PlacementPage, PlacementRequest, ShardFacts, ShardHello,
+};
 use shardlift_domain::fence::Fence;
 use shardlift_domain::quarantine::{Held, QuarantineAnswer, QuarantineRequest};
 use shardlift_domain::range::{Pass, RangeState, Rest};
 use shardlift_domain::spec::{DataSpec, SchemaSpec, Spec};
-use shardlift_domain::verdict::{Finding, Sweep, VerifyReport};
+use shardlift_domain::verdict::{Finding, Sweep, Undone, VerifyReport};
 use shardlift_domain::{ErrorCode, Failure, MigrationKey};
 
 pub use error::EngineError;
@@ -46,6 +48,23 @@ pub struct SchemaJob {
     pub spec: Spec,
     /// Its schema part.
     pub schema: SchemaSpec,
+}
+
+/// Which way a schema change goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Direction {
+    Up,
+    Down,
+}
+
+impl Direction {
+    /// The word in the ledger.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Direction::Up => "up",
+            Direction::Down => "down",
+        }
+    }
 }
 
 /// Either job.
@@ -160,6 +179,42 @@ pub trait ShardEngine: Send + Sync + 'static {
     /// under the shard's fence, for all the rows or none. Changes no row of the application.
     async fn quarantine(&self, leader: &Fence, request: &QuarantineRequest)
     -> EngineResult<QuarantineAnswer>;
+
+    /// Claims the undoing of a data migration, as [`ShardEngine::open_range`] claims a range, and seals its checkpoints:
+    /// whoever still walks a range under an older right cannot commit any more.
+    async fn open_undo(&self, lease: &TaskLease, job: Arc<DataJob>) -> EngineResult<Box<dyn UndoWriter>>;
+
+    /// Runs `down`, as [`ShardEngine::apply`] runs `up`. A shard that never had `up` is only marked, so that it cannot get
+    /// it late. Halts with `undo.drops-data` where values would go that were written since, unless `drop_data`; with
+    /// `undo.half-applied` where only a part of `up` is there; then `drop_data` marks the shard as undone.
+    async fn undo_schema(&self, lease: &TaskLease, job: &SchemaJob, drop_data: bool) -> EngineResult<()>;
+
+    /// One page of what undoing has left alone: keys and reasons, in the order in which they were met.
+    async fn conflicts(&self, request: &ConflictsRequest) -> EngineResult<ConflictsPage>;
+}
+
+/// How far an undoing is after a batch of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UndoReport {
+    /// Over all batches.
+    pub undone: Undone,
+    /// Rows of the log that this batch looked at.
+    pub rows: u32,
+    /// Nothing is left.
+    pub last: bool,
+}
+
+/// The undoing of one data migration on one shard.
+#[async_trait]
+pub trait UndoWriter: Send {
+    /// How far it was when it was claimed, or after the last batch.
+    fn done(&self) -> Undone;
+
+    /// Undoes the newest batch that is not undone, in one transaction on the condition of the claim: rows that still are
+    /// what was written (compared under their lock) get their old values, the others are kept as conflicts with the reason,
+    /// the before-images go, the count advances. What the database refuses is narrowed down to the row, which is a
+    /// conflict too. Errors are those of [`RangeWriter::run_batch`], but for rows.
+    async fn run_batch(&mut self, lease: &TaskLease) -> EngineResult<UndoReport>;
 }
 
 /// The form of checkpoints that this release writes, and the newest that it can read.

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use shardlift_domain::Failure;
-use shardlift_domain::facts::{FactsRequest, PlacementPage, PlacementRequest, ShardFacts, ShardHello};
+use shardlift_domain::facts::{
+    ConflictsPage, ConflictsRequest, FactsRequest, PlacementPage, PlacementRequest, ShardFacts, ShardHello,
+};
 use shardlift_domain::fence::Fence;
 use shardlift_domain::ids::MigrationKey;
 use shardlift_domain::quarantine::{QuarantineAnswer, QuarantineRequest};
@@ -18,6 +20,7 @@ use tracing::field::Empty;
 
 use super::{
     BatchReport, DataJob, EngineError, EngineResult, Job, RangeWriter, SchemaJob, SetAside, ShardEngine,
+    UndoWriter,
 };
 use crate::lease::TaskLease;
 use crate::metrics::Metrics;
@@ -111,6 +114,19 @@ impl ShardEngine for Observed {
         request: &QuarantineRequest,
     ) -> EngineResult<QuarantineAnswer> {
         self.inner.quarantine(leader, request).await
+    }
+
+    async fn open_undo(&self, lease: &TaskLease, job: Arc<DataJob>) -> EngineResult<Box<dyn UndoWriter>> {
+        let claim = self.inner.open_undo(lease, job);
+        self.told(claim.instrument(tracing::info_span!("claim")).await)
+    }
+
+    async fn undo_schema(&self, lease: &TaskLease, job: &SchemaJob, drop_data: bool) -> EngineResult<()> {
+        self.told(self.inner.undo_schema(lease, job, drop_data).await)
+    }
+
+    async fn conflicts(&self, request: &ConflictsRequest) -> EngineResult<ConflictsPage> {
+        self.inner.conflicts(request).await
     }
 }
 

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use shardlift_domain::facts::{FactsRequest, PlacementPage, PlacementRequest, ShardFacts, ShardHello};
+use shardlift_domain::facts::{
+    ConflictsPage, ConflictsRequest, FactsRequest, PlacementPage, PlacementRequest, ShardFacts, ShardHello,
+};
 use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::fence::{Attempt, Epoch, Fence, Nonce, Token};
 use shardlift_domain::ids::{MigrationId, MigrationKey, ShardId, TaskId, Version};
@@ -14,13 +16,13 @@ use shardlift_domain::migration::Step;
 use shardlift_domain::quarantine::{Held, QuarantineAnswer, QuarantineRequest};
 use shardlift_domain::range::{Pass, RangeState, RangeTotals, Rest};
 use shardlift_domain::spec::{Engine, SpecFile};
-use shardlift_domain::verdict::{CheckResult, Finding, Sweep, VerifyReport};
+use shardlift_domain::verdict::{CheckResult, Finding, Sweep, Undone, VerifyReport};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 
 use super::{
     BatchReport, DataJob, EngineError, EngineResult, Job, RangeWriter, SchemaJob, SetAside, ShardEngine,
-    over_budget,
+    UndoReport, UndoWriter, over_budget,
 };
 use crate::lease::{Pulse, TaskLease};
 
@@ -283,6 +285,45 @@ impl ShardEngine for Memory {
     ) -> EngineResult<QuarantineAnswer> {
         let held = self.table().held();
         Ok(QuarantineAnswer::Decided { rows: 0, held })
+    }
+
+    async fn open_undo(&self, lease: &TaskLease, _job: Arc<DataJob>) -> EngineResult<Box<dyn UndoWriter>> {
+        self.pass_gate("undo").await;
+        lease.check()?;
+        Ok(Box::new(Undoing { memory: self.clone(), done: Undone::default() }))
+    }
+
+    async fn undo_schema(&self, _lease: &TaskLease, _job: &SchemaJob, _drop: bool) -> EngineResult<()> {
+        self.pass_gate("undo").await;
+        Ok(())
+    }
+
+    async fn conflicts(&self, _request: &ConflictsRequest) -> EngineResult<ConflictsPage> {
+        Ok(ConflictsPage::default())
+    }
+}
+
+/// Undoes one row in each batch, from the last one that was changed.
+struct Undoing {
+    memory: Memory,
+    done: Undone,
+}
+
+#[async_trait]
+impl UndoWriter for Undoing {
+    fn done(&self) -> Undone {
+        self.done
+    }
+
+    async fn run_batch(&mut self, lease: &TaskLease) -> EngineResult<UndoReport> {
+        lease.check()?;
+        let mut table = self.memory.table();
+        let Some(row) = table.changed.iter().rposition(|changed| *changed > 0) else {
+            return Ok(UndoReport { undone: self.done, rows: 0, last: true });
+        };
+        table.changed[row] -= 1;
+        self.done.restored += 1;
+        Ok(UndoReport { undone: self.done, rows: 1, last: false })
     }
 }
 

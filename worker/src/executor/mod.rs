@@ -5,6 +5,7 @@ mod range;
 #[cfg(test)]
 mod tests;
 pub mod throttle;
+mod undo;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use shardlift_domain::progress::Receipt;
 use shardlift_domain::quarantine::Held;
 use shardlift_domain::range::Rest;
 use shardlift_domain::spec::{self, Ranges, Spec, SpecBody, SpecFile};
-use shardlift_domain::verdict::TaskOutcome;
+use shardlift_domain::verdict::{TaskOutcome, Undone};
 use tokio::sync::mpsc;
 
 use crate::engine::{DataJob, EngineError, EngineResult, Job, SchemaJob, ShardEngine};
@@ -125,6 +126,13 @@ async fn step(
         }
         (Step::Verify, job) => {
             Ok(TaskOutcome::Verified(unless_withdrawn(lease, engine.verify(lease, &job)).await?))
+        }
+        (Step::Undo, Job::Schema(job)) => {
+            engine.undo_schema(lease, &job, assignment.drop_data).await?;
+            Ok(TaskOutcome::Undone(Undone::default()))
+        }
+        (Step::Undo, Job::Data(job)) => {
+            Ok(TaskOutcome::Undone(undo::run(lease, engine, Arc::new(job), receipts).await?))
         }
         (step, _) => Err(EngineError::Failed(Failure::new(
             ErrorCode::Internal,

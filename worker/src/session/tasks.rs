@@ -12,8 +12,9 @@ use shardlift_domain::fence::{Fence, Token};
 use shardlift_domain::ids::{ShardId, TaskId};
 use shardlift_domain::quarantine::QuarantineAnswer;
 use shardlift_proto::convert::{
-    check_request_from_wire, depth_from_wire, facts_to_wire, page_to_wire, placement_from_wire,
-    quarantine_from_wire, quarantined_to_wire, task_from_wire, token_from_wire,
+    check_request_from_wire, conflicts_from_wire, conflicts_page_to_wire, depth_from_wire, facts_to_wire,
+    page_to_wire, placement_from_wire, quarantine_from_wire, quarantined_to_wire, task_from_wire,
+    token_from_wire,
 };
 use shardlift_proto::v1;
 use tokio::sync::mpsc;
@@ -176,6 +177,21 @@ impl Tasks {
         });
     }
 
+    /// Lists what undoing has left alone.
+    pub(super) fn conflicts(&mut self, query: v1::ConflictsQuery, shards: &Shards) {
+        self.clear();
+        let (out, shards, number) = (self.out.clone(), shards.clone(), query.query);
+        self.running.spawn(async move {
+            let answer = match conflicts(query, &shards).await {
+                Ok(page) => v1::conflicts_answer::Answer::Page(page),
+                Err(failure) => v1::conflicts_answer::Answer::Failure(failure.into()),
+            };
+            let answer = v1::ConflictsAnswer { query: number, answer: Some(answer) };
+            // If the session is over nobody waits for it.
+            let _ = out.send(wire::wrap(v1::from_worker::Message::Conflicts(answer))).await;
+        });
+    }
+
     /// The session is over: running batches finish, and their tasks stop; scans end at once, since the next leader
     /// has them made again. When the worker stops it waits for them.
     pub(super) async fn end(mut self, stopping: bool) {
@@ -243,6 +259,15 @@ async fn decide(
     let engine = shards.admitted(&shard).await?;
     let answer = engine.quarantine(leader, &request).await;
     answer.map_err(|error| error.into_failure().on_shard(&shard).in_migration(&request.migration))
+}
+
+/// One page of what undoing has left alone.
+async fn conflicts(query: v1::ConflictsQuery, shards: &Shards) -> Result<v1::ConflictsPage, Failure> {
+    let shard = shard_id(&query.shard)?;
+    let request = conflicts_from_wire(query)?;
+    let engine = shards.admitted(&shard).await?;
+    let page = engine.conflicts(&request).await;
+    page.map(conflicts_page_to_wire).map_err(|error| error.into_failure().on_shard(&shard))
 }
 
 fn shard_id(text: &str) -> Result<ShardId, Failure> {

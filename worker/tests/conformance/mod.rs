@@ -1,6 +1,6 @@
 //! The conformance suite of [`ShardEngine`](shardlift_worker::engine::ShardEngine).
 //!
-//! [`bench`] is what an engine brings, [`cases`], [`sharing`] and [`aside`] what must hold for all of them, [`drive`] walks ranges as an executor
+//! [`bench`] is what an engine brings, [`cases`], [`sharing`], [`aside`] and [`undo`] what must hold for all of them, [`drive`] walks ranges as an executor
 //! would; one module per engine names its bench and adds what only this engine can get wrong.
 
 mod aside;
@@ -16,6 +16,7 @@ mod postgres_schema;
 mod postgres_tenants;
 mod postgres_types;
 mod sharing;
+mod undo;
 
 /// Makes one test per case for a bench: `$start` is an async expression that gives one.
 macro_rules! conformance {
@@ -73,6 +74,12 @@ macro_rules! all_cases {
             a_row_that_was_changed_meanwhile_is_not_set_aside,
             a_former_owner_sets_nothing_aside,
             an_older_leader_decides_nothing,
+        }
+        $crate::conformance::conformance! { $start, undo;
+            undoing_restores_each_row_but_what_was_changed_since,
+            undoing_restores_what_the_worker_changed,
+            a_walker_can_write_no_more_once_undoing_has_begun,
+            an_undoing_with_a_smaller_token_is_refused,
         }
     };
 }

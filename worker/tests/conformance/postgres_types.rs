@@ -11,7 +11,7 @@ use super::bench::{Bench, leader, range_lease};
 use super::drive::{bisect, open, split, walk};
 use super::postgres::{Change, PostgresBench, data_job, in_worker};
 
-const EVERYTHING: &str = "
+pub(crate) const EVERYTHING: &str = "
     CREATE TYPE mood AS ENUM ('sad', 'happy');
     CREATE TYPE pair AS (a int, b text);
     CREATE DOMAIN code AS text CHECK (length(value) <= 12);
@@ -30,7 +30,7 @@ const EVERYTHING: &str = "
       '12:00+05:30', '1 mon -2 days 03:04:05.678', '10.1.2.3/8', '10.0.0.0/8', '08:00:2b:01:02:03', '\\x00ff',
       '[2024-01-01, infinity)', '{[1,3), [5,9)}', B'1010', 'ab', '(1.5,-2)', 'a fat cat', '<a>b</a>', 'xyz',
       ROW(1, 'q\"')::pair, md5(n::text)::uuid, 42, '16/B374D848' FROM generate_series(1, 40) n";
-const FINGERPRINT: &str = "SELECT md5(string_agg(to_jsonb(z)::text || z.ratio::text || z.raw::text || z.price::text, ',' ORDER BY id)) \
+pub(crate) const FINGERPRINT: &str = "SELECT md5(string_agg(to_jsonb(z)::text || z.ratio::text || z.raw::text || z.price::text, ',' ORDER BY id)) \
     FROM (SELECT id, raw, kind, size, price, cost, ratio, score, views, tags, grid, at, local, day, clock, zone, length, source, \
     network, card, digest, span, pages, flags, fixed, place::text, words, paper::text, short, both_, owner, ref_, wal, twice FROM zoo) z";
 

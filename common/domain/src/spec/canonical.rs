@@ -10,8 +10,8 @@ use serde_json::Value as Json;
 use crate::sql::{canonical as sql, parse_relation};
 
 use super::{
-    DataSpec, Engine, OnError, Ranges, SchemaChange, SchemaSpec, Spec, SpecBody, Transform, VerifyCheck,
-    Where,
+    DataSpec, Engine, OnError, OnVerifyFailure, Ranges, SchemaChange, SchemaSpec, Spec, SpecBody, Transform,
+    Undo, VerifyCheck, Where,
 };
 
 /// One line for each key, in an order of its own; defaults are written out; values are JSON.
@@ -27,6 +27,9 @@ pub(super) fn canonical(spec: &Spec) -> String {
     match &spec.body {
         SpecBody::Schema(schema) => write_schema(&mut lines, schema),
         SpecBody::Data(data) => write_data(&mut lines, data, spec.engine),
+    }
+    if spec.on_verify_failure == OnVerifyFailure::Rollback {
+        lines.text("on_verify_failure", "rollback");
     }
     lines.out
 }
@@ -100,6 +103,9 @@ fn write_data(lines: &mut Lines, data: &DataSpec, engine: Engine) {
     }
     if let OnError::Quarantine { budget } = data.on_error {
         lines.json("on_error.quarantine.budget", &budget.into());
+    }
+    if data.undo == Undo::Capture {
+        lines.text("undo", "capture");
     }
 }
 

@@ -6,6 +6,7 @@
 mod canonical;
 mod class;
 mod dangers;
+mod drops;
 mod expression;
 mod guard;
 mod locks;
@@ -23,6 +24,7 @@ mod split_tests;
 pub(crate) use canonical::canonical;
 pub use class::{Class, NonTransactionalKind};
 pub(crate) use dangers::dangers;
+pub use drops::{Dropped, drops};
 pub use expression::check_expression;
 pub use locks::{Lock, locks};
 pub use names::{Relation, check_relation, parse_ident, parse_relation, quote_ident, quote_literal};

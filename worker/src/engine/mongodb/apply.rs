@@ -15,7 +15,7 @@ use super::connection::{Books, Connection};
 use super::error::{self, Cause};
 use super::transaction::{answered, limited};
 use super::{fence, ledger};
-use crate::engine::{EngineError, EngineResult, SchemaJob};
+use crate::engine::{Direction, EngineError, EngineResult, SchemaJob};
 use crate::lease::TaskLease;
 
 pub(super) async fn apply(connection: &Connection, lease: &TaskLease, job: &SchemaJob) -> EngineResult<bool> {
@@ -23,24 +23,97 @@ pub(super) async fn apply(connection: &Connection, lease: &TaskLease, job: &Sche
     let books = connection.books().await?;
     fence::admit(&books, lease.leader()).await?;
     let (migration, checksum) = (&lease.task().migration, &job.spec.checksum);
-    if ledger::holds(&books, migration, checksum).await? {
+    if ledger::holds(&books, migration, Direction::Up, checksum).await? {
         return Ok(true);
     }
-    let commands = commands::parse(&job.schema.up, &connection.database).map_err(EngineError::Failed)?;
-    let intent = Intent::claim(&books, lease, migration, checksum.as_str()).await?;
+    all(connection, &books, lease, job, Direction::Up).await?;
+    Ok(false)
+}
+
+/// Takes the change back: `down`, or only a mark on a shard that never had `up`.
+pub(super) async fn undo(
+    connection: &Connection,
+    lease: &TaskLease,
+    job: &SchemaJob,
+    drop_data: bool,
+) -> EngineResult<()> {
+    lease.check()?;
+    let books = connection.books().await?;
+    fence::admit(&books, lease.leader()).await?;
+    let (migration, checksum) = (&lease.task().migration, &job.spec.checksum);
+    if ledger::holds(&books, migration, Direction::Down, checksum).await? {
+        return Ok(());
+    }
+    // Claimed with our token: whoever still applies `up` under an older right writes no intent any more.
+    let up = Intent::claim(&books, lease, (migration, Direction::Up), checksum.as_str()).await?;
+    if ledger::holds(&books, migration, Direction::Up, checksum).await? {
+        let down = Intent::claim(&books, lease, (migration, Direction::Down), checksum.as_str()).await?;
+        if !drop_data && down.done == 0 && down.begun.is_none() {
+            nothing_is_lost(connection, job).await?;
+        }
+        return all(connection, &books, lease, job, Direction::Down).await;
+    }
+    if (up.done > 0 || up.begun.is_some()) && !drop_data {
+        return Err(EngineError::Failed(Failure::new(
+            ErrorCode::UndoHalfApplied,
+            "only a part of `up` was applied, and `down` is written for the whole",
+            "take that part back by hand, then roll back with --drop-data, which only marks this shard",
+        )));
+    }
+    let epoch = checkpoint::token(lease.token()).0;
+    ledger::enter(&books, (migration, Direction::Down), checksum, epoch).await
+}
+
+/// Whether `down` drops no collection that holds documents.
+async fn nothing_is_lost(connection: &Connection, job: &SchemaJob) -> EngineResult<()> {
+    let commands = commands::parse(&job.schema.down, &connection.database).map_err(EngineError::Failed)?;
+    for command in commands {
+        let replaced = command.document.get_bool("dropTarget").unwrap_or(false);
+        let lost = match (command.known, &command.to) {
+            (Known::Drop, _) => Some(&command.target),
+            (Known::RenameCollection, Some(to)) if replaced => Some(to),
+            _ => None,
+        };
+        let Some(lost) = lost else { continue };
+        let found = connection.collection(lost).await?.find_one(doc! {}).await;
+        if found.map_err(error::asking("looking for documents"))?.is_some() {
+            return Err(EngineError::Failed(Failure::new(
+                ErrorCode::UndoDropsData,
+                format!("`down` would drop values: collection {lost} has documents"),
+                "if they may be lost, roll back with --drop-data; if not, keep them and cancel the rollback",
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// One direction, command by command, then the ledger.
+async fn all(
+    connection: &Connection,
+    books: &Books,
+    lease: &TaskLease,
+    job: &SchemaJob,
+    direction: Direction,
+) -> EngineResult<()> {
+    let (migration, checksum) = (&lease.task().migration, &job.spec.checksum);
+    let change = match direction {
+        Direction::Up => &job.schema.up,
+        Direction::Down => &job.schema.down,
+    };
+    let commands = commands::parse(change, &connection.database).map_err(EngineError::Failed)?;
+    let intent = Intent::claim(books, lease, (migration, direction), checksum.as_str()).await?;
     for (command, number) in commands.iter().zip(0_i64..).skip(intent.done) {
         lease.check()?;
         let interrupted = intent.begun == Some(number);
         if !interrupted || command.repeatable() || !command.effective(connection).await? {
-            intent.begin(&books, number).await?;
+            intent.begin(books, number).await?;
             if let Err(error) = run(connection, job, command).await {
-                return Err(intent.refused(&books, number, error).await);
+                return Err(intent.refused(books, number, error).await);
             }
         }
-        intent.end(&books, number).await?;
+        intent.end(books, number).await?;
     }
-    ledger::enter(&books, migration, checksum, checkpoint::token(lease.token()).0).await?;
-    Ok(false)
+    ledger::enter(books, (migration, direction), checksum, checkpoint::token(lease.token()).0).await
 }
 
 async fn run(connection: &Connection, job: &SchemaJob, command: &Command) -> EngineResult<()> {
@@ -108,11 +181,11 @@ impl Intent {
     async fn claim(
         books: &Books,
         lease: &TaskLease,
-        migration: &MigrationKey,
+        (migration, direction): (&MigrationKey, Direction),
         checksum: &str,
     ) -> EngineResult<Self> {
         let doing = "claiming a schema change";
-        let id = ledger::name(books, migration);
+        let id = ledger::way(books, migration, direction);
         let (epoch, attempt) = checkpoint::token(lease.token());
         let fresh = doc! {
             "_id": &id, "checksum": checksum, "epoch": 0_i64, "attempt": 0_i64, "done": 0_i64, "begun": null,

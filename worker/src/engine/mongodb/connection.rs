@@ -135,8 +135,18 @@ pub(super) struct Books {
 }
 
 /// Names of all own collections, so that none is first made inside a transaction.
-pub(super) const OWN_COLLECTIONS: [&str; 7] =
-    ["identity", "fence", "applied", "intent", "checkpoint", "quarantine", "quarantine_image"];
+pub(super) const OWN_COLLECTIONS: [&str; 10] = [
+    "identity",
+    "fence",
+    "applied",
+    "intent",
+    "checkpoint",
+    "quarantine",
+    "quarantine_image",
+    "undo",
+    "undo_conflict",
+    "undoing",
+];
 
 impl Books {
     /// `{_id: database, cluster_uuid, shard}`.
@@ -172,6 +182,21 @@ impl Books {
     /// What those were.
     pub(super) fn quarantine_image(&self) -> Collection<Document> {
         self.database.collection("quarantine_image")
+    }
+
+    /// Before-images, see `capture`.
+    pub(super) fn undo(&self) -> Collection<Document> {
+        self.database.collection("undo")
+    }
+
+    /// What undoing has left alone: `{_id: {db, migration, version, number}, key, fields, old, written, reason}`.
+    pub(super) fn undo_conflict(&self) -> Collection<Document> {
+        self.database.collection("undo_conflict")
+    }
+
+    /// How far the undoing of a migration is, see `undo`.
+    pub(super) fn undoing(&self) -> Collection<Document> {
+        self.database.collection("undoing")
     }
 }
 

@@ -66,6 +66,12 @@ async fn create_collections(books: &Books) -> EngineResult<()> {
     let aside =
         IndexModel::builder().keys(doc! { "db": 1, "migration": 1, "version": 1, "shown": 1 }).build();
     books.quarantine().create_index(aside).await.map_err(error::asking(doing))?;
+    let images = doc! { "db": 1, "migration": 1, "version": 1, "range": 1, "batch": 1, "part": 1 };
+    let images = IndexModel::builder().keys(images).build();
+    books.undo().create_index(images).await.map_err(error::asking(doing))?;
+    let conflicts = doc! { "db": 1, "migration": 1, "version": 1, "number": 1 };
+    let conflicts = IndexModel::builder().keys(conflicts).build();
+    books.undo_conflict().create_index(conflicts).await.map_err(error::asking(doing))?;
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use shardlift_domain::{Checksum, ErrorCode, Failure};
 
 use super::connection::Books;
 use super::error;
-use crate::engine::{EngineError, EngineResult};
+use crate::engine::{Direction, EngineError, EngineResult};
 
 /// The name of a migration of this shard, as `_id`.
 pub(super) fn name(books: &Books, migration: &MigrationKey) -> Document {
@@ -19,13 +19,23 @@ pub(super) fn name(books: &Books, migration: &MigrationKey) -> Document {
     }
 }
 
+/// The name of one way of a migration, as `_id` in the ledger and among intents: up is the migration's own.
+pub(super) fn way(books: &Books, migration: &MigrationKey, direction: Direction) -> Document {
+    let mut name = name(books, migration);
+    if direction == Direction::Down {
+        name.insert("direction", direction.as_str());
+    }
+    name
+}
+
 /// Whether the migration is in the ledger; a refusal if it is there with another content.
 pub(super) async fn holds(
     books: &Books,
     migration: &MigrationKey,
+    direction: Direction,
     checksum: &Checksum,
 ) -> EngineResult<bool> {
-    let found = books.applied().find_one(doc! { "_id": name(books, migration) }).await;
+    let found = books.applied().find_one(doc! { "_id": way(books, migration, direction) }).await;
     let Some(entry) = found.map_err(error::asking("reading the ledger"))? else { return Ok(false) };
     match entry.get_str("checksum") {
         Ok(same) if same == checksum.as_str() => Ok(true),
@@ -45,15 +55,15 @@ pub(super) fn conflict(migration: &MigrationKey) -> Failure {
 /// Writes the entry; doing it again changes nothing.
 pub(super) async fn enter(
     books: &Books,
-    migration: &MigrationKey,
+    (migration, direction): (&MigrationKey, Direction),
     checksum: &Checksum,
     epoch: i64,
 ) -> EngineResult<()> {
     let entry = doc! {
-        "$setOnInsert": { "checksum": checksum.as_str(), "direction": "up", "epoch": epoch },
+        "$setOnInsert": { "checksum": checksum.as_str(), "direction": direction.as_str(), "epoch": epoch },
         "$currentDate": { "at": true },
     };
-    let named = doc! { "_id": name(books, migration) };
+    let named = doc! { "_id": way(books, migration, direction) };
     let written = books.applied().update_one(named, entry).upsert(true).await;
     written.map_err(error::asking("writing the ledger"))?;
     Ok(())
@@ -65,7 +75,10 @@ pub(super) async fn entries(books: &Books) -> EngineResult<Vec<AppliedEntry>> {
     let found = books.applied().find(doc! { "_id.db": &books.shard_database }).sort(doc! { "_id": 1 }).await;
     let found: Vec<Document> =
         found.map_err(error::asking(doing))?.try_collect().await.map_err(error::asking(doing))?;
-    Ok(found.iter().filter_map(entry).collect())
+    let back = |document: &&Document| document.get_str("direction").ok() == Some(Direction::Down.as_str());
+    let taken_back: Vec<AppliedEntry> = found.iter().filter(back).filter_map(entry).collect();
+    let up = found.iter().filter(|document| !back(document)).filter_map(entry);
+    Ok(up.filter(|up| !taken_back.iter().any(|down| down.migration == up.migration)).collect())
 }
 
 fn entry(document: &Document) -> Option<AppliedEntry> {

@@ -12,6 +12,7 @@
 
 mod apply;
 mod bracket;
+mod capture;
 mod change;
 mod checkpoint;
 mod claim;
@@ -38,13 +39,16 @@ mod share;
 mod split;
 mod sweep;
 mod transaction;
+mod undo;
 mod verify;
 mod writer;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use shardlift_domain::facts::{FactsRequest, PlacementPage, PlacementRequest, ShardFacts, ShardHello};
+use shardlift_domain::facts::{
+    ConflictsPage, ConflictsRequest, FactsRequest, PlacementPage, PlacementRequest, ShardFacts, ShardHello,
+};
 use shardlift_domain::fence::Fence;
 use shardlift_domain::ids::{ClusterName, MigrationKey, ShardId};
 use shardlift_domain::quarantine::{QuarantineAnswer, QuarantineRequest};
@@ -54,7 +58,7 @@ use shardlift_domain::{ErrorCode, Failure};
 
 use self::connection::Connection;
 use self::writer::Writer;
-use super::{DataJob, EngineResult, Job, RangeWriter, SchemaJob, ShardEngine};
+use super::{DataJob, EngineResult, Job, RangeWriter, SchemaJob, ShardEngine, UndoWriter};
 use crate::lease::TaskLease;
 
 /// One shard on MongoDB.
@@ -121,6 +125,18 @@ impl ShardEngine for MongodbEngine {
         request: &QuarantineRequest,
     ) -> EngineResult<QuarantineAnswer> {
         quarantine::patiently(&self.connection, leader, request).await
+    }
+
+    async fn open_undo(&self, lease: &TaskLease, job: Arc<DataJob>) -> EngineResult<Box<dyn UndoWriter>> {
+        undo::open(&self.connection, lease, &job).await
+    }
+
+    async fn undo_schema(&self, lease: &TaskLease, job: &SchemaJob, drop_data: bool) -> EngineResult<()> {
+        apply::undo(&self.connection, lease, job, drop_data).await
+    }
+
+    async fn conflicts(&self, request: &ConflictsRequest) -> EngineResult<ConflictsPage> {
+        undo::conflicts(&self.connection, request).await
     }
 }
 

@@ -12,7 +12,7 @@ use super::error::{self, Cause};
 use super::writer::selection;
 use super::{checkpoint, extjson, facts, fence, inspect, ledger};
 use crate::engine::findings::Findings;
-use crate::engine::{DataJob, EngineError, EngineResult, Job, SchemaJob};
+use crate::engine::{DataJob, Direction, EngineError, EngineResult, Job, SchemaJob};
 use crate::lease::TaskLease;
 
 pub(super) async fn precheck(connection: &Connection, lease: &TaskLease, job: &Job) -> EngineResult<()> {
@@ -46,7 +46,7 @@ async fn look(connection: &Connection, migration: &MigrationKey, job: &Job) -> E
     if let Some(old) = inspect::version_problem(&version) {
         findings.of_shard(Severity::Error, old.code, old.message, old.next);
     }
-    match ledger::holds(&books, migration, &job.spec().checksum).await {
+    match ledger::holds(&books, migration, Direction::Up, &job.spec().checksum).await {
         Err(EngineError::Failed(conflict)) if conflict.code == ErrorCode::LedgerConflict => {
             findings.error(conflict);
         }

@@ -4,9 +4,11 @@
 
 use bson::{Bson, Document, RawDocumentBuf, doc};
 use mongodb::{ClientSession, Collection, Database};
+use shardlift_domain::spec::Undo;
 use shardlift_domain::{ErrorCode, Failure};
 
 use super::bracket;
+use super::capture::{Fields, Images};
 use super::change;
 use super::diff::{Write, difference};
 use super::error;
@@ -31,6 +33,8 @@ pub(super) struct Rewritten {
     pub(super) changed: u64,
     /// The last key that was read, if the rest of the window was too large for one batch.
     pub(super) cut: Option<Bson>,
+    /// The documents as they were, and which of their fields were changed; only if they are to be kept.
+    pub(super) images: Option<Images>,
 }
 
 /// Rewrites the documents that `filter` finds, in the order of their keys.
@@ -40,6 +44,7 @@ pub(super) async fn rewrite(
     collection: &Collection<RawDocumentBuf>,
     transformer: &dyn Transformer,
     filter: Document,
+    undo: Undo,
 ) -> EngineResult<Rewritten> {
     let doing = "reading documents";
     let find = collection.find(filter).sort(doc! { "_id": 1 }).hint(by_id()).batch_size(10_000);
@@ -47,6 +52,7 @@ pub(super) async fn rewrite(
         find.max_time(COMMAND_LIMIT).session(&mut *session).await.map_err(error::asking(doing))?;
     let (mut read, mut changed, mut last, mut cut) = (0, 0, Bson::Null, None);
     let mut statements = Statements::default();
+    let (mut fields, mut olds) = (Fields::Named(Vec::new()), Vec::new());
     while let Some(next) = cursor.next(&mut *session).await {
         let raw = next.map_err(error::asking(doing))?;
         read += raw.as_bytes().len();
@@ -57,8 +63,12 @@ pub(super) async fn rewrite(
         let document = Document::try_from(raw.as_ref())
             .map_err(|_| defect("a document of the shard is not valid BSON"))?;
         last = document.get("_id").cloned().unwrap_or(Bson::Null);
-        if let Some(statement) = transformed(transformer, &document, &last)? {
-            statements.add(statement);
+        if let Some(change) = transformed(transformer, &document, &last)? {
+            statements.add(statement(&last, &change)?);
+            if undo == Undo::Capture {
+                fields = fields.with(Fields::of_update(&change));
+                olds.push(document);
+            }
         }
         changed += 1;
         if changed % TURN == 0 {
@@ -72,7 +82,11 @@ pub(super) async fn rewrite(
             return Err(defect("a document of a batch's snapshot was not found again"));
         }
     }
-    Ok(Rewritten { changed, cut })
+    let images = match undo {
+        Undo::None => None,
+        Undo::Capture => Some(Images::of(fields, olds)?),
+    };
+    Ok(Rewritten { changed, cut, images })
 }
 
 /// Statements, divided into commands that the server takes.
@@ -101,12 +115,12 @@ impl Statements {
     }
 }
 
-/// The statement that makes the document what the transform made of it; `None` if it changed nothing.
+/// The change that makes the document what the transform made of it; `None` if it changed nothing.
 fn transformed(
     transformer: &dyn Transformer,
     document: &Document,
     key: &Bson,
-) -> EngineResult<Option<RawDocumentBuf>> {
+) -> EngineResult<Option<Document>> {
     let rejected = |message: String| {
         let next = "mend the transform or the document, then retry the migration";
         EngineError::Row(Failure::new(ErrorCode::RowTransform, message, next).at_key(bracket::text(key)))
@@ -114,10 +128,13 @@ fn transformed(
     let mut new = image_of(document);
     transformer.transform(&mut new).map_err(|error| rejected(error.message))?;
     let write = difference(document, &new).map_err(|_| rejected("the transform changed _id".to_owned()))?;
-    let change = match write {
-        Write::Nothing => return Ok(None),
-        Write::Fields(change) | Write::Whole(change) => change,
-    };
+    Ok(match write {
+        Write::Nothing => None,
+        Write::Fields(change) | Write::Whole(change) => Some(change),
+    })
+}
+
+fn statement(key: &Bson, change: &Document) -> EngineResult<RawDocumentBuf> {
     let statement = doc! { "q": { "_id": { "$eq": key } }, "u": change };
-    RawDocumentBuf::try_from(&statement).map(Some).map_err(change::too_large)
+    RawDocumentBuf::try_from(&statement).map_err(change::too_large)
 }

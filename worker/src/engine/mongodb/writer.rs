@@ -15,13 +15,15 @@ use bson::spec::BinarySubtype;
 use bson::{Binary, Bson, Document, RawDocumentBuf, doc};
 use futures::TryStreamExt;
 use mongodb::{ClientSession, Collection, Database};
+use shardlift_domain::ids::MigrationKey;
 use shardlift_domain::quarantine::Held;
 use shardlift_domain::range::{RangeState, Rest};
 use shardlift_domain::routing::{Key, KeyKind};
-use shardlift_domain::spec::{TenantKey, Transform, Where};
+use shardlift_domain::spec::{TenantKey, Transform, Undo, Where};
 use shardlift_domain::{ErrorCode, Failure};
 
 use super::bracket::{self, Lower, window};
+use super::capture::{Fields, Images, Log};
 use super::change::{both, none_pending, too_large, update};
 use super::checkpoint::{self, wrapped};
 use super::claim::{Claimed, claim};
@@ -52,6 +54,8 @@ pub(super) struct Writer {
     claimed: Claimed,
     upper: Bson,
     change: Change,
+    migration: MigrationKey,
+    undo: Undo,
     /// `where`.
     pending: Option<Document>,
     /// Whether changed documents must be searched for such that are still pending.
@@ -105,6 +109,8 @@ impl Writer {
             claimed,
             change,
             pending: selection,
+            migration: lease.task().migration.clone(),
+            undo: job.data.undo,
             search,
             ahead: None,
             open: false,
@@ -129,25 +135,46 @@ impl Writer {
         begin(&mut self.session).await?;
         let lower = self.lower();
         let (mut edge, mut keys) = (edge, None);
-        let filter = both(&window(&lower, &edge.key), self.pending.as_ref());
+        let mut filter = both(&window(&lower, &edge.key), self.pending.as_ref());
+        let mut images = None;
         let changed = match &self.change {
             Change::InShard(pipeline) => {
+                if self.undo == Undo::Capture {
+                    let fields = Fields::of(pipeline);
+                    let read = Images::read(&mut self.session, &self.raw, &fields, filter.clone()).await?;
+                    if let Some(key) = read.1 {
+                        keys = Some(u64::from(count(&self.raw, window(&lower, &key)).await?));
+                        edge = Edge { last: key == self.upper, key, keys: None };
+                        filter = both(&window(&lower, &edge.key), self.pending.as_ref());
+                    }
+                    images = Some(read.0);
+                }
                 let statement = doc! { "q": filter, "u": pipeline, "multi": true, "hint": { "_id": 1 } };
                 let statement = RawDocumentBuf::try_from(&statement).map_err(too_large)?;
                 update(&mut self.session, &self.database, self.raw.name(), &[statement]).await?
             }
             Change::InWorker(transformer) => {
                 let transformer = Arc::clone(transformer);
-                let rewritten =
-                    rewrite(&mut self.session, &self.database, &self.raw, transformer.as_ref(), filter)
-                        .await?;
+                let rewritten = rewrite(
+                    &mut self.session,
+                    &self.database,
+                    &self.raw,
+                    transformer.as_ref(),
+                    filter,
+                    self.undo,
+                )
+                .await?;
                 if let Some(key) = rewritten.cut {
                     keys = Some(u64::from(count(&self.raw, window(&lower, &key)).await?));
                     edge = Edge { last: key == self.upper, key, keys: None };
                 }
+                images = rewritten.images;
                 rewritten.changed
             }
         };
+        if let Some(images) = images {
+            self.log(images, changed, window(&lower, &edge.key)).await?;
+        }
         let keys = match (keys.or(edge.keys.map(u64::from)), self.pending.is_some()) {
             (Some(keys), true) => keys.max(changed),
             (None, true) => u64::from(count(&self.raw, window(&lower, &edge.key)).await?).max(changed),
@@ -161,6 +188,21 @@ impl Writer {
         let done = Done { edge, keys, changed };
         self.advance(&done).await?;
         Ok(done)
+    }
+
+    /// Writes the before-images of the batch.
+    async fn log(&mut self, images: Images, changed: u64, window: Document) -> EngineResult<()> {
+        if matches!(self.change, Change::InShard(_)) && images.len() != changed {
+            return Err(defect("a batch changed other documents than its snapshot holds"));
+        }
+        let state = &self.claimed.checkpoint.state;
+        let log = Log {
+            books: &self.books,
+            migration: &self.migration,
+            range: state.index,
+            batch: state.batches + 1,
+        };
+        images.write(&mut self.session, &self.raw, window, &log).await
     }
 
     /// Moves the checkpoint, if it still is where this claim left it.
@@ -374,7 +416,7 @@ fn key_of(image: &RawDocumentBuf) -> Option<String> {
     id.as_ref().map(bracket::text)
 }
 
-fn unknown() -> EngineError {
+pub(super) fn unknown() -> EngineError {
     EngineError::Connection(Failure::new(
         ErrorCode::ShardUnreachable,
         "the outcome of an earlier batch is not known",

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use futures::TryStreamExt;
 use shardlift_domain::failure::{ErrorCode, Failure};
+use shardlift_domain::spec::Undo;
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 use vrl::value::Value;
@@ -47,11 +48,12 @@ impl From<sqlx::Error> for Refusal {
 pub(super) struct RowsBatch {
     walk: Walk,
     transformer: Arc<dyn Transformer>,
+    undo: Undo,
 }
 
 impl RowsBatch {
-    pub(super) fn new(walk: Walk, transformer: Arc<dyn Transformer>) -> Self {
-        Self { walk, transformer }
+    pub(super) fn new(walk: Walk, transformer: Arc<dyn Transformer>, undo: Undo) -> Self {
+        Self { walk, transformer, undo }
     }
 
     /// The statement that reads, without bounds, for a look at its plan.
@@ -88,16 +90,15 @@ impl RowsBatch {
         window: &Window,
         limit: Duration,
     ) -> Result<Advanced, Refusal> {
-        let held = format!("SELECT 1 FROM shardlift.checkpoint c WHERE {} FOR UPDATE", Claim::HOLDS);
+        let held = format!("SELECT c.batches FROM shardlift.checkpoint c WHERE {} FOR UPDATE", Claim::HOLDS);
         let held = claim.bind(sqlx::query(AssertSqlSafe(Arc::<str>::from(held)))).fetch_optional(&mut *conn);
-        if within(limit, held).await?.is_none() {
-            return Ok(None);
-        }
+        let Some(held) = within(limit, held).await? else { return Ok(None) };
+        let batch = held.try_get::<i64, _>(0)? + 1;
         let changes = self.changes(&mut *conn, after, window, limit).await?;
         let changed = if changes.is_empty() {
             0
         } else {
-            self.write(&mut *conn, &changes, after, window, limit).await?
+            self.write(&mut *conn, &changes, (claim, batch), after, window, limit).await?
         };
         let advance = format!(
             "UPDATE shardlift.checkpoint c SET last_key = $8::text[], rows_changed = c.rows_changed + $9, \
@@ -199,13 +200,18 @@ impl RowsBatch {
         &self,
         conn: &mut PgConnection,
         changes: &Changes,
+        (claim, batch): (&Claim, i64),
         after: &Bound,
         window: &Window,
         limit: Duration,
     ) -> Result<i64, Refusal> {
-        let statement = changes.statement(&self.walk, after.is_some());
+        let statement = changes.statement(&self.walk, after.is_some(), self.undo);
         let query = changes.bind(sqlx::query(AssertSqlSafe(statement))).bind(after).bind(&window.edge);
         let query = query.bind(self.walk.tenant_keys());
+        let query = match self.undo {
+            Undo::None => query,
+            Undo::Capture => claim.bind_name(query).bind(batch),
+        };
         let row = within(limit, query.fetch_one(conn)).await?;
         let (changed, still): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
         if still > 0 {

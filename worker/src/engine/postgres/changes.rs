@@ -1,9 +1,11 @@
 //! What a worker-side transform changed in the rows of one window, column by column, and the statement that writes it.
 
+use shardlift_domain::spec::Undo;
 use sqlx::Postgres;
 use sqlx::postgres::PgArguments;
 use sqlx::query::Query;
 
+use super::capture::Capture;
 use super::walk::Walk;
 
 /// Changes of many rows: for each column that any row touches, one text per row and whether that row touches it.
@@ -69,8 +71,10 @@ impl Changes {
         touched.count += 1;
     }
 
-    /// The statement; its parameters are those of [`Changes::bind`], then the bounds of the window.
-    pub(super) fn statement(&self, walk: &Walk, after: bool) -> String {
+    /// The statement; its parameters are those of [`Changes::bind`], then the bounds of the window, then the tenants; with
+    /// before-images, then migration, version, range and batch.
+    pub(super) fn statement(&self, walk: &Walk, after: bool, undo: Undo) -> String {
+        let new = if undo == Undo::Capture { "shardlift_before" } else { "shardlift_new" };
         let (mut names, mut arrays, mut set) = (Vec::new(), Vec::new(), Vec::new());
         let mut parameter = 0;
         let mut array = |names: &mut Vec<String>, name: String, cast: &str| {
@@ -78,39 +82,35 @@ impl Changes {
             names.push(name);
             arrays.push(format!("${parameter}::{cast}"));
         };
-        let mut joins = Vec::new();
-        for (n, column) in walk.key.columns().iter().enumerate() {
+        for n in 0..walk.key.columns().len() {
             array(&mut names, format!("shardlift_k{n}"), "text[]");
-            let name = shardlift_domain::sql::quote_ident(&column.name);
-            joins.push(format!("{}.{name} = shardlift_new.shardlift_k{n}::{}", walk.table.sql, column.cast));
         }
+        let mut fields = Vec::new();
         for (n, (touched, column)) in self.columns.iter().zip(&walk.table.columns).enumerate() {
             let Some(touched) = touched else { continue };
+            fields.push(column.name.clone());
             array(&mut names, format!("shardlift_c{n}"), "text[]");
-            let (name, new) = (column.sql(), format!("shardlift_new.shardlift_c{n}::{}", column.cast));
+            let (name, value) = (column.sql(), format!("{new}.shardlift_c{n}::{}", column.cast));
             if touched.count == self.rows {
-                set.push(format!("{name} = {new}"));
+                set.push(format!("{name} = {value}"));
                 continue;
             }
             array(&mut names, format!("shardlift_m{n}"), "boolean[]");
             set.push(format!(
-                "{name} = CASE WHEN shardlift_new.shardlift_m{n} THEN {new} ELSE {}.{name} END",
+                "{name} = CASE WHEN {new}.shardlift_m{n} THEN {value} ELSE {}.{name} END",
                 walk.table.sql
             ));
         }
-        let bounds = parameter + 1;
-        format!(
-            "WITH changed AS (UPDATE {table} SET {set} FROM unnest({arrays}) AS shardlift_new ({names}) \
-             WHERE {joins} AND {interval} RETURNING {still} AS still) \
-             SELECT count(*), count(*) FILTER (WHERE still) FROM changed",
-            table = walk.table.sql,
-            set = set.join(", "),
-            arrays = arrays.join(", "),
-            names = names.join(", "),
-            joins = joins.join(" AND "),
-            interval = walk.key.between(after.then_some(bounds), Some(bounds + 1)),
-            still = walk.still(bounds + 2),
-        )
+        let written = Written {
+            rows: format!("unnest({}) AS shardlift_new ({})", arrays.join(", "), names.join(", ")),
+            set: set.join(", "),
+            bounds: parameter + 1,
+            interval: walk.key.between(after.then_some(parameter + 1), Some(parameter + 2)),
+        };
+        match undo {
+            Undo::None => written.plain(walk),
+            Undo::Capture => written.capturing(walk, &Capture::of_columns(walk, fields)),
+        }
     }
 
     /// Binds the arrays in the order in which the statement names them.
@@ -132,5 +132,56 @@ impl Changes {
             }
         }
         query
+    }
+}
+
+/// The parts of the statement.
+struct Written {
+    rows: String,
+    set: String,
+    /// The parameter of the window's lower bound; its upper one and the tenants follow.
+    bounds: usize,
+    interval: String,
+}
+
+impl Written {
+    fn plain(&self, walk: &Walk) -> String {
+        format!(
+            "WITH changed AS (UPDATE {table} SET {set} FROM {rows} WHERE {same} AND {interval} \
+             RETURNING {still} AS still) \
+             SELECT count(*), count(*) FILTER (WHERE still) FROM changed",
+            table = walk.table.sql,
+            set = self.set,
+            rows = self.rows,
+            same = walk.key.same_as("shardlift_new"),
+            interval = self.interval,
+            still = walk.still(self.bounds + 2),
+        )
+    }
+
+    /// With before-images. The rows are locked since they were read, so they are what they were.
+    fn capturing(&self, walk: &Walk, capture: &Capture) -> String {
+        let table = &walk.table.sql;
+        let same = match walk.table.kind == "r" && !walk.table.inherited {
+            true => format!("{table}.ctid = shardlift_before.shardlift_at"),
+            false => walk.key.same_as("shardlift_before"),
+        };
+        let name: Vec<String> = (3..=6).map(|n| format!("${}", self.bounds + n)).collect();
+        format!(
+            "WITH shardlift_before AS MATERIALIZED (SELECT shardlift_new.*, {table}.ctid AS shardlift_at, {images} \
+               FROM {rows} JOIN {table} ON {joins} WHERE {interval}), \
+             changed AS (UPDATE {table} SET {set} FROM shardlift_before WHERE {same} \
+               RETURNING {kept}, {still} AS still), \
+             logged AS ({log}) \
+             SELECT count(*), count(*) FILTER (WHERE still) FROM changed",
+            images = capture.images(),
+            rows = self.rows,
+            joins = walk.key.same_as("shardlift_new"),
+            interval = self.interval,
+            set = self.set,
+            kept = capture.kept("shardlift_before"),
+            still = walk.still(self.bounds + 2),
+            log = capture.log(&name.join(", ")),
+        )
     }
 }

@@ -31,8 +31,8 @@ impl Claim {
     pub(super) const HOLDS: &'static str = "c.migration = $1 AND c.version = $2 AND c.range_index = $3 AND c.epoch = $4 \
         AND c.attempt = $5 AND c.claim = $6 AND c.last_key IS NOT DISTINCT FROM $7::text[] AND NOT c.done";
 
-    /// Binds the parameters of [`Claim::HOLDS`].
-    pub(super) fn bind<'q>(
+    /// Binds migration, version and range.
+    pub(super) fn bind_name<'q>(
         &self,
         query: Query<'q, Postgres, PgArguments>,
     ) -> Query<'q, Postgres, PgArguments> {
@@ -40,6 +40,14 @@ impl Claim {
             .bind(self.migration.id.as_str().to_owned())
             .bind(i64::from(self.migration.version.0))
             .bind(i64::from(self.index))
+    }
+
+    /// Binds the parameters of [`Claim::HOLDS`].
+    pub(super) fn bind<'q>(
+        &self,
+        query: Query<'q, Postgres, PgArguments>,
+    ) -> Query<'q, Postgres, PgArguments> {
+        self.bind_name(query)
             .bind(signed(self.token.epoch.0))
             .bind(i64::from(self.token.attempt.0))
             .bind(self.id)

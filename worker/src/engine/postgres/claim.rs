@@ -61,12 +61,12 @@ pub(super) async fn open_range(
 
 fn change(shard: &ShardId, walk: &Walk, job: &DataJob) -> EngineResult<Change> {
     if let Some(list) = assignments(shard, &job.data.transform)? {
-        return Ok(Change::Sql(SqlBatch::new(walk, &list)));
+        return Ok(Change::Sql(SqlBatch::new(walk, &list, job.data.undo)));
     }
     let Some(transformer) = &job.transformer else {
         return Err(misfit(shard, "the spec's transformer was not made".into()));
     };
-    Ok(Change::Rows(Box::new(RowsBatch::new(walk.clone(), Arc::clone(transformer)))))
+    Ok(Change::Rows(Box::new(RowsBatch::new(walk.clone(), Arc::clone(transformer), job.data.undo))))
 }
 
 /// What the checkpoint row says.

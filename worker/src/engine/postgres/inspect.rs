@@ -142,7 +142,9 @@ async fn applied(conn: &mut PgConnection) -> Result<Vec<AppliedEntry>, sqlx::Err
         return Ok(Vec::new());
     }
     let rows = sqlx::query(
-        "SELECT migration, version, checksum FROM shardlift.applied WHERE direction = 'up' ORDER BY at, migration",
+        "SELECT migration, version, checksum FROM shardlift.applied a WHERE direction = 'up' AND NOT EXISTS \
+         (SELECT FROM shardlift.applied b WHERE b.migration = a.migration AND b.version = a.version \
+          AND b.direction = 'down') ORDER BY at, migration",
     )
     .fetch_all(conn)
     .await?;

@@ -48,6 +48,19 @@ impl Key {
         format!("ARRAY[{}]", self.each(|_, column| format!("{from}.{}::text", quote_ident(&column.name))))
     }
 
+    /// `t."a"::text AS shardlift_k0, …`.
+    pub(super) fn named(&self, from: &str) -> String {
+        self.each(|n, column| format!("{from}.{}::text AS shardlift_k{}", quote_ident(&column.name), n - 1))
+    }
+
+    /// Conditions by which a row of the walked table has the key that stands in `other` as [`Key::named`] names it.
+    pub(super) fn same_as(&self, other: &str) -> String {
+        let equal = |(n, column): (usize, &KeyColumn)| {
+            format!("{} = {other}.shardlift_k{n}::{}", quote_ident(&column.name), column.cast)
+        };
+        self.columns.iter().enumerate().map(equal).collect::<Vec<_>>().join(" AND ")
+    }
+
     /// `("a", "b") OPERATOR` the key in the parameter of this number.
     pub(super) fn compare(&self, operator: &str, parameter: usize) -> String {
         let theirs = self.each(|n, column| format!("(${parameter}::text[])[{n}]::{}", column.cast));

@@ -12,6 +12,7 @@ mod batch_rows;
 mod batch_sql;
 mod blockers;
 mod bookkeeping;
+mod capture;
 mod changes;
 mod checkpoint;
 mod claim;
@@ -31,6 +32,7 @@ mod share;
 mod split;
 mod sweep;
 mod table;
+mod undo;
 mod verify;
 mod walk;
 mod watch;
@@ -41,7 +43,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use shardlift_domain::Failure;
-use shardlift_domain::facts::{FactsRequest, PlacementPage, PlacementRequest, ShardFacts, ShardHello};
+use shardlift_domain::facts::{
+    ConflictsPage, ConflictsRequest, FactsRequest, PlacementPage, PlacementRequest, ShardFacts, ShardHello,
+};
 use shardlift_domain::fence::Fence;
 use shardlift_domain::ids::{ClusterName, MigrationKey, ShardId};
 use shardlift_domain::quarantine::{QuarantineAnswer, QuarantineRequest};
@@ -50,7 +54,7 @@ use shardlift_domain::verdict::{Finding, Sweep, VerifyReport};
 use shardlift_runtime::config::Secret;
 
 use self::session::Access;
-use super::{DataJob, EngineResult, Job, RangeWriter, SchemaJob, ShardEngine};
+use super::{DataJob, EngineResult, Job, RangeWriter, SchemaJob, ShardEngine, UndoWriter};
 use crate::lease::TaskLease;
 
 /// One PostgreSQL database as a shard.
@@ -121,5 +125,17 @@ impl ShardEngine for PostgresEngine {
         request: &QuarantineRequest,
     ) -> EngineResult<QuarantineAnswer> {
         quarantine::answer(&self.access, leader, request).await
+    }
+
+    async fn open_undo(&self, lease: &TaskLease, job: Arc<DataJob>) -> EngineResult<Box<dyn UndoWriter>> {
+        undo::open(&self.access, lease, &job).await
+    }
+
+    async fn undo_schema(&self, lease: &TaskLease, job: &SchemaJob, drop_data: bool) -> EngineResult<()> {
+        apply::undo(&self.access, lease, job, drop_data).await
+    }
+
+    async fn conflicts(&self, request: &ConflictsRequest) -> EngineResult<ConflictsPage> {
+        undo::conflicts(&self.access, request).await
     }
 }

@@ -178,6 +178,8 @@ fn settings(purpose: Purpose, version: u32) -> Vec<(&'static str, String)> {
         ("DateStyle", "ISO, MDY".into()),
         ("IntervalStyle", "postgres".into()),
         ("bytea_output", "hex".into()),
+        ("extra_float_digits", "1".into()),
+        ("xmloption", "content".into()),
         // Rows hidden by a policy would be missed in silence: refuse instead.
         ("row_security", "off".into()),
     ];

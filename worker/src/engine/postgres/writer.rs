@@ -9,9 +9,10 @@ use shardlift_domain::range::{RangeState, Rest};
 use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::batch_rows::{Refusal, RowsBatch};
-use super::batch_sql::{Advanced, NOT_ADVANCED, STILL_PENDING, SqlBatch};
+use super::batch_sql::{Advanced, NOT_ADVANCED, STILL_PENDING, SqlBatch, says};
+use super::capture::MOVED;
 use super::checkpoint::{Claim, state};
-use super::error::{sqlstate, trouble};
+use super::error::trouble;
 use super::key::{Bound, shown};
 use super::session::{QUICK, Session, within};
 use super::set_aside::Misfit;
@@ -171,6 +172,7 @@ impl Writer {
     fn refused(&self, refusal: Refusal, window: &Window) -> EngineError {
         let error = match refusal {
             Refusal::Database(error) => match marked(&error) {
+                Some(Mark::Moved) => EngineError::Contended(moved()),
                 Some(Mark::StillPending) => EngineError::Row(still_pending()),
                 Some(Mark::NotAdvanced) => EngineError::LeaseLost,
                 None => trouble(&self.session.shard, error),
@@ -212,16 +214,23 @@ pub(super) fn still_pending() -> Failure {
 }
 
 enum Mark {
+    Moved,
     StillPending,
     NotAdvanced,
 }
 
 /// Our own refusals come as casts that fail with a text of ours.
 fn marked(error: &sqlx::Error) -> Option<Mark> {
-    let message = error.as_database_error().filter(|_| sqlstate(error) == Some("22P02"))?.message();
-    match message {
-        text if text.contains(STILL_PENDING) => Some(Mark::StillPending),
-        text if text.contains(NOT_ADVANCED) => Some(Mark::NotAdvanced),
-        _ => None,
-    }
+    let marks =
+        [(MOVED, Mark::Moved), (STILL_PENDING, Mark::StillPending), (NOT_ADVANCED, Mark::NotAdvanced)];
+    marks.into_iter().find(|(text, _)| says(error, text)).map(|(_, mark)| mark)
+}
+
+/// Rows were not changed although they were read, even when they were locked in between.
+fn moved() -> Failure {
+    Failure::new(
+        ErrorCode::RowContended,
+        "rows got away between being read and being changed",
+        "nothing: it is tried again; if it lasts, look for a trigger of the table that suppresses updates",
+    )
 }

@@ -248,7 +248,10 @@ fn problems_of_the_tuning_keys() {
             "10:35: on_error.quarantine.budget must be a whole number from 1 to 10000, not the number 0",
         ),
         ("on_error: { quarantine: {} }", "10:25: key \"on_error.quarantine.budget\" is missing"),
-        ("on_verify_failure: stop", "10:20: on_verify_failure must be halt, not the text \"stop\""),
+        (
+            "on_verify_failure: stop",
+            "10:20: on_verify_failure must be halt or rollback, not the text \"stop\"",
+        ),
         ("verify: remaining", "10:9: verify must be a list of checks, not the text \"remaining\""),
         ("verify: []", "10:9: verify must name at least one check; leave it out for the default"),
         ("verify: [remainin]", "10:10: unknown check \"remainin\" in verify; did you mean \"remaining\"?"),
@@ -419,7 +422,7 @@ fn what_is_not_one_yaml_mapping_is_refused() {
 
 #[test]
 fn all_problems_of_a_file_are_told_at_once_and_in_order() {
-    let text = "id: m 1\nkind: data\nengine: postgres\nclutser: chat\nsource:\n  table: 1\n  where: v <\nbatch: { min: -1 }\nundo: capture\n";
+    let text = "id: m 1\nkind: data\nengine: postgres\nclutser: chat\nsource:\n  table: 1\n  where: v <\nbatch: { min: -1 }\nbackup: before\n";
     let expected = r#"1:1: key "cluster" is missing
 1:1: key "transform" is missing
 1:5: id "m 1" is not a name: only letters, digits, '_', '-' and '.' are allowed
@@ -427,21 +430,36 @@ fn all_problems_of_a_file_are_told_at_once_and_in_order() {
 6:10: source.table must be a text, not the number 1; put it into quotes
 7:13: source.where: not one SQL expression: expected an expression, found ')'
 8:15: batch.min must be a whole number from 1 to 1000000, not the number -1
-9:1: key "undo" is not in this release; only "none" is accepted"#;
+9:1: key "backup" is not in this release; only "none" is accepted"#;
     assert_eq!(told_yaml(text), expected);
+}
+
+#[test]
+fn a_rollback_needs_something_to_roll_back_with() {
+    let data = postgres("cluster: chat", "cluster: chat\non_verify_failure: rollback");
+    assert!(
+        told_yaml(&data).contains("on_verify_failure: rollback needs undo: capture"),
+        "{}",
+        told_yaml(&data)
+    );
+    let kept = postgres("cluster: chat", "cluster: chat\non_verify_failure: rollback\nundo: capture");
+    assert!(parse(&file("m.yaml", &kept)).is_ok_and(|spec| spec.undoable()));
+    let text = schema("postgres", "  - SELECT 1");
+    assert!(told_yaml(&format!("{text}on_verify_failure: rollback")).contains("needs a down"));
+    assert!(told_yaml(&format!("{text}undo: capture")).contains("is for kind: data"));
+    let both = format!("{text}down: [ SELECT 2 ]\nundo: none\non_verify_failure: rollback\n");
+    assert!(parse(&file("m.yaml", &both)).is_ok_and(|spec| spec.undoable()));
 }
 
 #[test]
 fn keys_of_later_releases_are_unsupported() {
     let lines = [
-        "undo: capture",
         "rollout: [ { shards: 1 } ]",
         "backup: before",
         "throttle: { max_replica_lag: 5s }",
         "verify: [ transform ]",
         "verify: [ { transform: all } ]",
         "verify: [ { sql: SELECT 1, equals: 0 } ]",
-        "on_verify_failure: rollback",
         "hold: true",
     ];
     for line in lines {
@@ -450,10 +468,8 @@ fn keys_of_later_releases_are_unsupported() {
         assert!(problems.problems.iter().all(|p| p.code == ErrorCode::SpecUnsupported), "{line}: {problems}");
         assert!(problems.to_string().contains("not in this release"), "{line}: {problems}");
     }
-    for line in ["atomic: true", "undo: capture"] {
-        let text = schema("postgres", "  - SELECT 1") + line;
-        assert!(told_yaml(&text).contains("not in this release"), "{line}");
-    }
+    let text = schema("postgres", "  - SELECT 1") + "atomic: true";
+    assert!(told_yaml(&text).contains("not in this release"), "{text}");
     let text = schema("mongodb", "  - shardCollection: a");
     assert!(told_yaml(&text).contains(r#"command "shardCollection" is not in this release"#));
 }

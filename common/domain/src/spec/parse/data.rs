@@ -35,9 +35,10 @@ pub(super) fn read(ctx: &mut Context, fields: &Fields<'_>) -> Option<DataSpec> {
         Some(node) => on_error(ctx, node),
         None => Some(OnError::default()),
     };
-    if let Some(node) = fields.get("on_verify_failure") {
-        on_verify_failure(ctx, node);
-    }
+    let undo = match fields.get("undo") {
+        Some(node) => undo(ctx, node),
+        None => Some(Undo::default()),
+    };
     // Without a readable source it is not known which checks fit.
     let pending = source.as_ref().map(|source| source.pending.is_some());
     let verify = match fields.get("verify") {
@@ -52,7 +53,7 @@ pub(super) fn read(ctx: &mut Context, fields: &Fields<'_>) -> Option<DataSpec> {
         throttle: throttle?,
         on_error: on_error?,
         verify: verify?,
-        undo: Undo::default(),
+        undo: undo?,
     })
 }
 
@@ -273,14 +274,9 @@ fn on_error(ctx: &mut Context, node: &Node) -> Option<OnError> {
     }
 }
 
-fn on_verify_failure(ctx: &mut Context, node: &Node) {
-    match &node.value {
-        Value::Scalar(Scalar::Text(found, _)) if found == "rollback" => {
-            ctx.unsupported(
-                node.at,
-                "on_verify_failure: rollback is not in this release; only \"halt\" is accepted",
-            );
-        }
-        _ => drop(word(ctx, node, "on_verify_failure", &["halt"])),
+fn undo(ctx: &mut Context, node: &Node) -> Option<Undo> {
+    match word(ctx, node, "undo", &["none", "capture"])? {
+        "capture" => Some(Undo::Capture),
+        _ => Some(Undo::None),
     }
 }

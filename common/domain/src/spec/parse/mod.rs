@@ -138,6 +138,10 @@ fn read(ctx: &mut Context, root: &Node) -> Option<Spec> {
         Some(Kind::Data) => data::read(ctx, &fields).map(|data| SpecBody::Data(Box::new(data))),
         None => None,
     };
+    let on_verify_failure = match fields.get("on_verify_failure") {
+        Some(node) => on_verify_failure(ctx, node),
+        None => Some(OnVerifyFailure::default()),
+    };
     let placeholder = Checksum::of(&[]);
     let mut spec = Spec {
         id: id?,
@@ -145,11 +149,27 @@ fn read(ctx: &mut Context, root: &Node) -> Option<Spec> {
         cluster: cluster?,
         depends_on: depends_on?,
         body: body?,
-        on_verify_failure: OnVerifyFailure::default(),
+        on_verify_failure: on_verify_failure?,
         checksum: placeholder,
     };
+    if spec.on_verify_failure == OnVerifyFailure::Rollback && !spec.undoable() {
+        let message = match spec.kind() {
+            Kind::Data => {
+                "on_verify_failure: rollback needs undo: capture, which keeps what is to be restored"
+            }
+            Kind::Schema => "on_verify_failure: rollback needs a down, which takes the change back",
+        };
+        ctx.invalid(fields.place("on_verify_failure"), message);
+    }
     spec.checksum = Checksum::of(canonical(&spec).as_bytes());
     Some(spec)
+}
+
+fn on_verify_failure(ctx: &mut Context, node: &Node) -> Option<OnVerifyFailure> {
+    match word(ctx, node, "on_verify_failure", &["halt", "rollback"])? {
+        "rollback" => Some(OnVerifyFailure::Rollback),
+        _ => Some(OnVerifyFailure::Halt),
+    }
 }
 
 /// The value of a key at the top, before keys are judged.

@@ -8,7 +8,7 @@ use crate::sql::{Statement, split};
 
 use super::context::Context;
 use super::fields::Fields;
-use super::scalars::{duration, text};
+use super::scalars::{duration, text, word};
 use super::{allow, commands};
 
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -27,6 +27,11 @@ pub(super) fn read(ctx: &mut Context, fields: &Fields<'_>) -> Option<SchemaSpec>
         Some(node) => change(ctx, node, "down"),
         None => ctx.engine.map(nothing),
     };
+    if let Some(node) = fields.get("undo")
+        && word(ctx, node, "undo", &["none", "capture"]) == Some("capture")
+    {
+        ctx.invalid(node.at, "undo: capture is for kind: data; a schema change is taken back by its down");
+    }
     let mut time = |name, default, bounds| match fields.get(name) {
         Some(node) => duration(ctx, node, name, bounds),
         None => Some(default),

@@ -64,9 +64,10 @@ enum Left {
 /// Makes sure that nobody else runs it, and writes that we begin. Answers whether it was begun before.
 async fn intend(apply: &Apply<'_>, session: &mut Session, position: usize) -> EngineResult<bool> {
     let shard = apply.shard();
-    let known = within(QUICK, ledger::intent(&mut session.conn, apply.migration(), position))
-        .await
-        .or_trouble(shard)?;
+    let known =
+        within(QUICK, ledger::intent(&mut session.conn, apply.migration(), apply.direction, position))
+            .await
+            .or_trouble(shard)?;
     if let Some(owner) = known.as_ref().and_then(|intent| intent.owner.as_ref()) {
         end_backend(session, owner).await;
     }
@@ -86,6 +87,7 @@ async fn intend(apply: &Apply<'_>, session: &mut Session, position: usize) -> En
     let (pid, backend_start) = (session.pid, session.backend_start.clone());
     let mut tx = within(QUICK, session.conn.begin()).await.or_trouble(shard)?;
     fence::enter(&mut tx, shard, apply.lease.leader()).await?;
+    apply.open(&mut tx).await?;
     within(QUICK, apply.author(pid, &backend_start).write(&mut tx, position, false))
         .await
         .or_trouble(shard)?;
@@ -194,14 +196,16 @@ async fn prove(apply: &Apply<'_>, session: &mut Session, position: usize, last: 
         .await
         .or_trouble(shard)?;
     if last {
-        let record =
-            ledger::record(&mut tx, apply.migration(), &apply.job.spec.checksum, apply.lease.token().epoch);
+        let record = {
+            let name = (apply.migration(), apply.direction);
+            ledger::record(&mut tx, name, &apply.job.spec.checksum, apply.lease.token().epoch)
+        };
         within(QUICK, record).await.or_trouble(shard)?;
     }
     within(QUICK, tx.commit()).await.or_trouble(shard)
 }
 
-fn busy(apply: &Apply<'_>) -> EngineError {
+pub(super) fn busy(apply: &Apply<'_>) -> EngineError {
     apply.failure(
         ErrorCode::SchemaLocked,
         format!("another session still applies {} to shard {}", apply.migration(), apply.shard()),

@@ -5,19 +5,23 @@ mod alone;
 mod group;
 mod index;
 mod together;
+mod undo;
 
 use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::ids::{MigrationKey, ShardId};
 use shardlift_domain::spec::SchemaSpec;
 
 use self::group::{Group, groups};
+pub(super) use self::undo::undo;
+use sqlx::PgConnection;
+
 use super::blockers::Lookout;
 use super::error::{OrTrouble, words};
 use super::ledger::Author;
 use super::session::{Access, QUICK, Session, within};
 use super::split::same_content;
 use super::{fence, ledger};
-use crate::engine::{EngineError, EngineResult, SchemaJob};
+use crate::engine::{Direction, EngineError, EngineResult, SchemaJob};
 use crate::lease::TaskLease;
 
 /// What every part of an apply needs.
@@ -25,16 +29,17 @@ pub(super) struct Apply<'a> {
     access: &'a Access,
     lease: &'a TaskLease,
     job: &'a SchemaJob,
+    direction: Direction,
 }
 
 /// Applies `up`. Answers `true` if the ledger had it already.
 pub(super) async fn apply(access: &Access, lease: &TaskLease, job: &SchemaJob) -> EngineResult<bool> {
     lease.check()?;
-    let apply = Apply { access, lease, job };
+    let apply = Apply { access, lease, job, direction: Direction::Up };
     // No limits by default: each part sets its own.
     let mut session = access.unbounded(lease.task()).await?;
     fence::raise(&mut session.conn, &access.shard, lease.leader()).await?;
-    let already = ledger::applied(&mut session, apply.migration(), &job.spec.checksum).await?;
+    let already = apply.applied(&mut session).await?;
     if !already {
         apply.all(&mut session).await?;
     }
@@ -59,6 +64,7 @@ impl Apply<'_> {
     fn author<'a>(&'a self, pid: i32, backend_start: &'a str) -> Author<'a> {
         Author {
             migration: self.migration(),
+            direction: self.direction,
             checksum: &self.job.spec.checksum,
             epoch: self.lease.token().epoch,
             pid,
@@ -66,8 +72,28 @@ impl Apply<'_> {
         }
     }
 
+    async fn applied(&self, session: &mut Session) -> EngineResult<bool> {
+        ledger::applied(session, self.migration(), self.direction, &self.job.spec.checksum).await
+    }
+
+    /// Inside a transaction that holds the migration's lock: whether this way is still open.
+    async fn open(&self, tx: &mut PgConnection) -> EngineResult<()> {
+        if self.direction == Direction::Up {
+            let taken_back = ledger::taken_back(tx, self.migration());
+            if within(QUICK, taken_back).await.or_trouble(self.shard())? {
+                // Who still applies has an old right.
+                return Err(EngineError::LeaseLost);
+            }
+        }
+        Ok(())
+    }
+
     async fn all(&self, session: &mut Session) -> EngineResult<()> {
-        let groups = groups(self.shard(), &self.spec().up)?;
+        let change = match self.direction {
+            Direction::Up => &self.spec().up,
+            Direction::Down => &self.spec().down,
+        };
+        let groups = groups(self.shard(), change)?;
         let last = groups.len();
         for (n, group) in groups.iter().enumerate() {
             self.lease.check()?;
@@ -86,14 +112,14 @@ impl Apply<'_> {
             fail::fail_point!("pg-schema-between", |_| std::process::abort());
         }
         // Nothing to do at all is applied as well; and a crash may have come between the last proof and the ledger.
-        if !ledger::applied(session, self.migration(), &self.job.spec.checksum).await? {
+        if !self.applied(session).await? {
             together::run(self, session, &[], last_position(&groups), true).await?;
         }
         Ok(())
     }
 
     async fn is_done(&self, session: &mut Session, position: usize) -> EngineResult<bool> {
-        let intent = ledger::intent(&mut session.conn, self.migration(), position);
+        let intent = ledger::intent(&mut session.conn, self.migration(), self.direction, position);
         let Some(intent) = within(QUICK, intent).await.or_trouble(self.shard())? else { return Ok(false) };
         same_content(self.shard(), self.migration(), &self.job.spec.checksum, &intent.checksum)?;
         Ok(intent.done)

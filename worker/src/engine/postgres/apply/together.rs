@@ -9,7 +9,9 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio::time::Instant;
 
 use super::Apply;
+use super::alone::busy;
 use crate::engine::postgres::blockers::Lookout;
+use crate::engine::postgres::claim::end_backend;
 use crate::engine::postgres::error::{OrTrouble, sqlstate, trouble};
 use crate::engine::postgres::fence;
 use crate::engine::postgres::ledger;
@@ -115,6 +117,34 @@ async fn attempt(
     Ok(())
 }
 
+/// Where the intent stands that closes the way for `up`; no list of statements is so long.
+const MARK: usize = i32::MAX as usize;
+
+/// Writes that the migration is being taken back, under its lock: whoever still applies it has either committed by then,
+/// or will find this.
+pub(super) async fn mark(apply: &Apply<'_>, session: &mut Session) -> EngineResult<()> {
+    let shard = apply.shard();
+    let owners = ledger::appliers(&mut session.conn, apply.migration());
+    for owner in within(QUICK, owners).await.or_trouble(shard)? {
+        end_backend(session, &owner).await;
+    }
+    let mut delays = Delays::new(&TRIES);
+    let (pid, backend_start) = (session.pid, session.backend_start.clone());
+    loop {
+        apply.lease.check()?;
+        let mut tx = within(QUICK, session.conn.begin()).await.or_trouble(shard)?;
+        fence::enter(&mut tx, shard, apply.lease.leader()).await?;
+        if within(QUICK, alone(&mut tx, &apply.migration().to_string())).await.or_trouble(shard)? {
+            let mark = apply.author(pid, &backend_start).write(&mut tx, MARK, false).await;
+            mark.or_trouble(shard)?;
+            return within(QUICK, tx.commit()).await.or_trouble(shard);
+        }
+        within(QUICK, tx.rollback()).await.or_trouble(shard)?;
+        let Some(pause) = delays.next() else { return Err(busy(apply)) };
+        tokio::time::sleep(pause).await;
+    }
+}
+
 /// Runs the statements. `false`: somebody else has applied the migration meanwhile.
 async fn steps(
     apply: &Apply<'_>,
@@ -131,9 +161,11 @@ async fn steps(
     if !within(QUICK, alone(&mut *tx, &apply.migration().to_string())).await.or_trouble(shard)? {
         return Err(Miss::Locked);
     }
-    if within(QUICK, ledger::entry(&mut *tx, apply.migration())).await.or_trouble(shard)?.is_some() {
+    let entry = ledger::entry(&mut *tx, apply.migration(), apply.direction);
+    if within(QUICK, entry).await.or_trouble(shard)?.is_some() {
         return Ok(false);
     }
+    apply.open(&mut *tx).await?;
     let started = Instant::now();
     for (n, statement) in statements.iter().enumerate() {
         // One budget for all: the first lock is held until the last statement is through.
@@ -166,7 +198,7 @@ async fn prove(
     let (migration, checksum) = (apply.migration(), &apply.job.spec.checksum);
     let epoch = apply.lease.token().epoch;
     if last {
-        let record = ledger::record(tx, migration, checksum, epoch);
+        let record = ledger::record(tx, (migration, apply.direction), checksum, epoch);
         return Ok(within(QUICK, record).await.or_trouble(apply.shard())?);
     }
     let author = apply.author(pid, backend_start);

@@ -116,9 +116,12 @@ async fn transform(
     }
     in_order(session, &walk, findings).await?;
     let plan = match (&assignments, &job.transformer) {
-        (Some(list), _) => explain_sql(&mut session.conn, &SqlBatch::new(&walk, list), migration).await,
+        (Some(list), _) => {
+            explain_sql(&mut session.conn, &SqlBatch::new(&walk, list, job.data.undo), migration).await
+        }
         (None, Some(transformer)) => {
-            explain_rows(&mut session.conn, &RowsBatch::new(walk.clone(), transformer.clone())).await
+            explain_rows(&mut session.conn, &RowsBatch::new(walk.clone(), transformer.clone(), job.data.undo))
+                .await
         }
         (None, None) => return Ok(()),
     };

@@ -8,7 +8,7 @@ use shardlift_domain::verdict::Severity;
 use crate::engine::findings::Findings;
 use crate::engine::postgres::ledger;
 use crate::engine::postgres::session::Session;
-use crate::engine::{EngineError, EngineResult, SchemaJob};
+use crate::engine::{Direction, EngineError, EngineResult, SchemaJob};
 
 pub(super) async fn look(
     session: &mut Session,
@@ -25,7 +25,7 @@ pub(super) async fn look(
             next,
         );
     }
-    match ledger::applied(session, migration, &job.spec.checksum).await {
+    match ledger::applied(session, migration, Direction::Up, &job.spec.checksum).await {
         Err(EngineError::Failed(failure)) if failure.code == ErrorCode::LedgerConflict => {
             findings.error(failure);
             Ok(())
