@@ -5,7 +5,7 @@ use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use shardlift_domain::ids::{Checksum, MigrationKey, ShardId, Version};
-use shardlift_domain::migration::{Event, Migration, Outcome, Phase, ShardMigration, Status, Step};
+use shardlift_domain::migration::{Event, Migration, Outcome, Phase, Rollout, ShardMigration, Status, Step};
 use shardlift_domain::spec::{Engine, Kind, SpecFile, parse};
 
 const SPEC: &str = "id: m\nkind: data\nengine: postgres\ncluster: c\nsource: { table: items, where: not migrated }\n\
@@ -13,7 +13,7 @@ const SPEC: &str = "id: m\nkind: data\nengine: postgres\ncluster: c\nsource: { t
 
 fn running(shards: u32) -> Migration {
     let name = |number| ShardId::new(format!("s{number}")).expect("a name");
-    let part = ShardMigration { todo: Some(Step::Precheck), failure: None, verified: false };
+    let part = ShardMigration::fresh(0);
     Migration {
         key: MigrationKey { id: "m".parse().expect("a name"), version: Version::FIRST },
         kind: Kind::Data,
@@ -32,6 +32,7 @@ fn running(shards: u32) -> Migration {
         undo: None,
         traceparent: None,
         quarantined: BTreeMap::new(),
+        rollout: Rollout::default(),
         shards: (0..shards).map(|number| (name(number), part.clone())).collect::<BTreeMap<_, _>>(),
     }
 }

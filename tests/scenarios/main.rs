@@ -18,6 +18,7 @@ mod prechecks;
 mod quarantine;
 mod replica_sets;
 mod rollback;
+mod rollout;
 mod rows;
 mod scale;
 mod secrets;

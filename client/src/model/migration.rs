@@ -1,5 +1,7 @@
 //! One migration as a coordinator sees it now.
 
+use std::time::Duration;
+
 use shardlift_domain::failure::Failure;
 use shardlift_domain::ids::{Checksum, ClusterName, MigrationId, MigrationKey, ShardId, Version, WorkerId};
 use shardlift_domain::migration::{Phase, Status, Step};
@@ -55,6 +57,21 @@ pub struct MigrationView {
     pub rolled_back_for: Option<Failure>,
     /// Rows set aside on all shards.
     pub held: Held,
+    /// The present wave, from 1.
+    pub wave: u32,
+    /// How many waves there are.
+    pub waves: u32,
+    /// The present wave is done: what its gate waits for.
+    pub gate: Option<Gate>,
+}
+
+/// The gate behind a wave.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Gate {
+    /// How long the wave still soaks.
+    pub soak_left: Duration,
+    /// It has soaked, and this keeps the gate closed.
+    pub closed: Option<Failure>,
 }
 
 /// One shard's part.
@@ -76,6 +93,8 @@ pub struct ShardView {
     pub workers: Vec<WorkerId>,
     /// Rows set aside.
     pub held: Held,
+    /// With which wave it goes, from 1.
+    pub wave: u32,
 }
 
 impl MigrationView {
@@ -104,6 +123,13 @@ impl MigrationView {
             undone: Undone { restored: migration.rows_restored, conflicts: migration.conflicts },
             rolled_back_for: migration.rolled_back_for.map(failure_from_wire),
             held: migration.held.map(held_from_wire).unwrap_or_default(),
+            // A coordinator of a release before waves says 0.
+            wave: migration.wave.max(1),
+            waves: migration.waves.max(1),
+            gate: migration.gate.map(|gate| Gate {
+                soak_left: Duration::from_millis(gate.soak_left_ms),
+                closed: gate.closed.map(failure_from_wire),
+            }),
         })
     }
 
@@ -164,6 +190,7 @@ impl ShardView {
             },
             workers: part.workers.into_iter().map(WorkerId::new).collect::<Result<_, _>>()?,
             held: part.held.map(held_from_wire).unwrap_or_default(),
+            wave: part.wave.max(1),
         })
     }
 

@@ -5,5 +5,5 @@ mod migration;
 mod topology;
 
 pub use cluster::{Coordinator, Drained, Leader, ShardPresence, WorkerPresence};
-pub use migration::{MigrationView, ShardView};
+pub use migration::{Gate, MigrationView, ShardView};
 pub use topology::{ClusterDrift, ClusterView, Found, Routed, TopologyEdit, TopologyView};

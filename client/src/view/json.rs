@@ -126,6 +126,14 @@ fn head(view: &MigrationView) -> Value {
         "rolled_back_for": view.rolled_back_for.as_ref().map(failure),
         "quarantined": view.held.rows,
         "discarded": view.held.discarded,
+        "wave": view.wave,
+        "waves": view.waves,
+        "gate": view.gate.as_ref().map(|gate| {
+            json!({
+                "soak_left_ms": u64::try_from(gate.soak_left.as_millis()).unwrap_or(u64::MAX),
+                "closed": gate.closed.as_ref().map(failure),
+            })
+        }),
     })
 }
 
@@ -146,6 +154,7 @@ fn part(part: &ShardView) -> Value {
         "trouble": part.trouble.as_ref().map(failure),
         "quarantined": part.held.rows,
         "discarded": part.held.discarded,
+        "wave": part.wave,
     })
 }
 
@@ -166,9 +175,10 @@ fn planned(planned: &PlannedMigration) -> Value {
         "known_status": known_status,
         "waits_for": planned.waits_for,
         "steps": planned.steps,
-        "waves": planned.waves,
+        "waves": planned.waves.iter().map(|wave| &wave.shards).collect::<Vec<_>>(),
         "estimates": planned.estimates,
         "notes": planned.notes,
+        "soaks_ms": planned.waves.iter().map(|wave| u64::try_from(wave.soak.as_millis()).unwrap_or(u64::MAX)).collect::<Vec<_>>(),
     })
 }
 
@@ -207,7 +217,7 @@ mod tests {
         value.as_object().expect("an object").keys().map(String::as_str).collect()
     }
 
-    const HEAD: [&str; 18] = [
+    const HEAD: [&str; 21] = [
         "id",
         "version",
         "kind",
@@ -226,6 +236,9 @@ mod tests {
         "rolled_back_for",
         "quarantined",
         "discarded",
+        "wave",
+        "waves",
+        "gate",
     ];
     const FAILURE: [&str; 7] = ["code", "message", "shard", "step", "key", "fault", "next"];
 
@@ -250,6 +263,7 @@ mod tests {
             "trouble",
             "quarantined",
             "discarded",
+            "wave",
         ];
         assert_eq!(keys(&value["shards"][0]), expected);
         assert_eq!(keys(&value["shards"][0]["error"]), FAILURE);
@@ -258,6 +272,20 @@ mod tests {
         assert_eq!((&value["status"], &value["phase"]), (&json!("failed"), &json!("data")));
         assert_eq!(value["version"], 1);
         assert_eq!(keys(&status(&samples::halted())["halted"]), ["code", "message", "next"]);
+    }
+
+    #[test]
+    fn a_gate_and_a_plan_tell_of_waves() {
+        let value = status(&samples::soaking(false));
+        assert_eq!(value["gate"], json!({ "soak_left_ms": 44_200, "closed": null }));
+        assert_eq!(
+            (&value["wave"], &value["waves"], &value["shards"][1]["wave"]),
+            (&json!(1), &json!(2), &json!(2))
+        );
+        assert_eq!(status(&samples::soaking(true))["gate"]["closed"]["code"], "gate.closed");
+        let planned = &plan(&samples::plan())["migrations"][1];
+        assert_eq!(planned["waves"], json!([["chat-pg-01", "chat-pg-02"]]));
+        assert_eq!(planned["soaks_ms"], json!([0]));
     }
 
     #[test]

@@ -128,6 +128,9 @@ pub(crate) fn report(view: &MigrationView) -> String {
     for (part, failure) in troubles.take(TROUBLES) {
         text.push_str(&format!("  {}\n", status::trouble(part, failure)));
     }
+    if let Some(closed) = status::closed(view) {
+        text.push_str(&format!("  {closed}\n"));
+    }
     text
 }
 

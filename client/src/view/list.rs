@@ -1,6 +1,6 @@
 //! Many migrations as a table, and the words for where one stands.
 
-use shardlift_client::model::MigrationView;
+use shardlift_client::model::{Gate, MigrationView};
 use shardlift_domain::ids::MigrationId;
 use shardlift_domain::migration::Status;
 use shardlift_domain::spec::Kind;
@@ -45,11 +45,12 @@ pub(crate) fn list(paint: Paint, views: &[MigrationView]) -> String {
 /// Where a migration stands, in words: `running, data`; `halted`; `pending, waits for 0001_columns`.
 pub(crate) fn standing(view: &MigrationView) -> String {
     match view.status {
-        Status::Running => match view.phase {
-            Some(phase) => format!("running, {phase}"),
-            None => "running".to_owned(),
+        Status::Running => match (&view.gate, view.phase) {
+            (Some(gate), _) => format!("running{}, {}", wave(view), at_gate(gate)),
+            (None, Some(phase)) => format!("running{}, {phase}", wave(view)),
+            (None, None) => "running".to_owned(),
         },
-        Status::Paused if view.halted.is_some() => "halted".to_owned(),
+        Status::Paused if view.halted.is_some() => format!("halted{}", wave(view)),
         Status::Pending if !view.released => "pending, not started".to_owned(),
         Status::Pending if !view.waiting_for.is_empty() => {
             format!("pending, waits for {}", ids(&view.waiting_for))
@@ -60,6 +61,21 @@ pub(crate) fn standing(view: &MigrationView) -> String {
             format!("completed, {} in quarantine", figures::count(view.held.rows))
         }
         status => status.to_string(),
+    }
+}
+
+/// Which wave of how many, when there are several.
+fn wave(view: &MigrationView) -> String {
+    if view.waves > 1 { format!(", wave {} of {}", view.wave, view.waves) } else { String::new() }
+}
+
+fn at_gate(gate: &Gate) -> String {
+    match &gate.closed {
+        Some(_) => "done, gate closed".to_owned(),
+        None => {
+            let left = gate.soak_left.as_millis().div_ceil(1000);
+            format!("done, soaks {} more", figures::span(u64::try_from(left).unwrap_or(u64::MAX)))
+        }
     }
 }
 
@@ -115,6 +131,8 @@ ID                 VERSION  KIND  ENGINE    CLUSTER  STATUS                     
 0020_index               1  data  postgres  chat     pending, waits for 0008_message_text        0        0  2026-11-23T01:02:03Z
 ";
         assert_eq!(list(Paint::PLAIN, &views), expected);
+        assert_eq!(standing(&samples::soaking(false)), "running, wave 1 of 2, done, soaks 45s more");
+        assert_eq!(standing(&samples::soaking(true)), "running, wave 1 of 2, done, gate closed");
         assert_eq!(seconds("2026-11-23T01:02:03.123456Z"), "2026-11-23T01:02:03Z");
         assert!(list(Paint::PLAIN, &[]).starts_with("no migrations yet"));
     }

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use shardlift_domain::ids::ShardId;
 use shardlift_domain::migration::Status;
-use shardlift_domain::plan::{Disposition, Plan, PlannedMigration, ShardEstimate};
+use shardlift_domain::plan::{Disposition, Plan, PlannedMigration, ShardEstimate, Wave};
 use shardlift_domain::spec::SpecFile;
 use shardlift_domain::verdict::Severity;
 
@@ -62,6 +63,11 @@ fn migration(paint: Paint, number: usize, planned: &PlannedMigration) -> String 
     let steps: Vec<_> = planned.steps.iter().map(|step| step.as_str()).collect();
     fact("steps", steps.join(", "));
     fact("shards", shards(planned));
+    for (number, wave) in (1..).zip(&planned.waves) {
+        if planned.waves.len() > 1 || !wave.soak.is_zero() {
+            fact(&format!("wave {number}"), block(&wave_of(wave), INDENT));
+        }
+    }
     for note in &planned.notes {
         fact("note", block(note, INDENT));
     }
@@ -73,12 +79,7 @@ fn shards(planned: &PlannedMigration) -> String {
     let estimates: Vec<&ShardEstimate> =
         planned.estimates.iter().filter(|each| each.rows.is_some() || each.bytes.is_some()).collect();
     if estimates.is_empty() {
-        let mut names =
-            all.iter().take(SHARDS_SHOWN).map(|shard| shard.as_str()).collect::<Vec<_>>().join(", ");
-        if all.len() > SHARDS_SHOWN {
-            names.push_str(&format!(" and {} more", figures::count((all.len() - SHARDS_SHOWN) as u64)));
-        }
-        return format!("{}: {names}", all.len());
+        return names(&all);
     }
     let rows = estimates.iter().filter_map(|each| each.rows).fold(0, u64::saturating_add);
     let bytes = estimates.iter().filter_map(|each| each.bytes).fold(0, u64::saturating_add);
@@ -98,6 +99,29 @@ fn shards(planned: &PlannedMigration) -> String {
         text.push_str(&format!("\n{:INDENT$}and {more} more", ""));
     }
     text
+}
+
+/// `1: chat-pg-02, then soaks 10m 00s`.
+fn wave_of(wave: &Wave) -> String {
+    let mut text = names(&wave.shards.iter().collect::<Vec<_>>());
+    if !wave.soak.is_zero() {
+        let soak = if wave.soak.subsec_millis() == 0 {
+            figures::span(wave.soak.as_secs())
+        } else {
+            format!("{} ms", wave.soak.as_millis())
+        };
+        text.push_str(&format!(", then soaks {soak}"));
+    }
+    text
+}
+
+/// `2: chat-pg-01, chat-pg-02`.
+fn names(all: &[&ShardId]) -> String {
+    let mut names = all.iter().take(SHARDS_SHOWN).map(|shard| shard.as_str()).collect::<Vec<_>>().join(", ");
+    if all.len() > SHARDS_SHOWN {
+        names.push_str(&format!(" and {} more", figures::count((all.len() - SHARDS_SHOWN) as u64)));
+    }
+    format!("{}: {names}", all.len())
 }
 
 fn findings(paint: Paint, plan: &Plan, severity: Severity, files: &[SpecFile]) -> String {
@@ -136,6 +160,8 @@ fn summary(plan: &Plan) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::super::samples;
     use super::*;
 
@@ -178,10 +204,20 @@ Plan: 1 to do, 1 completed before, 2 shards. It cannot be applied: 1 error. Noth
         let names = (0..5000).map(|number| samples::shard(&format!("s{number}")));
         many.migrations[1].estimates =
             names.clone().map(|shard| ShardEstimate { shard, rows: Some(u64::MAX), bytes: None }).collect();
-        many.migrations[1].waves = vec![names.collect()];
+        many.migrations[1].waves = vec![Wave { shards: names.collect(), soak: Duration::ZERO }];
         let text = plan(Paint::PLAIN, &many, &[]);
         assert!(text.lines().count() < 60, "{text}");
         assert!(text.contains("and 4,988 more"), "{text}");
+    }
+
+    #[test]
+    fn waves_are_shown_with_their_shards_and_how_long_they_soak() {
+        let mut rollout = samples::plan();
+        let wave = |name, soak| Wave { shards: vec![samples::shard(name)], soak: Duration::from_secs(soak) };
+        rollout.migrations[1].waves = vec![wave("chat-pg-02", 600), wave("chat-pg-01", 0)];
+        let text = plan(Paint::PLAIN, &rollout, &[]);
+        let expected = "     wave 1      1: chat-pg-02, then soaks 10m 00s\n     wave 2      1: chat-pg-01\n";
+        assert!(text.contains(expected), "{text}");
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! Answers to try the views on.
 
-use shardlift_client::model::{MigrationView, ShardPresence, ShardView, WorkerPresence};
+use std::time::Duration;
+
+use shardlift_client::model::{Gate, MigrationView, ShardPresence, ShardView, WorkerPresence};
 use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::ids::{Checksum, ClusterName, MigrationId, MigrationKey, ShardId, Version, WorkerId};
 use shardlift_domain::migration::{Phase, Status, Step};
-use shardlift_domain::plan::{Disposition, Plan, PlannedMigration, ShardEstimate};
+use shardlift_domain::plan::{Disposition, Plan, PlannedMigration, ShardEstimate, Wave};
 use shardlift_domain::progress::ShardProgress;
 use shardlift_domain::quarantine::Held;
 use shardlift_domain::spec::{Engine, Kind};
@@ -47,6 +49,7 @@ fn part(name: &str, rows_seen: u64) -> ShardView {
         },
         workers: vec![worker("worker-a")],
         held: Held::default(),
+        wave: 1,
     }
 }
 
@@ -73,6 +76,9 @@ pub(crate) fn running() -> MigrationView {
         undone: Undone::default(),
         rolled_back_for: None,
         held: Held::default(),
+        wave: 1,
+        waves: 1,
+        gate: None,
     }
 }
 
@@ -101,6 +107,21 @@ pub(crate) fn failed() -> MigrationView {
     view.status = Status::Failed;
     view.shards[0].error = Some(error.clone());
     view.error = Some(error);
+    view
+}
+
+/// The first of two waves is done; its gate is closed, or it soaks.
+pub(crate) fn soaking(closed: bool) -> MigrationView {
+    let mut view = running();
+    view.phase = Some(Phase::Verify);
+    (view.shards[0].step, view.shards[0].verified) = (None, true);
+    (view.shards[1].step, view.shards[1].wave, view.waves) = (Some(Step::Split), 2, 2);
+    let failure =
+        Failure::new(ErrorCode::GateClosed, "shard chat-pg-01 is not in health", "it opens by itself");
+    view.gate = Some(Gate {
+        soak_left: Duration::from_millis(if closed { 0 } else { 44_200 }),
+        closed: closed.then_some(failure),
+    });
     view
 }
 
@@ -143,7 +164,7 @@ fn planned(name: &str, kind: Kind, disposition: Disposition, waits_for: &[&str])
         disposition,
         waits_for: waits_for.iter().map(|name| id(name)).collect(),
         steps: Step::sequence(kind, true).to_vec(),
-        waves: vec![shards.to_vec()],
+        waves: vec![Wave { shards: shards.to_vec(), soak: Duration::ZERO }],
         estimates: shards.into_iter().map(|shard| ShardEstimate { shard, rows, bytes }).collect(),
         notes: vec![],
     }

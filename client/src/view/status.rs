@@ -137,9 +137,10 @@ fn shards(paint: Paint, view: &MigrationView) -> String {
     if view.kind == Kind::Schema {
         let columns =
             [("SHARD", Side::Left), ("STEP", Side::Left), ("VERIFIED", Side::Left), ("WORKERS", Side::Left)];
-        let mut table = Table::new(&columns);
+        let mut table = Table::new(&with_wave(view, columns.to_vec()));
         for part in &view.shards {
-            table.row(vec![part.shard.as_str().into(), step(part), verified(part), workers(part).into()]);
+            let cells = vec![part.shard.as_str().into(), step(part), verified(part), workers(part).into()];
+            table.row(and_wave(view, part, cells));
         }
         return table.render(paint);
     }
@@ -162,7 +163,7 @@ fn shards(paint: Paint, view: &MigrationView) -> String {
     if aside {
         columns.push(("SET ASIDE", Side::Right));
     }
-    let mut table = Table::new(&columns);
+    let mut table = Table::new(&with_wave(view, columns));
     for part in &view.shards {
         let progress = &part.progress;
         let mut cells: Vec<Cell> = vec![
@@ -182,9 +183,24 @@ fn shards(paint: Paint, view: &MigrationView) -> String {
         if aside {
             cells.push(figures::count(part.held.rows + part.held.discarded).into());
         }
-        table.row(cells);
+        table.row(and_wave(view, part, cells));
     }
     table.render(paint)
+}
+
+/// With several waves, one more column: with which a shard goes.
+fn with_wave(view: &MigrationView, mut columns: Vec<(&'static str, Side)>) -> Vec<(&'static str, Side)> {
+    if view.waves > 1 {
+        columns.insert(1, ("WAVE", Side::Right));
+    }
+    columns
+}
+
+fn and_wave(view: &MigrationView, part: &ShardView, mut cells: Vec<Cell>) -> Vec<Cell> {
+    if view.waves > 1 {
+        cells.insert(1, part.wave.to_string().into());
+    }
+    cells
 }
 
 fn step(part: &ShardView) -> Cell {
@@ -208,8 +224,14 @@ fn workers(part: &ShardView) -> String {
 /// Passing troubles, one line each.
 fn troubles(view: &MigrationView) -> String {
     let lines = view.shards.iter().filter_map(|part| Some(trouble(part, part.trouble.as_ref()?)));
-    let text: String = lines.map(|line| format!("{line}\n")).collect();
+    let text: String = lines.chain(closed(view)).map(|line| format!("{line}\n")).collect();
     if text.is_empty() { text } else { format!("\n{text}") }
+}
+
+/// What keeps the gate behind a wave closed.
+pub(crate) fn closed(view: &MigrationView) -> Option<String> {
+    let closed = view.gate.as_ref()?.closed.as_ref()?;
+    Some(format!("{} (it opens by itself when that is over)", brief(closed)))
 }
 
 /// One passing trouble.
@@ -277,6 +299,16 @@ mend the cause, then: shardlift retry 0008_message_text   (or give up: shardlift
         assert!(text.contains("  set aside  3 rows to decide about, 1 discarded\n"), "{text}");
         assert!(text.contains("SET ASIDE"), "{text}");
         assert!(text.contains("rows were left out: shardlift quarantine list 0008_message_text"), "{text}");
+    }
+
+    #[test]
+    fn waves_have_a_column_and_a_closed_gate_says_why() {
+        let text = status(Paint::PLAIN, &samples::soaking(true));
+        assert!(text.contains("  status     running, wave 1 of 2, done, gate closed\n"), "{text}");
+        assert!(text.contains("SHARD       WAVE  STEP"), "{text}");
+        assert!(text.contains("chat-pg-02     2  split"), "{text}");
+        let why = "\ngate.closed: shard chat-pg-01 is not in health (it opens by itself when that is over)\n";
+        assert!(text.contains(why), "{text}");
     }
 
     #[test]

@@ -420,7 +420,7 @@ pub(crate) fn plan(ids: &[&str], known: Option<v1::Status>) -> v1::Plan {
         known_status: known.unwrap_or(v1::Status::Unspecified).into(),
         waits_for: ids[..place].last().into_iter().map(|id| (*id).to_owned()).collect(),
         steps: vec![v1::Step::Precheck.into(), v1::Step::Backfill.into(), v1::Step::Verify.into()],
-        waves: vec![v1::Wave { shards: vec!["chat-pg-01".into()] }],
+        waves: vec![v1::Wave { shards: vec!["chat-pg-01".into()], soak_ms: 0 }],
         ..v1::PlannedMigration::default()
     };
     v1::Plan {

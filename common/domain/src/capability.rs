@@ -12,9 +12,23 @@ pub const SHARE: &str = "share";
 pub const UNDO: &str = "undo";
 /// Setting rows aside that cannot be changed.
 pub const QUARANTINE: &str = "quarantine";
+/// Reading a spec that has a rollout. Workers have nothing to do with waves, but an older one refuses the key.
+pub const ROLLOUT: &str = "rollout";
+/// Questions of the user's own in `verify`.
+pub const ASSERT: &str = "verify.assert";
 /// The words that are not the name of a transformer.
-const WORDS: [&str; 8] =
-    [SHARE, UNDO, QUARANTINE, "schema", "data", "transform.sql", "transform.pipeline", "transform.vrl"];
+const WORDS: [&str; 10] = [
+    SHARE,
+    UNDO,
+    QUARANTINE,
+    ROLLOUT,
+    ASSERT,
+    "schema",
+    "data",
+    "transform.sql",
+    "transform.pipeline",
+    "transform.vrl",
+];
 /// What the release of protocol 1 could do: it had no words for it.
 const FIRST: [&str; 8] = [
     "schema",
@@ -54,7 +68,7 @@ impl Capabilities {
 
     /// What a worker must be able to do to run any step of this spec that a plan has.
     pub fn needed(spec: &Spec) -> Self {
-        match &spec.body {
+        let mut needed: Self = match &spec.body {
             SpecBody::Schema(_) => ["schema".to_owned()].into_iter().collect(),
             SpecBody::Data(data) => {
                 let transform = match &data.transform {
@@ -67,7 +81,14 @@ impl Capabilities {
                 let quarantine = data.on_error.budget().map(|_| QUARANTINE.to_owned());
                 ["data".to_owned(), transform].into_iter().chain(undo).chain(quarantine).collect()
             }
+        };
+        if !spec.rollout.is_empty() {
+            needed.0.insert(ROLLOUT.to_owned());
         }
+        if !spec.assertions().is_empty() {
+            needed.0.insert(ASSERT.to_owned());
+        }
+        needed
     }
 
     /// Whether the word is there.

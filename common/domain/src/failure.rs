@@ -114,6 +114,8 @@ codes! {
     QuarantineOverBudget = "quarantine.over-budget", Application, false;
     /// New pending rows appear again and again.
     SweepNotConverging = "sweep.not-converging", Application, false;
+    /// A wave is done and has soaked, but one of its shards is not in health: the next wave does not begin.
+    GateClosed = "gate.closed", Shard, true;
     /// Verification found something that must not be.
     VerifyMismatch = "verify.mismatch", User, false;
     /// A `down` would drop values that were written since.

@@ -1,5 +1,7 @@
 //! The immutable result of planning: what will happen, in which order, where, and what is wrong with it.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{Checksum, ClusterName, MigrationId, ShardId, Version};
@@ -61,8 +63,8 @@ pub struct PlannedMigration {
     pub waits_for: Vec<MigrationId>,
     /// The steps on each shard, in order.
     pub steps: Vec<Step>,
-    /// The shards that go together; one wave until rollouts come.
-    pub waves: Vec<Vec<ShardId>>,
+    /// The shards that go together, in order.
+    pub waves: Vec<Wave>,
     /// Per shard.
     pub estimates: Vec<ShardEstimate>,
     /// What a reader should know, such as the narrower promise of a spec without `where`.
@@ -72,8 +74,17 @@ pub struct PlannedMigration {
 impl PlannedMigration {
     /// All shards of all waves.
     pub fn shards(&self) -> impl Iterator<Item = &ShardId> {
-        self.waves.iter().flatten()
+        self.waves.iter().flat_map(|wave| &wave.shards)
     }
+}
+
+/// Shards that go together.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wave {
+    /// Which.
+    pub shards: Vec<ShardId>,
+    /// How long it is looked at, once it is done and verified, before the next wave begins or the migration is completed.
+    pub soak: Duration,
 }
 
 /// How much there is to do on one shard.

@@ -39,6 +39,12 @@ pub(super) fn migration_to_wire(view: &MigrationView, with_shards: bool) -> v1::
         conflicts: undone.conflicts + view.undone.conflicts,
         rolled_back_for: undo.and_then(|undo| undo.reason.clone()).map(Into::into),
         held: held_to_wire(migration.held()),
+        wave: migration.rollout.wave + 1,
+        waves: migration.rollout.waves(),
+        gate: view.gate.as_ref().map(|gate| v1::Gate {
+            soak_left_ms: gate.soak_left,
+            closed: gate.closed.clone().map(Into::into),
+        }),
         shards: if with_shards { shards_to_wire(view) } else { Vec::new() },
     }
 }
@@ -81,6 +87,7 @@ fn shard_to_wire(
         conflicts: progress.undone.conflicts,
         workers: workers.into_iter().map(Into::into).collect(),
         held: held_to_wire(held),
+        wave: part.wave + 1,
     }
 }
 

@@ -11,7 +11,9 @@ use chrono::{DateTime, Utc};
 use serde_json::json;
 use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::ids::{MigrationId, MigrationKey, ShardId, Version};
-use shardlift_domain::migration::{Event, Migration, Phase, ShardMigration, Status, Step, Stop, Verb};
+use shardlift_domain::migration::{
+    Event, Migration, Phase, Rollout, ShardMigration, Status, Step, Stop, Verb,
+};
 use shardlift_domain::plan::{Disposition, PlannedMigration};
 use shardlift_domain::progress::ShardProgress;
 use shardlift_domain::range::Pass;
@@ -458,7 +460,6 @@ fn fresh(planned: &PlannedMigration, spec: &Spec, file: spec::SpecFile) -> Store
         SpecBody::Schema(_) => false,
         SpecBody::Data(data) => data.source.pending.is_some(),
     };
-    let part = ShardMigration { todo: Some(Step::Precheck), failure: None, verified: false };
     let migration = Migration {
         key: MigrationKey { id: planned.id.clone(), version: planned.version },
         kind: planned.kind,
@@ -477,7 +478,13 @@ fn fresh(planned: &PlannedMigration, spec: &Spec, file: spec::SpecFile) -> Store
         undo: None,
         traceparent: None,
         quarantined: BTreeMap::new(),
-        shards: planned.shards().map(|shard| (shard.clone(), part.clone())).collect(),
+        rollout: Rollout::of(planned.waves.iter().map(|wave| wave.soak)),
+        shards: (0..)
+            .zip(&planned.waves)
+            .flat_map(|(number, wave)| {
+                wave.shards.iter().map(move |shard| (shard.clone(), ShardMigration::fresh(number)))
+            })
+            .collect(),
     };
     let progress = planned
         .estimates
@@ -544,6 +551,7 @@ fn records(
             add(HistoryEvent::Quarantined, Some(json!({ "shard": shard, "held": held })));
         }
         Event::Reopened { shard } => add(HistoryEvent::Reopened, Some(json!({ "shard": shard }))),
+        Event::Soaked { wave } => add(HistoryEvent::GateOpened, Some(json!({ "wave": wave }))),
         Event::StepFailed { shard, step, failure } => {
             add(HistoryEvent::StepFailed, Some(json!({ "shard": shard, "step": step, "failure": failure })));
         }

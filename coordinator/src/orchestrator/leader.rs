@@ -22,6 +22,7 @@ use tokio::sync::watch;
 use super::board::Board;
 use super::book::{Book, Page, Refused, SELF};
 use super::fleet::{Fleet, SessionId};
+use super::gates::Gates;
 use super::outbox::Outbox;
 use super::pulse::Pulse;
 use super::queries::Queries;
@@ -81,6 +82,7 @@ pub(super) struct Leader {
     ticked: Millis,
     pub(super) traces: Traces,
     shown: Leading,
+    pub(super) gates: Gates,
 }
 
 impl Leader {
@@ -99,6 +101,7 @@ impl Leader {
             outbox: Outbox::default(),
             reign,
             news: false,
+            gates: Gates::default(),
             flushed: 0,
             ticked: 0,
         };
@@ -192,6 +195,7 @@ impl Leader {
         gone.append(&mut self.broken);
         self.end_sessions(gone);
         self.queries.forget_unheard();
+        self.open_gates();
         if now.saturating_sub(self.flushed) >= FLUSH_EVERY {
             self.flushed = now;
             self.shown.show(&self.census());
@@ -247,8 +251,9 @@ impl Leader {
         self.changed();
     }
 
-    fn stage(&self, key: &MigrationKey) -> Option<(Status, Phase)> {
-        self.book.page(key).map(|page| (page.migration().status, page.migration().phase))
+    fn stage(&self, key: &MigrationKey) -> Option<(Status, Phase, u32)> {
+        let migration = self.book.page(key)?.migration();
+        Some((migration.status, migration.phase, migration.rollout.wave))
     }
 
     fn follow_up(&mut self, key: &MigrationKey) {
@@ -414,6 +419,7 @@ impl Leader {
             migration: Arc::clone(migration),
             times: page.stored.times,
             waiting_for: self.waiting_for(migration),
+            gate: self.gate(migration),
             uncovered: uncovered(&page.spec, migration, self.book.topology()),
             rows_done: sum(|shard| shard.rows_done),
             rows_total: sum(|shard| shard.rows_total),

@@ -3,7 +3,7 @@
 //! One task owns everything ([`role`]): it is a follower, or a leader with a permit. [`wake`] lists all that can
 //! wake it. The leader's parts: [`book`] is what the store holds, [`board`] the tasks and who has them, [`fleet`]
 //! the workers; [`leader`] ties them, [`places`] is its side of the topology, [`traces`] tells
-//! operators of them; [`effects`] is the only place where a decision becomes a message, once the [`outbox`] is opened
+//! operators of them; [`gates`] is the clock between waves; [`effects`] is the only place where a decision becomes a message, once the [`outbox`] is opened
 //! after the commit. [`pulse`] is what doors know of a session without the heart.
 //! [`view`] is what doors may see, [`standing`] who leads.
 
@@ -13,6 +13,7 @@ mod book;
 mod drain;
 mod effects;
 mod fleet;
+mod gates;
 mod holders;
 mod leader;
 mod outbox;
@@ -35,6 +36,8 @@ pub use fleet::{Order, Report, SessionId};
 pub use pulse::Pulse;
 pub use role::{Declare, Parts, run};
 pub use standing::Standing;
-pub use view::{Drained, LeaderView, MigrationView, PlanningView, ShardStatus, ShardView, WorkerView};
+pub use view::{
+    Drained, GateView, LeaderView, MigrationView, PlanningView, ShardStatus, ShardView, WorkerView,
+};
 pub(crate) use wake::not_leader;
 pub use wake::{Decided, Handle, Joining, Room, Submission, Welcome};

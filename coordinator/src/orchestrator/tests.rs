@@ -4,6 +4,7 @@ mod elections;
 mod scale;
 mod together;
 mod trouble;
+mod waves;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use shardlift_domain::facts::ShardHello;
 use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::fence::{Epoch, Fence, Nonce, Token};
 use shardlift_domain::ids::{ClusterName, MigrationId, ShardId, TaskId, WorkerId};
-use shardlift_domain::migration::{Status, Step, Verb};
+use shardlift_domain::migration::{Status, Step, Stop, Verb};
 use shardlift_domain::range::{Pass, RangeState, RangeTotals};
 use shardlift_domain::spec::{Engine, SpecFile};
 use shardlift_domain::topology::{Cluster, ClusterRules, Topology};

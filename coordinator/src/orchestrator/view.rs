@@ -10,6 +10,7 @@ use shardlift_domain::migration::Migration;
 use shardlift_domain::progress::ShardProgress;
 use shardlift_domain::routing::Directory;
 use shardlift_domain::spec::Engine;
+use shardlift_domain::task::Millis;
 use shardlift_domain::topology::Topology;
 use shardlift_domain::verdict::Undone;
 
@@ -24,6 +25,8 @@ pub struct MigrationView {
     pub times: Times,
     /// While pending: what it still waits for.
     pub waiting_for: Vec<MigrationId>,
+    /// The present wave is done: what its gate waits for.
+    pub gate: Option<GateView>,
     /// Shards of its cluster that it does not cover, since they joined later.
     pub uncovered: Vec<ShardId>,
     /// Rows that are done, over all shards.
@@ -34,6 +37,15 @@ pub struct MigrationView {
     pub undone: Undone,
     /// Per shard; none in a list of migrations.
     pub shards: BTreeMap<ShardId, ShardStatus>,
+}
+
+/// What a gate between waves waits for.
+#[derive(Debug, Clone)]
+pub struct GateView {
+    /// How long the wave still soaks.
+    pub soak_left: Millis,
+    /// It has soaked, and this keeps the gate closed.
+    pub closed: Option<Failure>,
 }
 
 /// One shard's part, with the volatile facts.

@@ -14,6 +14,7 @@ mod prechecks;
 mod scope;
 #[cfg(test)]
 mod tests;
+mod waves;
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -132,12 +133,17 @@ fn planned(
     if !known {
         estimate::unreachable(&shards, facts, findings);
     }
-    let has_where = matches!(&spec.body, SpecBody::Data(data) if data.source.pending.is_some());
+    let estimates = estimate::per_shard(spec, &shards, facts);
     let mut notes = if known { Vec::new() } else { notes(spec) };
     if !known {
         let key = MigrationKey { id: spec.id.clone(), version };
         notes.extend(lint::judge(spec, &key, &shards, facts, findings));
     }
+    let waves = match facts.known.get(&spec.id).filter(|_| known) {
+        Some(submitted) => waves::stored(submitted),
+        None => waves::of(&spec.rollout, shards, &estimates, &mut notes),
+    };
+    let has_where = matches!(&spec.body, SpecBody::Data(data) if data.source.pending.is_some());
     Ok(PlannedMigration {
         id: spec.id.clone(),
         version,
@@ -148,8 +154,8 @@ fn planned(
         disposition,
         waits_for,
         steps: Step::sequence(spec.kind(), has_where).to_vec(),
-        estimates: estimate::per_shard(spec, &shards, facts),
-        waves: vec![shards],
+        estimates,
+        waves,
         notes,
     })
 }

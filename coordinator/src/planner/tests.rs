@@ -3,6 +3,7 @@
 mod golden;
 mod order;
 mod render;
+mod waves;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use std::path::{Path, PathBuf};
 use shardlift_domain::facts::{AppliedEntry, RelationFacts, ShardFacts};
 use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::ids::{MigrationId, MigrationKey, ShardId, Version};
-use shardlift_domain::migration::{Migration, ShardMigration, Status, Step};
+use shardlift_domain::migration::{Migration, Rollout, ShardMigration, Status, Step};
 use shardlift_domain::plan::Plan;
 use shardlift_domain::routing::Directory;
 use shardlift_domain::spec::{self, Engine, Spec, SpecBody, SpecFile};
@@ -140,7 +141,6 @@ impl World {
     }
 
     fn submitted(&self, spec: &Spec, status: Status, touched: bool) -> Migration {
-        let part = ShardMigration { todo: Some(Step::Precheck), failure: None, verified: false };
         let shards = &self.topology.clusters[&spec.cluster].shards;
         Migration {
             key: MigrationKey { id: spec.id.clone(), version: Version::FIRST },
@@ -160,7 +160,8 @@ impl World {
             undo: None,
             traceparent: None,
             quarantined: BTreeMap::new(),
-            shards: shards.iter().map(|shard| (shard.clone(), part.clone())).collect(),
+            rollout: Rollout::default(),
+            shards: shards.iter().map(|shard| (shard.clone(), ShardMigration::fresh(0))).collect(),
         }
     }
 

@@ -60,6 +60,8 @@ events! {
     RolledBack = "rolled_back",
     /// All shards entered the next phase.
     PhaseEntered = "phase_entered",
+    /// A wave is done and has soaked: the next one begins, or nothing is left.
+    GateOpened = "gate_opened",
     /// A shard finished a step.
     StepDone = "step_done",
     /// So many rows of a shard are set aside.

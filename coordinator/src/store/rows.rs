@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use shardlift_domain::migration::{Migration, Phase, Status, Stop, Undo};
+use shardlift_domain::migration::{Migration, Phase, Rollout, Status, Stop, Undo};
 use shardlift_domain::quarantine::Held;
 use shardlift_domain::routing::DirectoryEntry;
 use shardlift_domain::spec::{Engine, Kind, OnVerifyFailure};
@@ -30,6 +30,8 @@ pub(in crate::store) struct Rest {
     traceparent: Option<String>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     quarantined: BTreeMap<ShardId, Held>,
+    #[serde(default, skip_serializing_if = "Rollout::is_plain")]
+    rollout: Rollout,
 }
 
 impl Rest {
@@ -45,6 +47,7 @@ impl Rest {
             undo: migration.undo.clone(),
             traceparent: migration.traceparent.clone(),
             quarantined: migration.quarantined.clone(),
+            rollout: migration.rollout.clone(),
         }
     }
 }
@@ -82,6 +85,7 @@ impl Head {
             undo: rest.undo,
             traceparent: rest.traceparent,
             quarantined: rest.quarantined,
+            rollout: rest.rollout,
             shards: BTreeMap::new(),
         }
     }

@@ -37,6 +37,7 @@ pub(in crate::store) struct ShardRow {
     shard_id: String,
     step: Option<String>,
     verified: bool,
+    wave: i64,
     error: Option<String>,
     items_processed: i64,
     items_seen: i64,
@@ -95,7 +96,7 @@ pub(in crate::store) fn part(row: &ShardRow) -> Result<(ShardId, ShardMigration,
         ..ShardProgress::default()
     };
     let name = from_word("shard_migrations.shard_id", &row.shard_id)?;
-    Ok((name, ShardMigration { todo, failure, verified: row.verified }, progress))
+    Ok((name, ShardMigration { todo, failure, verified: row.verified, wave: small(row.wave) }, progress))
 }
 
 /// One entry of the history.

@@ -1,8 +1,10 @@
 //! Plans. (A migration's view is made by the coordinator's door straight from what it holds.)
 
+use std::time::Duration;
+
 use shardlift_domain::ids::{Checksum, ClusterName, MigrationId, ShardId, Version};
 use shardlift_domain::migration::Step;
-use shardlift_domain::plan::{Disposition, Plan, PlannedMigration, ShardEstimate};
+use shardlift_domain::plan::{Disposition, Plan, PlannedMigration, ShardEstimate, Wave};
 
 use super::{WireError, need};
 use crate::v1;
@@ -37,7 +39,10 @@ fn planned_to_wire(planned: PlannedMigration) -> v1::PlannedMigration {
         waves: planned
             .waves
             .into_iter()
-            .map(|wave| v1::Wave { shards: wave.into_iter().map(Into::into).collect() })
+            .map(|wave| v1::Wave {
+                shards: wave.shards.into_iter().map(Into::into).collect(),
+                soak_ms: u64::try_from(wave.soak.as_millis()).unwrap_or(u64::MAX),
+            })
             .collect(),
         estimates: planned
             .estimates
@@ -82,8 +87,13 @@ fn planned_from_wire(planned: v1::PlannedMigration) -> Result<PlannedMigration, 
         waves: planned
             .waves
             .into_iter()
-            .map(|wave| wave.shards.into_iter().map(ShardId::new).collect::<Result<_, _>>())
-            .collect::<Result<_, _>>()?,
+            .map(|wave| {
+                Ok(Wave {
+                    shards: wave.shards.into_iter().map(ShardId::new).collect::<Result<_, _>>()?,
+                    soak: Duration::from_millis(wave.soak_ms),
+                })
+            })
+            .collect::<Result<_, WireError>>()?,
         estimates: planned
             .estimates
             .into_iter()

@@ -2,6 +2,7 @@
 //!
 //! What a backend must promise stands at each method; `conformance` (tests) holds both to it.
 
+mod assertion;
 mod error;
 mod findings;
 pub mod mongodb;

@@ -116,6 +116,7 @@ pub(crate) fn data_job(
         depends_on: Vec::new(),
         body: SpecBody::Data(Box::new(data.clone())),
         on_verify_failure: OnVerifyFailure::Halt,
+        rollout: Vec::new(),
         checksum,
     };
     DataJob { spec, data, transformer }

@@ -20,6 +20,7 @@ pub(super) fn job(up: &[&str]) -> SchemaJob {
         lock_timeout: Duration::from_millis(200),
         hold_timeout: Duration::from_secs(2),
         allow: Vec::new(),
+        verify: Vec::new(),
     };
     let spec = Spec {
         id: migration().id,
@@ -28,6 +29,7 @@ pub(super) fn job(up: &[&str]) -> SchemaJob {
         depends_on: Vec::new(),
         body: SpecBody::Schema(schema.clone()),
         on_verify_failure: OnVerifyFailure::Halt,
+        rollout: Vec::new(),
         checksum: Checksum::of(up.join(";").as_bytes()),
     };
     SchemaJob { spec, schema }

@@ -9,7 +9,9 @@ mod resource;
 mod state;
 #[cfg(test)]
 mod tests;
+mod waves;
 
 pub use moves::{Event, Illegal, Outcome, Transition, Verb};
 pub use resource::Resource;
 pub use state::{Migration, Phase, ShardMigration, Status, Step, Stop, Undo};
+pub use waves::Rollout;

@@ -1,5 +1,7 @@
 //! The table of moves: (state, event) -> new state and effects, or the reason why not.
 
+use std::collections::BTreeMap;
+
 use crate::failure::{ErrorCode, Failure};
 use crate::ids::ShardId;
 use crate::quarantine::Held;
@@ -103,6 +105,11 @@ pub enum Event {
         /// Which shard.
         shard: ShardId,
     },
+    /// A wave that is done has soaked, by the leader's clock, and its shards are in health: its gate opens.
+    Soaked {
+        /// Which wave; the first is 0.
+        wave: u32,
+    },
 }
 
 /// A move that was made.
@@ -171,6 +178,7 @@ impl Migration {
             Event::StepFailed { shard, step, failure } => self.step_failed(shard, *step, failure),
             Event::Quarantined { shard, held, over } => self.set_aside(shard, *held, over.as_ref()),
             Event::Reopened { shard } => self.reopen(shard),
+            Event::Soaked { wave } => self.soaked(*wave),
         }
         Ok(())
     }
@@ -245,8 +253,10 @@ impl Migration {
             Some(undo) => undo.drop_data |= drop_data,
             None => {
                 self.undo = Some(Undo { drop_data, reason, done: Undone::default() });
+                let wave = self.rollout.wave;
                 for part in self.shards.values_mut() {
-                    part.todo = (part.todo != Some(Step::Precheck)).then_some(Step::Undo);
+                    let touched = part.wave <= wave && part.todo != Some(Step::Precheck);
+                    part.todo = touched.then_some(Step::Undo);
                     part.verified = false;
                 }
             }
@@ -271,7 +281,7 @@ impl Migration {
         for shard in self.shards.values_mut() {
             let mismatch =
                 shard.failure.take().is_some_and(|failure| failure.code == ErrorCode::VerifyMismatch);
-            if mismatch && searches {
+            if mismatch && searches && shard.todo == Some(Step::Verify) {
                 // What is pending now became so after the last search: verifying alone would find it again for ever.
                 shard.todo = Some(Step::Sweep);
             }
@@ -294,7 +304,8 @@ impl Migration {
             return;
         }
         let steps = self.steps();
-        let Some(part) = self.shards.get_mut(shard).filter(|part| part.todo == Some(step)) else { return };
+        let wave = self.rollout.wave;
+        let Some(part) = part_of(&mut self.shards, shard, step, wave) else { return };
         part.failure = None;
         part.todo = match (step, outcome) {
             (Step::Sweep, Outcome::PendingFound) => Some(Step::Backfill),
@@ -305,7 +316,8 @@ impl Migration {
             undo.done += done;
         }
         // Only the last shard that leaves a phase opens the next one: most find another one here, and look no further.
-        let here = |part: &ShardMigration| part.todo.is_some_and(|todo| todo.phase() <= self.phase);
+        let here =
+            |part: &ShardMigration| self.open_step(part).is_some_and(|step| step.phase() <= self.phase);
         if !self.shards.values().any(here) {
             self.advance();
         }
@@ -315,17 +327,22 @@ impl Migration {
         if !self.listens() {
             return;
         }
-        let Some(part) = self.shards.get_mut(shard).filter(|part| part.todo == Some(step)) else { return };
+        let wave = self.rollout.wave;
+        let Some(part) = part_of(&mut self.shards, shard, step, wave) else { return };
         part.failure = Some(failure.clone());
         if self.status == Status::Failed {
             return;
         }
-        // A failure that a person has to decide about halts; one that needs mending fails.
+        // A failure that a person has to decide about halts; one that needs mending fails. Between waves there is always
+        // something to decide about.
         match failure.code {
             ErrorCode::VerifyMismatch
                 if self.status == Status::Running && self.on_verify_failure == OnVerifyFailure::Rollback =>
             {
                 self.roll_back(false, Some(failure.clone()));
+            }
+            _ if self.rollout.waves() > 1 && self.undo.is_none() => {
+                self.stop_by(Stop::System { reason: failure.clone() });
             }
             ErrorCode::VerifyMismatch
             | ErrorCode::SweepNotConverging
@@ -340,15 +357,28 @@ impl Migration {
         }
     }
 
-    /// Opens the next phase when every shard has left this one, and completes when nothing is left.
+    /// Opens the next phase when every shard of the wave has left this one. When nothing is left, the gate behind the wave
+    /// is waited for, or, if there is none, the migration is completed.
     pub(super) fn advance(&mut self) {
-        let open = self.shards.values().filter_map(|part| part.todo).map(Step::phase).min();
-        match open {
+        match self.open_phase() {
             Some(phase) => self.phase = phase,
-            None if self.status == Status::Running => self.status = Status::Completed,
+            None if self.status == Status::Running && !self.rollout.has_gate() => {
+                self.status = Status::Completed;
+            }
             None if self.status == Status::RollingBack => self.status = Status::RolledBack,
             None => {}
         }
         self.touched |= self.status == Status::Running && matches!(self.phase, Phase::Schema | Phase::Data);
     }
+}
+
+/// The part of a shard that has this step to do, unless its wave has not begun: of those only the precheck counts.
+fn part_of<'m>(
+    shards: &'m mut BTreeMap<ShardId, ShardMigration>,
+    shard: &ShardId,
+    step: Step,
+    wave: u32,
+) -> Option<&'m mut ShardMigration> {
+    let turn = |part: &&mut ShardMigration| part.wave <= wave || step == Step::Precheck;
+    shards.get_mut(shard).filter(|part| part.todo == Some(step)).filter(turn)
 }

@@ -11,6 +11,8 @@ use crate::quarantine::Held;
 use crate::spec::{Engine, Kind, OnVerifyFailure};
 use crate::verdict::Undone;
 
+use super::waves::Rollout;
+
 /// Where a migration stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -215,6 +217,16 @@ pub struct ShardMigration {
     pub failure: Option<Failure>,
     /// Whether verification held.
     pub verified: bool,
+    /// With which wave it goes; the first is 0.
+    #[serde(default)]
+    pub wave: u32,
+}
+
+impl ShardMigration {
+    /// Before anything was done, in this wave.
+    pub fn fresh(wave: u32) -> Self {
+        Self { todo: Some(Step::Precheck), failure: None, verified: false, wave }
+    }
 }
 
 /// One spec under execution.
@@ -258,6 +270,9 @@ pub struct Migration {
     /// Rows set aside, by shard; only shards that have any.
     #[serde(default)]
     pub quarantined: BTreeMap<ShardId, Held>,
+    /// Its waves, and which of them is the present one.
+    #[serde(default)]
+    pub rollout: Rollout,
     /// Each shard's part.
     pub shards: BTreeMap<ShardId, ShardMigration>,
 }
@@ -274,7 +289,8 @@ impl Migration {
         self.shards.values().find_map(|shard| shard.failure.as_ref())
     }
 
-    /// The steps that should be worked on now: only while running or being undone, only of the present phase.
+    /// The steps that should be worked on now: only while running or being undone, only of the present phase, and of shards
+    /// whose wave has not begun only the precheck.
     pub fn wanted(&self) -> impl Iterator<Item = (&ShardId, Step)> {
         let running = self.works();
         let shards = self.shards.iter().filter(move |_| running);
@@ -292,7 +308,7 @@ impl Migration {
     }
 
     fn wanted_now(&self, part: &ShardMigration) -> Option<Step> {
-        part.todo.filter(|step| step.phase() == self.phase && part.failure.is_none())
+        self.open_step(part).filter(|step| step.phase() == self.phase && part.failure.is_none())
     }
 
     /// The state after a take-over: the ranges must be read from the shards again before they are walked.

@@ -10,8 +10,8 @@ use serde_json::Value as Json;
 use crate::sql::{canonical as sql, parse_relation};
 
 use super::{
-    DataSpec, Engine, OnError, OnVerifyFailure, Ranges, SchemaChange, SchemaSpec, Spec, SpecBody, Transform,
-    Undo, VerifyCheck, Where,
+    Assertion, DataSpec, Engine, OnError, OnVerifyFailure, Question, Ranges, Reach, SchemaChange, SchemaSpec,
+    Spec, SpecBody, Transform, Undo, VerifyCheck, WaveSpec, Where,
 };
 
 /// One line for each key, in an order of its own; defaults are written out; values are JSON.
@@ -31,6 +31,7 @@ pub(super) fn canonical(spec: &Spec) -> String {
     if spec.on_verify_failure == OnVerifyFailure::Rollback {
         lines.text("on_verify_failure", "rollback");
     }
+    write_rollout(&mut lines, &spec.rollout);
     lines.out
 }
 
@@ -62,6 +63,12 @@ fn write_schema(lines: &mut Lines, schema: &SchemaSpec) {
     }
     lines.json("lock_timeout_ms", &millis(schema.lock_timeout));
     lines.json("hold_timeout_ms", &millis(schema.hold_timeout));
+    if !schema.verify.is_empty() {
+        let mut checks: Vec<String> =
+            schema.verify.iter().map(|asked| assertion(asked).to_string()).collect();
+        checks.sort_unstable();
+        lines.json("verify", &checks.into());
+    }
 }
 
 fn write_data(lines: &mut Lines, data: &DataSpec, engine: Engine) {
@@ -109,6 +116,20 @@ fn write_data(lines: &mut Lines, data: &DataSpec, engine: Engine) {
     }
 }
 
+fn write_rollout(lines: &mut Lines, waves: &[WaveSpec]) {
+    if waves.is_empty() {
+        return;
+    }
+    let waves = waves.iter().map(|wave| {
+        let (word, number) = match wave.reach {
+            Reach::Shards(count) => ("shards", count),
+            Reach::Percent(share) => ("percent", share),
+        };
+        Json::from(vec![word.into(), number.into(), millis(wave.soak)])
+    });
+    lines.json("rollout", &waves.collect());
+}
+
 fn write_transform(lines: &mut Lines, transform: &Transform) {
     match transform {
         Transform::Sql(list) => {
@@ -130,9 +151,20 @@ fn write_transform(lines: &mut Lines, transform: &Transform) {
 
 fn check(check: &VerifyCheck) -> String {
     match check {
+        VerifyCheck::Assert(asked) => assertion(asked).to_string(),
         VerifyCheck::Remaining => check.label().to_owned(),
         VerifyCheck::Count { tolerance } => format!("{} {tolerance}", check.label()),
     }
+}
+
+fn assertion(asked: &Assertion) -> Json {
+    let question = match &asked.question {
+        Question::Sql(query) => vec!["sql".into(), sql(query).into()],
+        Question::Documents { collection, query } => {
+            vec!["documents".into(), collection.clone().into(), query.clone()]
+        }
+    };
+    vec![question.into(), asked.equals.clone()].into()
 }
 
 fn millis(duration: std::time::Duration) -> Json {

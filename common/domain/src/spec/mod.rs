@@ -12,7 +12,7 @@ mod yaml;
 pub use parse::{MAX_FILE, parse, parse_all};
 pub use problem::{Problem, SpecProblems};
 pub use types::{
-    Allowed, Batch, BucketedShare, DataSpec, Engine, Kind, OnError, OnVerifyFailure, Parallel, Ranges,
-    SchemaChange, SchemaSpec, Source, Spec, SpecBody, SpecFile, TenantKey, Tenants, Throttle, Transform,
-    Undo, VerifyCheck, Where, Window,
+    Allowed, Assertion, Batch, BucketedShare, DataSpec, Engine, Kind, OnError, OnVerifyFailure, Parallel,
+    Question, Ranges, Reach, SchemaChange, SchemaSpec, Source, Spec, SpecBody, SpecFile, TenantKey, Tenants,
+    Throttle, Transform, Undo, VerifyCheck, WaveSpec, Where, Window,
 };

@@ -104,6 +104,8 @@ pub struct Spec {
     pub body: SpecBody,
     /// What follows when verification finds a difference.
     pub on_verify_failure: OnVerifyFailure,
+    /// In which waves it reaches the shards. Empty: all at once. Otherwise the last one reaches all of them.
+    pub rollout: Vec<WaveSpec>,
     /// SHA-256 over the meaning (not over comments or layout).
     pub checksum: Checksum,
 }
@@ -125,6 +127,14 @@ impl Spec {
         }
     }
 
+    /// The questions of the user's own that verification asks.
+    pub fn assertions(&self) -> Vec<&Assertion> {
+        match &self.body {
+            SpecBody::Schema(schema) => schema.verify.iter().collect(),
+            SpecBody::Data(data) => data.verify.iter().filter_map(VerifyCheck::assertion).collect(),
+        }
+    }
+
     /// Whose rows alone are in scope.
     pub fn tenants(&self) -> Option<&Tenants> {
         match &self.body {
@@ -138,6 +148,46 @@ impl Spec {
         match &self.body {
             SpecBody::Schema(_) => None,
             SpecBody::Data(data) => Some(&data.source.relation),
+        }
+    }
+}
+
+/// One entry of a rollout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WaveSpec {
+    /// How many shards are done when the wave is, those of earlier waves included.
+    pub reach: Reach,
+    /// How long it is looked at before the next wave begins.
+    pub soak: Duration,
+}
+
+/// How many shards, in one way or the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// So many.
+    Shards(u32),
+    /// So much of all, in percent (1 to 100), rounded up.
+    Percent(u32),
+}
+
+impl Reach {
+    /// How many of so many shards.
+    pub fn of(self, shards: usize) -> usize {
+        match self {
+            Reach::Shards(count) => shards.min(usize::try_from(count).unwrap_or(usize::MAX)),
+            Reach::Percent(share) => {
+                shards.saturating_mul(usize::try_from(share.min(100)).unwrap_or(100)).div_ceil(100)
+            }
+        }
+    }
+}
+
+impl fmt::Display for Reach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reach::Shards(1) => f.write_str("1 shard"),
+            Reach::Shards(count) => write!(f, "{count} shards"),
+            Reach::Percent(share) => write!(f, "{share} %"),
         }
     }
 }
@@ -188,6 +238,8 @@ pub struct SchemaSpec {
     pub hold_timeout: Duration,
     /// Lint rules that the spec breaks on purpose. What is done does not depend on it, so the checksum does not either.
     pub allow: Vec<Allowed>,
+    /// What must hold at the end, beside what is always looked at.
+    pub verify: Vec<Assertion>,
 }
 
 /// One lint rule that may be broken.
@@ -414,7 +466,7 @@ impl OnError {
 }
 
 /// One check of the verify phase.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum VerifyCheck {
     /// Nothing is pending any more. Needs `where`.
     Remaining,
@@ -423,14 +475,70 @@ pub enum VerifyCheck {
         /// Largest allowed difference as a fraction of the rows there now, 0.0 to 1.0. Default 0.01.
         tolerance: f64,
     },
+    /// A question of the user's own has the answer that it must have.
+    Assert(Assertion),
+}
+
+/// A question that each shard is asked, and its answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Assertion {
+    /// What is asked.
+    pub question: Question,
+    /// What the answer must be: a single value.
+    pub equals: serde_json::Value,
+}
+
+/// A question with a single value as its answer.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Question {
+    /// One `SELECT`, whose answer is one row of one column.
+    Sql(String),
+    /// How many documents of a collection match a query.
+    Documents {
+        /// The collection.
+        collection: String,
+        /// The query, as (extended) JSON object; an empty one matches all.
+        query: serde_json::Value,
+    },
+}
+
+impl Assertion {
+    /// Whether an answer is the one that must come. Numbers are compared as numbers, whatever their type.
+    pub fn holds(&self, answer: &serde_json::Value) -> bool {
+        let (wanted, found) = (&self.equals, answer);
+        match (wanted.as_i64(), found.as_i64(), wanted.as_f64(), found.as_f64()) {
+            (Some(wanted), Some(found), _, _) => wanted == found,
+            (_, _, Some(wanted), Some(found)) => wanted == found,
+            _ => wanted == found,
+        }
+    }
+}
+
+impl fmt::Display for Question {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Question::Sql(query) => f.write_str(query),
+            Question::Documents { collection, query } => write!(f, "documents of {collection} where {query}"),
+        }
+    }
 }
 
 impl VerifyCheck {
+    /// The question, if it is one of the user's own.
+    pub fn assertion(&self) -> Option<&Assertion> {
+        match self {
+            VerifyCheck::Assert(assertion) => Some(assertion),
+            VerifyCheck::Remaining | VerifyCheck::Count { .. } => None,
+        }
+    }
+
     /// The word in the spec.
     pub fn label(&self) -> &'static str {
         match self {
             VerifyCheck::Remaining => "remaining",
             VerifyCheck::Count { .. } => "count",
+            VerifyCheck::Assert(Assertion { question: Question::Sql(_), .. }) => "sql",
+            VerifyCheck::Assert(_) => "documents",
         }
     }
 }

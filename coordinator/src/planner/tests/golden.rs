@@ -14,7 +14,7 @@ use super::{World, code_of, data, documents, name, parse, root, schema};
 
 /// Compares byte for byte.
 #[allow(clippy::disallowed_methods, reason = "a test may be told by its caller to write the files anew")]
-fn golden(case: &str, plan: &Plan) {
+pub(super) fn golden(case: &str, plan: &Plan) {
     let path = root().join("tests/golden").join(format!("plan_{case}.txt"));
     let text = render(plan);
     if std::env::var_os("SHARDLIFT_BLESS").is_some() {

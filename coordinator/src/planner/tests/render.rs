@@ -45,7 +45,8 @@ fn one(text: &mut String, number: usize, migration: &PlannedMigration) {
     line(text, format_args!("   waits for  {}", list(&migration.waits_for)));
     line(text, format_args!("   steps      {}", list(&migration.steps)));
     for wave in &migration.waves {
-        line(text, format_args!("   wave       {}", list(wave)));
+        let soak = if wave.soak.is_zero() { String::new() } else { format!(", soaks {:?}", wave.soak) };
+        line(text, format_args!("   wave       {}{soak}", list(&wave.shards)));
     }
     for estimate in &migration.estimates {
         if let (Some(rows), Some(bytes)) = (estimate.rows, estimate.bytes) {

@@ -63,7 +63,7 @@ fn migration() -> impl Strategy<Value = StoredMigration> {
     );
     (head, vec(event(), 0..30)).prop_map(|((kind, engine, has_where, relation, shards, text), events)| {
         let sample = stored("sample", Version::FIRST);
-        let part = ShardMigration { todo: Some(Step::Precheck), failure: None, verified: false };
+        let part = ShardMigration::fresh(0);
         let mut migration = Migration {
             kind,
             engine,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use serde_json::json;
-use shardlift_domain::migration::{Migration, Phase, ShardMigration, Status, Step};
+use shardlift_domain::migration::{Migration, Phase, Rollout, ShardMigration, Status};
 use shardlift_domain::progress::ShardProgress;
 use shardlift_domain::quarantine::Held;
 use shardlift_domain::routing::{KeyKind, Routing, Rule};
@@ -33,7 +33,6 @@ pub(in crate::store) fn moment(seconds: i64) -> DateTime<Utc> {
 
 /// A pending data migration on three shards.
 pub(in crate::store) fn stored(name: &str, version: Version) -> StoredMigration {
-    let part = ShardMigration { todo: Some(Step::Precheck), failure: None, verified: false };
     let migration = Migration {
         key: MigrationKey { id: id(name), version },
         kind: Kind::Data,
@@ -51,8 +50,9 @@ pub(in crate::store) fn stored(name: &str, version: Version) -> StoredMigration 
         on_verify_failure: OnVerifyFailure::Halt,
         undo: None,
         quarantined: BTreeMap::from([(shard(0), Held { rows: 3, discarded: 1 })]),
+        rollout: Rollout { wave: 1, soaks_ms: vec![0, 60_000] },
         traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned()),
-        shards: (0..3).map(|number| (shard(number), part.clone())).collect(),
+        shards: (0..3).map(|number| (shard(number), ShardMigration::fresh(u32::from(number > 0)))).collect(),
     };
     let progress: BTreeMap<_, _> =
         migration.shards.keys().map(|shard| (shard.clone(), ShardProgress::default())).collect();

@@ -63,11 +63,16 @@ pub(super) fn head(migration: &Migration, times: &Times) -> Result<Document, Sto
 
 /// A shard's part. `status` is for readers only; a failure has a document of its own.
 pub(super) fn part(migration: &Migration, part: &ShardMigration) -> Document {
-    doc! {
+    let mut document = doc! {
         "status": steps::shard_status(migration, part),
         "step": part.todo.map(Step::as_str),
         "verified": part.verified,
+    };
+    // Left out where it says nothing: all shards of a migration share one document.
+    if part.wave > 0 {
+        document.insert("wave", i64::from(part.wave));
     }
+    document
 }
 
 /// A shard's figures.
@@ -186,6 +191,7 @@ fn add_shard(stored: &mut StoredMigration, key: &str, entry: &Bson) -> Result<()
     };
     let fields = Fields(what, entry);
     let todo = if fields.given("step") { Some(fields.word("step")?) } else { None };
+    let wave = if fields.given("wave") { fields.small("wave")? } else { 0 };
     let verified = entry.get_bool("verified").map_err(|error| fields.unreadable("verified", &error))?;
     let progress = ShardProgress {
         rows_done: fields.count("items_processed")?,
@@ -199,7 +205,7 @@ fn add_shard(stored: &mut StoredMigration, key: &str, entry: &Bson) -> Result<()
     };
     let shard = shard_of(key)?;
     stored.progress.insert(shard.clone(), progress);
-    stored.migration.shards.insert(shard, ShardMigration { todo, failure: None, verified });
+    stored.migration.shards.insert(shard, ShardMigration { todo, failure: None, verified, wave });
     Ok(())
 }
 

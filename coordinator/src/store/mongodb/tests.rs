@@ -132,7 +132,7 @@ async fn ten_thousand_shards_are_one_document_far_below_the_limit() {
     let store = open(&server.dsn("metadata")).await;
     let permit = lead(&store, "leader").await;
     let shard = |number: usize| ShardId::new(format!("{number:0>63}")).expect("a name");
-    let part = ShardMigration { todo: Some(Step::Backfill), failure: None, verified: false };
+    let part = ShardMigration { todo: Some(Step::Backfill), ..ShardMigration::fresh(0) };
     let sample = samples::stored("wide", Version::FIRST);
     let shards: BTreeMap<_, _> = (0..10_000).map(|number| (shard(number), part.clone())).collect();
     let progress = shards.keys().map(|shard| (shard.clone(), samples::figures(u32::MAX - 9))).collect();

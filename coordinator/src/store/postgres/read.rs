@@ -54,8 +54,8 @@ async fn migrations(connection: &mut PgConnection) -> Result<Vec<StoredMigration
     }
     drop(rows);
     let mut rows = sqlx::query_as::<_, ShardRow>(
-        "SELECT migration_id, shard_id, step, verified, error::text AS error, items_processed, items_seen, total_items, \
-         batches, ranges, ranges_done, pass FROM shardlift_coordinator.shard_migrations ORDER BY migration_id",
+        "SELECT migration_id, shard_id, step, verified, wave, error::text AS error, items_processed, items_seen, \
+         total_items, batches, ranges, ranges_done, pass FROM shardlift_coordinator.shard_migrations ORDER BY migration_id",
     )
     .fetch(connection);
     while let Some(row) = next("read the shards' parts", &mut rows).await? {

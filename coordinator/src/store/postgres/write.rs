@@ -64,12 +64,12 @@ async fn insert(connection: &mut PgConnection, new: &StoredMigration, now: &str)
     let id = id.ok_or_else(|| StoreError::AlreadyStored(key.clone()))?;
     let parts = Parts::of(migration, migration.shards.iter())?;
     let insert = "INSERT INTO shardlift_coordinator.shard_migrations \
-         (migration_id, shard_id, status, step, verified, error, started_at, completed_at) \
+         (migration_id, shard_id, status, step, verified, error, started_at, completed_at, wave) \
          SELECT $1, u.shard, u.status, u.step, u.verified, u.error::json, \
          CASE WHEN u.status <> 'pending' THEN $7::timestamptz END, \
-         CASE WHEN u.status = 'completed' THEN $7::timestamptz END \
-         FROM unnest($2::text[], $3::text[], $4::text[], $5::boolean[], $6::text[]) \
-         AS u (shard, status, step, verified, error)";
+         CASE WHEN u.status = 'completed' THEN $7::timestamptz END, u.wave \
+         FROM unnest($2::text[], $3::text[], $4::text[], $5::boolean[], $6::text[], $8::bigint[]) \
+         AS u (shard, status, step, verified, error, wave)";
     parts.write(connection, insert, id, now).await?;
     write_head(connection, migration, &new.times).await?;
     write_steps(connection, id, migration, now).await
@@ -80,11 +80,11 @@ async fn write_moved(connection: &mut PgConnection, moved: &Moved, now: &str) ->
     let (id, shards) = write_head(connection, migration, &moved.times).await?;
     let parts = Parts::of(migration, moved.parts())?;
     let update = "UPDATE shardlift_coordinator.shard_migrations s SET status = u.status, step = u.step, \
-         verified = u.verified, error = u.error::json, \
+         verified = u.verified, error = u.error::json, wave = u.wave, \
          started_at = CASE WHEN u.status <> 'pending' THEN coalesce(s.started_at, $7::timestamptz) ELSE s.started_at END, \
          completed_at = CASE WHEN u.status = 'completed' THEN coalesce(s.completed_at, $7::timestamptz) END \
-         FROM unnest($2::text[], $3::text[], $4::text[], $5::boolean[], $6::text[]) \
-         AS u (shard, status, step, verified, error) \
+         FROM unnest($2::text[], $3::text[], $4::text[], $5::boolean[], $6::text[], $8::bigint[]) \
+         AS u (shard, status, step, verified, error, wave) \
          WHERE s.migration_id = $1 AND s.shard_id = u.shard";
     let known = parts.write(connection, update, id, now).await? == parts.shards.len();
     if !known || shards != migration.shards.len() {
@@ -100,6 +100,7 @@ struct Parts<'a> {
     steps: Vec<Option<&'static str>>,
     verified: Vec<bool>,
     errors: Vec<Option<String>>,
+    waves: Vec<i64>,
 }
 
 impl<'a> Parts<'a> {
@@ -107,14 +108,21 @@ impl<'a> Parts<'a> {
         migration: &Migration,
         parts: impl Iterator<Item = (&'a ShardId, &'a ShardMigration)>,
     ) -> Result<Self, StoreError> {
-        let mut columns =
-            Self { shards: vec![], statuses: vec![], steps: vec![], verified: vec![], errors: vec![] };
+        let mut columns = Self {
+            shards: vec![],
+            statuses: vec![],
+            steps: vec![],
+            verified: vec![],
+            errors: vec![],
+            waves: vec![],
+        };
         for (shard, part) in parts {
             let error = part.failure.as_ref();
             columns.shards.push(shard.as_str());
             columns.statuses.push(steps::shard_status(migration, part));
             columns.steps.push(part.todo.map(Step::as_str));
             columns.verified.push(part.verified);
+            columns.waves.push(part.wave.into());
             columns.errors.push(error.map(|failure| json("shard_migrations.error", failure)).transpose()?);
         }
         Ok(columns)
@@ -139,6 +147,7 @@ impl<'a> Parts<'a> {
             .bind(&self.verified)
             .bind(&self.errors)
             .bind(now)
+            .bind(&self.waves)
             .execute(connection);
         let written = answered("write the shards' parts", write).await?.rows_affected();
         Ok(usize::try_from(written).unwrap_or(usize::MAX))

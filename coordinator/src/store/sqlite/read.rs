@@ -19,7 +19,7 @@ pub(super) async fn migrations(
     .await
     .map_err(&failed)?;
     let shards: Vec<ShardRow> = sqlx::query_as(
-        "SELECT migration_id, shard_id, step, verified, error, items_processed, items_seen, total_items, batches, \
+        "SELECT migration_id, shard_id, step, verified, wave, error, items_processed, items_seen, total_items, batches, \
          ranges, ranges_done, pass FROM shard_migrations ORDER BY migration_id",
     )
     .fetch_all(connection)

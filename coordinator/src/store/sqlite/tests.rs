@@ -167,7 +167,7 @@ fn a_step_stands_where_its_shards_stand() {
 
 fn set(migration: &mut Migration, number: usize, todo: Option<Step>, failure: Option<Failure>) {
     let part = migration.shards.values_mut().nth(number).expect("two shards");
-    *part = ShardMigration { todo, failure, verified: false };
+    *part = ShardMigration { todo, failure, verified: false, wave: 0 };
 }
 
 fn two_shards() -> Migration {

@@ -136,18 +136,20 @@ async fn write_parts<'a>(
         let error =
             part.failure.as_ref().map(|failure| json("shard_migrations.error", failure)).transpose()?;
         let status = steps::shard_status(migration, part);
-        rows.push((status, part.todo.map(Step::as_str), part.verified, error, shard.as_str()));
+        rows.push((status, part.todo.map(Step::as_str), part.verified, error, shard.as_str(), part.wave));
     }
     if rows.is_empty() {
         return Ok(());
     }
     sqlx::query(
-        "INSERT INTO shard_migrations (status, step, verified, error, started_at, completed_at, migration_id, shard_id) \
+        "INSERT INTO shard_migrations (status, step, verified, error, started_at, completed_at, migration_id, shard_id, \
+         wave) \
          SELECT u.value ->> 0, u.value ->> 1, u.value ->> 2, u.value ->> 3, \
          CASE WHEN u.value ->> 0 = 'pending' THEN NULL ELSE ?1 END, \
-         CASE WHEN u.value ->> 0 = 'completed' THEN ?1 END, ?2, u.value ->> 4 FROM json_each(?3) AS u WHERE true \
+         CASE WHEN u.value ->> 0 = 'completed' THEN ?1 END, ?2, u.value ->> 4, u.value ->> 5 \
+         FROM json_each(?3) AS u WHERE true \
          ON CONFLICT (migration_id, shard_id) DO UPDATE SET status = excluded.status, step = excluded.step, \
-         verified = excluded.verified, error = excluded.error, \
+         verified = excluded.verified, error = excluded.error, wave = excluded.wave, \
          started_at = coalesce(started_at, excluded.started_at), \
          completed_at = CASE WHEN excluded.status = 'completed' THEN coalesce(completed_at, ?1) END",
     )

@@ -11,6 +11,7 @@
 //! that is older than the pass's end is over, and counts then.
 
 mod apply;
+mod assertion;
 mod bracket;
 mod capture;
 mod change;

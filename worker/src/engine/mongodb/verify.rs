@@ -8,9 +8,9 @@ use shardlift_domain::quarantine::Held;
 use shardlift_domain::spec::{SchemaChange, TenantKey, VerifyCheck, Where};
 use shardlift_domain::verdict::{CheckResult, VerifyReport};
 
-use super::codes;
 use super::connection::{Books, Connection};
 use super::error::Cause;
+use super::{assertion, codes};
 use super::{error, extjson, fence, ledger};
 use crate::engine::{DataJob, EngineResult, Job, SchemaJob};
 use crate::lease::TaskLease;
@@ -46,6 +46,7 @@ async fn data(
     let mut results = Vec::with_capacity(job.data.verify.len());
     for check in &job.data.verify {
         results.push(match check {
+            VerifyCheck::Assert(assertion) => assertion::ask(connection, assertion).await?,
             VerifyCheck::Remaining => {
                 remaining(&documents, job, aside.as_ref().map_or(&[], |aside| &aside.keys)).await?
             }
@@ -166,6 +167,9 @@ async fn schema(
     let detail =
         if noted { "the ledger has the migration" } else { "the ledger does not have the migration" };
     let mut results = vec![result("ledger", noted, detail.to_owned())];
+    for assertion in &job.schema.verify {
+        results.push(assertion::ask(connection, assertion).await?);
+    }
     let SchemaChange::Commands(commands) = &job.schema.up else { return Ok(results) };
     for (at, json) in commands.iter().enumerate() {
         let command = extjson::document(json, "a command")?;

@@ -8,6 +8,7 @@
 //! It decides nothing about pace, retries of batches or what comes next: that is the executor's.
 
 mod apply;
+mod assertion;
 mod batch_rows;
 mod batch_sql;
 mod blockers;

@@ -8,6 +8,7 @@ use shardlift_domain::sql::{Class, NonTransactionalKind, parse_relation, quote_i
 use shardlift_domain::verdict::{CheckResult, VerifyReport};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 
+use super::assertion;
 use super::session::Access;
 use super::walk::misfit;
 use super::watch::watched;
@@ -44,11 +45,44 @@ async fn data(
 ) -> Result<(Vec<CheckResult>, Option<Held>), sqlx::Error> {
     let mut tx = conn.begin().await?;
     sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY").execute(&mut *tx).await?;
+    let own = job.data.verify.iter().any(|check| check.assertion().is_none());
+    let walk = if own { Some(walk(&mut tx, migration, relation, job).await?) } else { None };
+    let mut checks = Vec::new();
+    for check in &job.data.verify {
+        checks.push(match check {
+            VerifyCheck::Assert(assertion) => assertion::ask(&mut tx, assertion).await?,
+            check => walked(check, walk.unwrap_or_default()),
+        });
+    }
+    let held = match job.data.on_error.budget() {
+        Some(_) => Some(held(&mut tx, migration).await?),
+        None => None,
+    };
+    Ok((checks, held))
+}
+
+/// What was walked over, and what is there now.
+#[derive(Clone, Copy, Default)]
+struct Walk {
+    rows: i64,
+    pending: i64,
+    left_alone: i64,
+    seen: i64,
+    open: i64,
+    ranges: i64,
+}
+
+async fn walk(
+    tx: &mut PgConnection,
+    migration: &MigrationKey,
+    relation: &str,
+    job: &DataJob,
+) -> Result<Walk, sqlx::Error> {
     let predicate = match &job.data.source.pending {
         Some(Where::Sql(text)) => format!("({text}){}", of_tenants(job)),
         _ => "false".into(),
     };
-    let aside = aside(&mut tx, migration, relation).await?;
+    let aside = aside(tx, migration, relation).await?;
     let scan = format!(
         "SELECT count(*), sum(CASE WHEN {predicate} THEN 1 ELSE 0 END)::int8, \
          sum(CASE WHEN {predicate} AND {aside} THEN 1 ELSE 0 END)::int8 FROM {relation}"
@@ -66,33 +100,31 @@ async fn data(
     .bind(i64::from(migration.version.0))
     .fetch_one(&mut *tx)
     .await?;
-    let (seen, open, ranges): (i64, i64, i64) = (walked.try_get(0)?, walked.try_get(1)?, walked.try_get(2)?);
+    let (seen, open, ranges) = (walked.try_get(0)?, walked.try_get(1)?, walked.try_get(2)?);
+    Ok(Walk { rows, pending, left_alone, seen, open, ranges })
+}
+
+fn walked(check: &VerifyCheck, walk: Walk) -> CheckResult {
+    let Walk { rows, pending, left_alone, seen, open, ranges } = walk;
     let finished = open == 0 && ranges > 0;
-    let checks = job.data.verify.iter().map(|check| match check {
-        VerifyCheck::Remaining => CheckResult {
-            check: check.label().into(),
-            passed: pending == 0 && finished,
-            detail: format!(
-                "expected 0 pending rows, found {pending} of {rows}{}; {open} of {ranges} ranges open",
-                beside(left_alone)
-            ),
-        },
-        VerifyCheck::Count { tolerance } => CheckResult {
-            check: check.label().into(),
-            passed: close(seen, rows, *tolerance) && finished,
-            detail: format!(
+    let (passed, detail) = match check {
+        VerifyCheck::Count { tolerance } => (
+            close(seen, rows, *tolerance),
+            format!(
                 "the first pass saw {seen} rows, there are {rows} now (allowed difference {}%); {open} of {ranges} \
                  ranges open",
                 tolerance * 100.0
             ),
-        },
-    });
-    let checks = checks.collect();
-    let held = match job.data.on_error.budget() {
-        Some(_) => Some(held(&mut tx, migration).await?),
-        None => None,
+        ),
+        VerifyCheck::Remaining | VerifyCheck::Assert(_) => (
+            pending == 0,
+            format!(
+                "expected 0 pending rows, found {pending} of {rows}{}; {open} of {ranges} ranges open",
+                beside(left_alone)
+            ),
+        ),
     };
-    Ok((checks, held))
+    CheckResult { check: check.label().into(), passed: passed && finished, detail }
 }
 
 /// A condition that holds for rows in quarantine. The columns of their keys stand beside them.
@@ -176,6 +208,13 @@ async fn schema(
         passed: entry.as_deref() == Some(ours),
         detail: format!("expected checksum {ours}, found {}", entry.as_deref().unwrap_or("no entry")),
     }];
+    if !job.schema.verify.is_empty() {
+        let mut tx = conn.begin().await?;
+        sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY").execute(&mut *tx).await?;
+        for assertion in &job.schema.verify {
+            checks.push(assertion::ask(&mut tx, assertion).await?);
+        }
+    }
     let built = indexes(&job.schema.up);
     if !built.is_empty() {
         let mut bad = Vec::new();

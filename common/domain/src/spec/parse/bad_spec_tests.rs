@@ -261,12 +261,40 @@ fn problems_of_the_tuning_keys() {
             "10:32: verify.count.tolerance must be a number from 0 to 1, not the number 2",
         ),
         ("verify: [{ remaining: all }]", "10:23: verify: remaining takes no options; write the word alone"),
-        ("verify: [7]", "10:10: a check of verify must be remaining or count, not the number 7"),
+        ("verify: [7]", "10:10: a check of verify must be remaining, count or a question, not the number 7"),
+        (
+            "verify: [sql]",
+            "10:10: verify: sql is no check by itself; write a question with its answer: { sql: …, equals: … } in PostgreSQL, { collection: …, where: …, equals: … } in MongoDB",
+        ),
+        ("verify: [{ sql: SELECT 1 }]", r#"10:10: key "verify.equals" is missing"#),
+        (
+            "verify: [{ sql: DELETE FROM t, equals: 0 }]",
+            "10:17: verify.sql: one SELECT is expected: it must only read",
+        ),
+        (
+            "verify: [{ sql: SELECT 1, equals: [0] }]",
+            "10:35: verify.equals must be a single value, not a list",
+        ),
+        (
+            "verify: [{ sql: SELECT 1, equals: 0, remaining: 1 }]",
+            "10:10: write each check of verify as an item of its own",
+        ),
+        (
+            "verify: [{ collection: t, equals: 0 }]",
+            "10:10: key \"verify.sql\" is missing\n10:12: key \"verify.collection\" is for engine: mongodb, this spec is engine: postgres",
+        ),
     ];
     for (line, expected) in cases {
         let text = postgres("sql: { v: \"2\" }\n", &format!("sql: {{ v: \"2\" }}\n{line}\n"));
         assert_eq!(told_yaml(&text), expected, "{text}");
     }
+    let text = schema("postgres", "  - SELECT 1") + "verify: [remaining]\n";
+    let only = "7:10: verify: remaining is for kind: data; a schema spec has questions of its own only";
+    assert_eq!(told_yaml(&text), only);
+    let text =
+        mongodb("", "") + "verify: [ { collection: a, equals: few }, { where: { a: 1 }, equals: 0 } ]\n";
+    let documents = "10:11: verify.equals must be a number of documents, not \"few\"\n10:43: key \"verify.collection\" is missing";
+    assert_eq!(told_yaml(&text), documents);
     let text = postgres("  where: v < 2", "  immutable_key: true") + "verify: [remaining]\n";
     assert_eq!(told_yaml(&text), "10:10: verify: remaining needs source.where; without it use count");
 }
@@ -454,12 +482,10 @@ fn a_rollback_needs_something_to_roll_back_with() {
 #[test]
 fn keys_of_later_releases_are_unsupported() {
     let lines = [
-        "rollout: [ { shards: 1 } ]",
         "backup: before",
         "throttle: { max_replica_lag: 5s }",
         "verify: [ transform ]",
         "verify: [ { transform: all } ]",
-        "verify: [ { sql: SELECT 1, equals: 0 } ]",
         "hold: true",
     ];
     for line in lines {
@@ -472,6 +498,42 @@ fn keys_of_later_releases_are_unsupported() {
     assert!(told_yaml(&text).contains("not in this release"), "{text}");
     let text = schema("mongodb", "  - shardCollection: a");
     assert!(told_yaml(&text).contains(r#"command "shardCollection" is not in this release"#));
+}
+
+#[test]
+fn problems_of_rollouts() {
+    let cases = [
+        (
+            "rollout: some",
+            "5:10: rollout must be all, or a list of waves such as { shards: 1, soak: 10m }, not the text \"some\"",
+        ),
+        ("rollout: []", "5:10: rollout must have 1 to 32 waves; leave it out for one"),
+        (
+            "rollout: [ { shards: 0, soak: 8d }, { percent: 101 }, { soak: 1s }, { shards: 1, percent: 2 } ]",
+            "5:22: rollout.shards must be a whole number from 1 to 100000, not the number 0\n\
+             5:31: rollout.soak must be a duration such as 100ms, 2s, 1m or 1h, not the text \"8d\"\n\
+             5:48: rollout.percent must be a whole number from 1 to 100, not the number 101\n\
+             5:55: a wave of rollout needs either shards or percent: how far it reaches\n\
+             5:69: a wave of rollout needs either shards or percent: how far it reaches",
+        ),
+        (
+            "rollout: [ { shards: 2 }, { percent: 20, soak: 169h }, { shards: 2 }, { percent: 10 } ]",
+            "5:48: rollout.soak must be from 0ms to 168h, not 169h\n\
+             5:56: waves of rollout are cumulative and must grow: shards: 2 comes after shards: 2",
+        ),
+        (
+            "rollout: [ { percent: 100 }, { shards: 2 } ]",
+            "5:30: the wave before this one reaches everything; leave this one out",
+        ),
+        ("rollout: [ { shards: 1, soka: 1s } ]", "5:25: unknown key \"soka\"; did you mean \"soak\"?"),
+    ];
+    for (line, expected) in cases {
+        assert_eq!(
+            told_yaml(&postgres("cluster: chat", &format!("cluster: chat\n{line}"))),
+            expected,
+            "{line}"
+        );
+    }
 }
 
 #[test]

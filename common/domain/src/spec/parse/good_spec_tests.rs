@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::parse;
 use crate::spec::{
-    Batch, DataSpec, Engine, Kind, OnError, Parallel, Ranges, SchemaChange, SchemaSpec, Source, Spec,
-    SpecBody, SpecFile, Throttle, Transform, VerifyCheck, Where, Window,
+    Batch, DataSpec, Engine, Kind, OnError, Parallel, Question, Ranges, Reach, SchemaChange, SchemaSpec,
+    Source, Spec, SpecBody, SpecFile, Throttle, Transform, VerifyCheck, WaveSpec, Where, Window,
 };
 
 fn read(name: &str, text: &str) -> Spec {
@@ -112,6 +112,49 @@ fn what_is_left_out_has_its_default() {
     assert_eq!(schema(&spec).lock_timeout, Duration::from_secs(2));
     assert_eq!(schema(&spec).hold_timeout, Duration::from_secs(5));
     assert!(schema(&spec).down.is_empty());
+}
+
+#[test]
+fn a_rollout_reaches_everything_at_its_end() {
+    let rollout = |value: &str| {
+        read(
+            "m.yaml",
+            &format!("id: a\nkind: schema\nengine: postgres\ncluster: c\nup: SELECT 1\nrollout: {value}\n"),
+        )
+    };
+    let wave = |reach, seconds| WaveSpec { reach, soak: Duration::from_secs(seconds) };
+    let spec = rollout("[ { shards: 1, soak: 1m }, { percent: 25 } ]");
+    let expected = [wave(Reach::Shards(1), 60), wave(Reach::Percent(25), 0), wave(Reach::Percent(100), 0)];
+    assert_eq!(spec.rollout, expected);
+    let spelled_out = rollout("[ { shards: 1, soak: 60s }, { percent: 25 }, { percent: 100 } ]");
+    assert_eq!(spec.checksum, spelled_out.checksum);
+    assert_ne!(spec.checksum, rollout("[ { shards: 1, soak: 2m }, { percent: 25 } ]").checksum);
+    let plain = rollout("all");
+    assert_eq!((plain.rollout.len(), &plain.checksum), (0, &rollout("[ { percent: 100 } ]").checksum));
+    assert_eq!(rollout("[ { percent: 100, soak: 1h } ]").rollout, [wave(Reach::Percent(100), 3600)]);
+    assert_eq!([1, 4, 10, 1000].map(|shards| Reach::Percent(25).of(shards)), [1, 1, 3, 250]);
+    assert_eq!([1, 4].map(|shards| Reach::Shards(3).of(shards)), [1, 3]);
+}
+
+#[test]
+fn questions_of_the_user_arrive() {
+    let spec = read(
+        "m.yaml",
+        "id: a\nkind: schema\nengine: postgres\ncluster: c\nup: SELECT 1\nverify: [ { sql: \"SELECT count(*) FROM t;\", equals: 0 } ]\n",
+    );
+    let [asked] = spec.assertions()[..] else { panic!("one question") };
+    assert_eq!(asked.question, Question::Sql("SELECT count(*) FROM t".into()));
+    for (answer, holds) in [("0", true), ("0.0", true), ("1", false), ("\"0\"", false), ("null", false)] {
+        assert_eq!(asked.holds(&serde_json::from_str(answer).expect("JSON")), holds, "{answer}");
+    }
+    let mongodb = "id: a\nkind: data\nengine: mongodb\ncluster: c\nsource: { collection: m, where: { v: 1 } }\ntransform: { pipeline: [ { $set: { v: 2 } } ] }\n";
+    let asking =
+        format!("{mongodb}verify: [ remaining, {{ collection: m, where: {{ v: null }}, equals: 0 }} ]\n");
+    let spec = read("m.yaml", &asking);
+    let question = &spec.assertions()[0].question;
+    assert_eq!(question.to_string(), r#"documents of m where {"v":null}"#);
+    assert_ne!(checksum(&asking), checksum(&asking.replace("equals: 0", "equals: 1")));
+    assert_ne!(checksum(&asking), checksum(mongodb));
 }
 
 #[test]

@@ -4,12 +4,14 @@
 //! Nothing here knows shards or plans: whether a cluster or a dependency exists is the planner's question.
 
 mod allow;
+mod assertion;
 mod commands;
 mod context;
 mod data;
 mod fields;
 mod json;
 mod nearest;
+mod rollout;
 mod scalars;
 mod schema;
 mod sql_file;
@@ -142,6 +144,10 @@ fn read(ctx: &mut Context, root: &Node) -> Option<Spec> {
         Some(node) => on_verify_failure(ctx, node),
         None => Some(OnVerifyFailure::default()),
     };
+    let rollout = match fields.get("rollout") {
+        Some(node) => rollout::read(ctx, node),
+        None => Some(Vec::new()),
+    };
     let placeholder = Checksum::of(&[]);
     let mut spec = Spec {
         id: id?,
@@ -150,6 +156,7 @@ fn read(ctx: &mut Context, root: &Node) -> Option<Spec> {
         depends_on: depends_on?,
         body: body?,
         on_verify_failure: on_verify_failure?,
+        rollout: rollout?,
         checksum: placeholder,
     };
     if spec.on_verify_failure == OnVerifyFailure::Rollback && !spec.undoable() {

@@ -9,7 +9,7 @@ use crate::sql::{Statement, split};
 use super::context::Context;
 use super::fields::Fields;
 use super::scalars::{duration, text, word};
-use super::{allow, commands};
+use super::{allow, commands, verify};
 
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 const LOCK_BOUNDS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(60));
@@ -42,12 +42,17 @@ pub(super) fn read(ctx: &mut Context, fields: &Fields<'_>) -> Option<SchemaSpec>
         Some(node) => allow::read(ctx, node),
         None => Some(Vec::new()),
     };
+    let verify = match fields.get("verify") {
+        Some(node) => verify::of_schema(ctx, node),
+        None => Some(Vec::new()),
+    };
     Some(SchemaSpec {
         up: up?,
         down: down?,
         lock_timeout: lock_timeout?,
         hold_timeout: hold_timeout?,
         allow: allow?,
+        verify: verify?,
     })
 }
 

@@ -1,19 +1,28 @@
 //! `verify`: what must hold at the end.
 
-use crate::spec::VerifyCheck;
 use crate::spec::keys::{KEYS, Key, Support, find};
 use crate::spec::yaml::{Mark, Node, Scalar, Value};
+use crate::spec::{Assertion, Kind, VerifyCheck};
 
+use super::assertion;
 use super::context::Context;
 use super::fields::Fields;
 use super::nearest::nearest;
 use super::scalars::fraction;
 
 const TOLERANCE: f64 = 0.01;
+const QUESTIONS: &str =
+    "{ sql: …, equals: … } in PostgreSQL, { collection: …, where: …, equals: … } in MongoDB";
 
 /// The checks of a spec that names none.
 pub(super) fn default(has_where: bool) -> Vec<VerifyCheck> {
     if has_where { vec![VerifyCheck::Remaining] } else { vec![VerifyCheck::Count { tolerance: TOLERANCE }] }
+}
+
+/// The questions of a schema spec: the ledger and what `up` builds are looked at anyway.
+pub(super) fn of_schema(ctx: &mut Context, node: &Node) -> Option<Vec<Assertion>> {
+    let checks = read(ctx, node, None)?;
+    Some(checks.iter().filter_map(VerifyCheck::assertion).cloned().collect())
 }
 
 /// `has_where` is `None` when the source could not be read.
@@ -36,7 +45,11 @@ pub(super) fn read(ctx: &mut Context, node: &Node, has_where: Option<bool>) -> O
         if check == VerifyCheck::Remaining && has_where == Some(false) {
             ctx.invalid(item.at, "verify: remaining needs source.where; without it use count");
         }
-        if checks.iter().any(|other| other.label() == check.label()) {
+        let twice = |other: &VerifyCheck| match check.assertion() {
+            Some(_) => *other == check,
+            None => other.label() == check.label(),
+        };
+        if checks.iter().any(twice) {
             ctx.invalid(item.at, format!("verify names {:?} twice", check.label()));
         }
         checks.push(check);
@@ -49,6 +62,14 @@ fn check(ctx: &mut Context, node: &Node) -> Option<VerifyCheck> {
         Value::Scalar(Scalar::Text(word, _)) => named(ctx, node.at, word),
         Value::Mapping(_) => {
             let fields = Fields::open(ctx, node, "verify")?;
+            let both = fields.get("remaining").is_some() || fields.get("count").is_some();
+            if assertion::is_one(&fields) && !both {
+                return assertion::read(ctx, node.at, &fields).map(VerifyCheck::Assert);
+            }
+            if assertion::is_one(&fields) {
+                ctx.invalid(node.at, "write each check of verify as an item of its own");
+                return None;
+            }
             match (fields.get("remaining"), fields.get("count")) {
                 (None, Some(options)) => {
                     let below = Fields::open(ctx, options, "verify.count")?;
@@ -75,7 +96,7 @@ fn check(ctx: &mut Context, node: &Node) -> Option<VerifyCheck> {
         _ => {
             ctx.invalid(
                 node.at,
-                format!("a check of verify must be remaining or count, not {}", node.describe()),
+                format!("a check of verify must be remaining, count or a question, not {}", node.describe()),
             );
             None
         }
@@ -83,19 +104,38 @@ fn check(ctx: &mut Context, node: &Node) -> Option<VerifyCheck> {
 }
 
 fn named(ctx: &mut Context, at: Mark, word: &str) -> Option<VerifyCheck> {
-    match find("verify", word).map(|key| key.support) {
-        Some(Support::Now) if word == "remaining" => Some(VerifyCheck::Remaining),
-        Some(Support::Now) => Some(VerifyCheck::Count { tolerance: TOLERANCE }),
-        Some(Support::Later { .. }) => {
+    let Some(key) = find("verify", word) else {
+        return unknown(ctx, at, word);
+    };
+    match (key.support, word) {
+        (Support::Now, "remaining" | "count") if ctx.kind == Some(Kind::Schema) => {
+            ctx.invalid(
+                at,
+                format!("verify: {word} is for kind: data; a schema spec has questions of its own only"),
+            );
+            None
+        }
+        (Support::Now, "remaining") => Some(VerifyCheck::Remaining),
+        (Support::Now, "count") => Some(VerifyCheck::Count { tolerance: TOLERANCE }),
+        (Support::Now, _) => {
+            ctx.invalid(
+                at,
+                format!(
+                    "verify: {word} is no check by itself; write a question with its answer: {QUESTIONS}"
+                ),
+            );
+            None
+        }
+        (Support::Later { .. }, _) => {
             ctx.unsupported(at, format!("verify: {word} is not in this release"));
             None
         }
-        None => {
-            let words = KEYS.iter().filter(|key| key.section() == "verify").map(Key::name);
-            let hint =
-                nearest(word, words).map(|near| format!("; did you mean {near:?}?")).unwrap_or_default();
-            ctx.invalid(at, format!("unknown check {word:?} in verify{hint}"));
-            None
-        }
     }
+}
+
+fn unknown(ctx: &mut Context, at: Mark, word: &str) -> Option<VerifyCheck> {
+    let words = KEYS.iter().filter(|key| key.section() == "verify").map(Key::name);
+    let hint = nearest(word, words).map(|near| format!("; did you mean {near:?}?")).unwrap_or_default();
+    ctx.invalid(at, format!("unknown check {word:?} in verify{hint}"));
+    None
 }
