@@ -77,12 +77,14 @@ impl Fleet {
             lost: AtomicU64::default(),
         });
         let joining = (0..count).map(|number| join(Arc::clone(&shared), number));
-        let joined: Vec<_> = stream::iter(joining).buffer_unordered(AT_ONCE).collect().await;
+        let mut joined = stream::iter(joining).buffer_unordered(AT_ONCE);
         let mut workers = Vec::with_capacity(count);
-        for joined in joined {
+        // Each works as soon as it is welcomed: a lease does not wait for the others.
+        while let Some(joined) = joined.next().await {
             let (number, worker) = joined.context("a worker was not welcomed")?;
             workers.push(tokio::spawn(work(Arc::clone(&shared), number, worker)));
         }
+        drop(joined);
         Ok(Self { shared, workers })
     }
 
