@@ -21,6 +21,7 @@ The build goes to CARGO_TARGET_DIR as usual.";
 
 const DEMO: &str = "\
 cargo xtask demo [--rows N] [--coordinators N] [--store KIND] [--election KIND] [--chaos] [--keep]
+cargo xtask demo --story NAME
 
   --rows N           rows over all PostgreSQL shards, and as many documents over all MongoDB shards (default 200000)
   --coordinators N   so many coordinators (default 1)
@@ -28,6 +29,7 @@ cargo xtask demo [--rows N] [--coordinators N] [--store KIND] [--election KIND] 
   --election KIND    how they agree: standalone, etcd (default: standalone for one, etcd for several)
   --chaos            kill coordinators, workers and etcd members at random meanwhile (kill -9), and start them again
   --keep             leave everything running after the end, and print how to reach, kill and restart each process
+  --story NAME       play one story instead. atomic: the coordinator is killed when half of the shards have committed a change
 
 Starts 2 PostgreSQL servers and 2 MongoDB replica sets on free ports in a temporary directory, loads the chat data set,
 starts a coordinator and one worker for each shard, and applies the example library (migrations/) with progress bars

@@ -126,6 +126,7 @@ fn head(view: &MigrationView) -> Value {
         "rolled_back_for": view.rolled_back_for.as_ref().map(failure),
         "quarantined": view.held.rows,
         "discarded": view.held.discarded,
+        "decided": view.decided,
     })
 }
 
@@ -207,7 +208,7 @@ mod tests {
         value.as_object().expect("an object").keys().map(String::as_str).collect()
     }
 
-    const HEAD: [&str; 18] = [
+    const HEAD: [&str; 19] = [
         "id",
         "version",
         "kind",
@@ -226,6 +227,7 @@ mod tests {
         "rolled_back_for",
         "quarantined",
         "discarded",
+        "decided",
     ];
     const FAILURE: [&str; 7] = ["code", "message", "shard", "step", "key", "fault", "next"];
 

@@ -46,7 +46,10 @@ pub(crate) fn list(paint: Paint, views: &[MigrationView]) -> String {
 pub(crate) fn standing(view: &MigrationView) -> String {
     match view.status {
         Status::Running => match view.phase {
-            Some(phase) => format!("running, {phase}"),
+            Some(phase) => match view.decided.as_deref() {
+                Some(word) => format!("running, {phase}, decided to {word}"),
+                None => format!("running, {phase}"),
+            },
             None => "running".to_owned(),
         },
         Status::Paused if view.halted.is_some() => "halted".to_owned(),

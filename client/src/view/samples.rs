@@ -71,6 +71,7 @@ pub(crate) fn running() -> MigrationView {
         rows_done: 101_800,
         rows_total: 200_000,
         undone: Undone::default(),
+        decided: None,
         rolled_back_for: None,
         held: Held::default(),
     }

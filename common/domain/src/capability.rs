@@ -12,9 +12,20 @@ pub const SHARE: &str = "share";
 pub const UNDO: &str = "undo";
 /// Setting rows aside that cannot be changed.
 pub const QUARANTINE: &str = "quarantine";
+/// Preparing a schema change, and committing or rolling back what was prepared.
+pub const ATOMIC: &str = "atomic";
 /// The words that are not the name of a transformer.
-const WORDS: [&str; 8] =
-    [SHARE, UNDO, QUARANTINE, "schema", "data", "transform.sql", "transform.pipeline", "transform.vrl"];
+const WORDS: [&str; 9] = [
+    SHARE,
+    UNDO,
+    QUARANTINE,
+    ATOMIC,
+    "schema",
+    "data",
+    "transform.sql",
+    "transform.pipeline",
+    "transform.vrl",
+];
 /// What the release of protocol 1 could do: it had no words for it.
 const FIRST: [&str; 8] = [
     "schema",
@@ -55,7 +66,10 @@ impl Capabilities {
     /// What a worker must be able to do to run any step of this spec that a plan has.
     pub fn needed(spec: &Spec) -> Self {
         match &spec.body {
-            SpecBody::Schema(_) => ["schema".to_owned()].into_iter().collect(),
+            SpecBody::Schema(schema) => {
+                let words = ["schema"].into_iter().chain(schema.atomic.then_some(ATOMIC));
+                words.map(str::to_owned).collect()
+            }
             SpecBody::Data(data) => {
                 let transform = match &data.transform {
                     Transform::Sql(_) => "transform.sql".to_owned(),

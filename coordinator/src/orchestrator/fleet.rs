@@ -8,6 +8,7 @@ use shardlift_domain::facts::{FactsRequest, PlacementPage, PlacementRequest, Sha
 use shardlift_domain::failure::Failure;
 use shardlift_domain::fence::Token;
 use shardlift_domain::ids::{ShardId, TaskId, WorkerId};
+use shardlift_domain::prepared::PreparedTransaction;
 use shardlift_domain::progress::Receipt;
 use shardlift_domain::quarantine::{Held, QuarantineAnswer, QuarantineRequest};
 use shardlift_domain::range::Rest;
@@ -74,6 +75,15 @@ pub enum Order {
         /// What.
         request: FactsRequest,
     },
+    /// Tell what is prepared in a shard.
+    AskPrepared {
+        /// Names the question.
+        query: u64,
+        /// Which shard.
+        shard: ShardId,
+        /// Also what is not ours.
+        all: bool,
+    },
     /// Look for misplaced rows of a shard.
     AskPlacement {
         /// Names the question.
@@ -119,6 +129,8 @@ pub enum Report {
     Quarantined(TaskId, Token, Held),
     /// About rows that were set aside, as asked.
     Quarantine(u64, Result<QuarantineAnswer, Failure>),
+    /// What is prepared, as asked.
+    Prepared(u64, Result<Vec<PreparedTransaction>, Failure>),
 }
 
 /// One connected worker.

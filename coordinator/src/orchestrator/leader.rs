@@ -12,7 +12,7 @@ use shardlift_domain::facts::ShardHello;
 use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::fence::Epoch;
 use shardlift_domain::ids::{MigrationId, MigrationKey, ShardId, TaskId};
-use shardlift_domain::migration::{Event, Migration, Phase, Status, Verb};
+use shardlift_domain::migration::{Decision, Event, Migration, Phase, Status, Verb};
 use shardlift_domain::progress::ShardProgress;
 use shardlift_domain::task::Millis;
 use shardlift_domain::verdict::Undone;
@@ -29,6 +29,7 @@ use super::reports::set_aside;
 use super::role::TICK;
 use super::traces::Traces;
 use super::view::{LeaderView, MigrationView, PlanningView, ShardStatus, ShardView, WorkerView};
+use super::votes::Votes;
 use super::wake::{Joining, Reply, Wake, Welcome};
 use crate::election::Reign;
 use crate::metrics::{Census, Leading, Metrics};
@@ -81,6 +82,7 @@ pub(super) struct Leader {
     ticked: Millis,
     pub(super) traces: Traces,
     shown: Leading,
+    pub(super) votes: Votes,
 }
 
 impl Leader {
@@ -101,6 +103,7 @@ impl Leader {
             news: false,
             flushed: 0,
             ticked: 0,
+            votes: Votes::default(),
         };
         let keys: Vec<_> = leader.book.pages().map(|page| page.migration().key.clone()).collect();
         for key in keys {
@@ -125,6 +128,7 @@ impl Leader {
             Wake::Quarantine(shard, request, reply) => self.ask_quarantine(shard, request, reply),
             Wake::Reopen(id, shards, reply) => self.on_reopen(&id, shards, reply),
             Wake::Decided(decided, reply) => self.on_decided(*decided, reply),
+            Wake::Prepared(shard, all, reply) => self.ask_prepared(shard, all, reply),
             Wake::Edit(edit, reply) => self.on_edit(*edit, reply).await?,
             Wake::Submit(submissions, revision, start, reply) => {
                 let made = self.book.submit(submissions, revision, start).await;
@@ -191,6 +195,7 @@ impl Leader {
         gone.append(&mut self.broken);
         self.end_sessions(gone);
         self.queries.forget_unheard();
+        self.end_slow_votes(now);
         if now.saturating_sub(self.flushed) >= FLUSH_EVERY {
             self.flushed = now;
             self.shown.show(&self.census());
@@ -246,8 +251,11 @@ impl Leader {
         self.changed();
     }
 
-    fn stage(&self, key: &MigrationKey) -> Option<(Status, Phase)> {
-        self.book.page(key).map(|page| (page.migration().status, page.migration().phase))
+    fn stage(&self, key: &MigrationKey) -> Option<(Status, Phase, Option<&'static str>)> {
+        let stage = |migration: &Migration| {
+            (migration.status, migration.phase, migration.decision.as_ref().map(Decision::as_str))
+        };
+        self.book.page(key).map(|page| stage(page.migration()))
     }
 
     fn follow_up(&mut self, key: &MigrationKey) {

@@ -2,7 +2,8 @@
 //!
 //! One task owns everything ([`role`]): it is a follower, or a leader with a permit. [`wake`] lists all that can
 //! wake it. The leader's parts: [`book`] is what the store holds, [`board`] the tasks and who has them, [`fleet`]
-//! the workers; [`leader`] ties them, [`places`] is its side of the topology, [`traces`] tells
+//! the workers; [`leader`] ties them, [`places`] is its side of the topology, [`votes`] ends votes
+//! on atomic changes that make no progress, [`traces`] tells
 //! operators of them; [`effects`] is the only place where a decision becomes a message, once the [`outbox`] is opened
 //! after the commit. [`pulse`] is what doors know of a session without the heart.
 //! [`view`] is what doors may see, [`standing`] who leads.
@@ -29,6 +30,7 @@ mod tests;
 mod traces;
 mod undo;
 mod view;
+mod votes;
 mod wake;
 
 pub use fleet::{Order, Report, SessionId};

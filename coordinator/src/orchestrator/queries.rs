@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use shardlift_domain::facts::{FactsRequest, PlacementPage, PlacementRequest, ShardFacts};
 use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::ids::{ShardId, WorkerId};
+use shardlift_domain::prepared::PreparedTransaction;
 use shardlift_domain::quarantine::{QuarantineAnswer, QuarantineRequest};
 
 use super::fleet::{Order, SessionId};
@@ -16,6 +17,7 @@ enum Asker {
     Facts(Reply<ShardFacts>),
     Placement(Reply<PlacementPage>),
     Quarantine(Reply<QuarantineAnswer>),
+    Prepared(Reply<Vec<PreparedTransaction>>),
 }
 
 /// What a worker answered.
@@ -23,6 +25,7 @@ pub(super) enum Answer {
     Facts(Result<ShardFacts, Failure>),
     Placement(Result<PlacementPage, Failure>),
     Quarantine(Result<QuarantineAnswer, Failure>),
+    Prepared(Result<Vec<PreparedTransaction>, Failure>),
 }
 
 impl Asker {
@@ -31,6 +34,7 @@ impl Asker {
             Asker::Facts(reply) => reply.is_closed(),
             Asker::Placement(reply) => reply.is_closed(),
             Asker::Quarantine(reply) => reply.is_closed(),
+            Asker::Prepared(reply) => reply.is_closed(),
         }
     }
 
@@ -39,6 +43,7 @@ impl Asker {
             Asker::Facts(reply) => answer(reply, Err(failure)),
             Asker::Placement(reply) => answer(reply, Err(failure)),
             Asker::Quarantine(reply) => answer(reply, Err(failure)),
+            Asker::Prepared(reply) => answer(reply, Err(failure)),
         }
     }
 }
@@ -104,6 +109,16 @@ impl Leader {
         }
     }
 
+    pub(super) fn ask_prepared(&mut self, shard: ShardId, all: bool, reply: Reply<Vec<PreparedTransaction>>) {
+        match self.somebody(&shard) {
+            Ok((worker, session)) => {
+                let query = self.queries.add(session, Asker::Prepared(reply));
+                self.order(&worker, Order::AskPrepared { query, shard, all });
+            }
+            Err(problem) => self.outbox.tell(reply, Err(problem)),
+        }
+    }
+
     /// A worker that reaches the shard.
     fn somebody(&self, shard: &ShardId) -> Result<(WorkerId, SessionId), Failure> {
         let mut serving = self.fleet.serving(shard);
@@ -117,6 +132,7 @@ impl Leader {
             (Asker::Facts(reply), Answer::Facts(facts)) => answer(reply, facts),
             (Asker::Placement(reply), Answer::Placement(page)) => answer(reply, page),
             (Asker::Quarantine(reply), Answer::Quarantine(told)) => answer(reply, told),
+            (Asker::Prepared(reply), Answer::Prepared(page)) => answer(reply, page),
             (asker, _) => asker.refuse(Failure::new(
                 ErrorCode::Internal,
                 "a worker answered another question than it was asked",

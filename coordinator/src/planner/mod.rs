@@ -133,6 +133,7 @@ fn planned(
         estimate::unreachable(&shards, facts, findings);
     }
     let has_where = matches!(&spec.body, SpecBody::Data(data) if data.source.pending.is_some());
+    let atomic = matches!(&spec.body, SpecBody::Schema(schema) if schema.atomic);
     let mut notes = if known { Vec::new() } else { notes(spec) };
     if !known {
         let key = MigrationKey { id: spec.id.clone(), version };
@@ -147,7 +148,7 @@ fn planned(
         checksum: spec.checksum.clone(),
         disposition,
         waits_for,
-        steps: Step::sequence(spec.kind(), has_where).to_vec(),
+        steps: if atomic { Step::ATOMIC } else { Step::sequence(spec.kind(), has_where) }.to_vec(),
         estimates: estimate::per_shard(spec, &shards, facts),
         waves: vec![shards],
         notes,
@@ -168,9 +169,17 @@ fn no_cluster(spec: &Spec, topology: &Topology) -> Failure {
     )
 }
 
+/// What two-phase commit costs (promise P11).
+const ATOMIC: &str = "all shards or none, by two-phase commit: each shard holds the locks of its statements until the last one \
+                      has prepared and it is decided; after a crash for up to 60 s once a leader and the shard's worker \
+                      are there";
+
 /// What a reader should know before saying yes.
 fn notes(spec: &Spec) -> Vec<String> {
     let mut notes = Vec::new();
+    if matches!(&spec.body, SpecBody::Schema(schema) if schema.atomic) {
+        notes.push(ATOMIC.to_owned());
+    }
     match &spec.body {
         SpecBody::Schema(schema) => {
             if schema.down.is_empty() {

@@ -1,6 +1,7 @@
 //! What can be asked of a coordinator, one verb per file. Doors call these; they know nothing of gRPC or HTTP.
 
 mod drift;
+mod indoubt;
 mod placement;
 mod plan;
 mod quarantine;
@@ -15,6 +16,7 @@ use shardlift_domain::ids::MigrationId;
 use crate::orchestrator::{Declare, Handle};
 
 pub use drift::ClusterDrift;
+pub use indoubt::{InDoubt, Verdict};
 pub use placement::Found;
 pub use quarantine::{Decision, Rows};
 pub use topology::{cluster_name, shard_id};

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use shardlift_domain::facts::{FactsRequest, PlacementPage, PlacementRequest, ShardFacts, ShardHello};
 use shardlift_domain::fence::Fence;
+use shardlift_domain::prepared::PreparedTransaction;
 use shardlift_domain::quarantine::{Held, QuarantineAnswer, QuarantineRequest};
 use shardlift_domain::range::{Pass, RangeState, Rest};
 use shardlift_domain::spec::{DataSpec, SchemaSpec, Spec};
@@ -138,6 +139,29 @@ pub trait ShardEngine: Send + Sync + 'static {
     /// inspect, done. Checks the shard's fence first. Answers `true` if the ledger had it already.
     async fn apply(&self, lease: &TaskLease, job: &SchemaJob) -> EngineResult<bool>;
 
+    /// Applies `up` with its ledger entry in one transaction and prepares it under a name that says whose it is. What an
+    /// earlier hand-out has prepared is rolled back first, and none can prepare any more; nothing else is touched. Locks
+    /// and checks the shard's fence. Only PostgreSQL can.
+    async fn prepare(&self, _lease: &TaskLease, job: &SchemaJob) -> EngineResult<()> {
+        Err(one_phase(job))
+    }
+
+    /// Commits what was prepared, as it was decided. Called again it does nothing; if what was prepared is gone, it
+    /// applies the change.
+    async fn commit(&self, _lease: &TaskLease, job: &SchemaJob) -> EngineResult<()> {
+        Err(one_phase(job))
+    }
+
+    /// Rolls back whatever earlier hand-outs have prepared; none can prepare any more.
+    async fn abort(&self, _lease: &TaskLease, job: &SchemaJob) -> EngineResult<()> {
+        Err(one_phase(job))
+    }
+
+    /// What is prepared in the shard; reads only. `all`: that of others as well.
+    async fn prepared(&self, _all: bool) -> EngineResult<Vec<PreparedTransaction>> {
+        Ok(Vec::new())
+    }
+
     /// Lays out the first pass in one transaction, or reads the newest pass that is there: calling it again never
     /// lays out anything twice. `ranges`: how many to aim for. Checks and raises the shard's fence.
     async fn split(&self, lease: &TaskLease, job: &DataJob, ranges: u32) -> EngineResult<Pass>;
@@ -160,6 +184,14 @@ pub trait ShardEngine: Send + Sync + 'static {
     /// under the shard's fence, for all the rows or none. Changes no row of the application.
     async fn quarantine(&self, leader: &Fence, request: &QuarantineRequest)
     -> EngineResult<QuarantineAnswer>;
+}
+
+fn one_phase(job: &SchemaJob) -> EngineError {
+    EngineError::Failed(Failure::new(
+        ErrorCode::SpecUnsupported,
+        format!("{} is atomic, but this shard's engine cannot prepare a change", job.spec.id),
+        "leave `atomic` out: what was changed is taken back by `down`",
+    ))
 }
 
 /// The form of checkpoints that this release writes, and the newest that it can read.

@@ -20,6 +20,7 @@ pub(super) fn job(up: &[&str]) -> SchemaJob {
         lock_timeout: Duration::from_millis(200),
         hold_timeout: Duration::from_secs(2),
         allow: Vec::new(),
+        atomic: false,
     };
     let spec = Spec {
         id: migration().id,

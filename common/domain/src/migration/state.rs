@@ -11,6 +11,8 @@ use crate::quarantine::Held;
 use crate::spec::{Engine, Kind, OnVerifyFailure};
 use crate::verdict::Undone;
 
+use super::decision::Decision;
+
 /// Where a migration stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -125,6 +127,12 @@ pub enum Step {
     Precheck,
     /// Apply a schema change.
     Apply,
+    /// Make an atomic schema change up to its commit, which waits for what is decided.
+    Prepare,
+    /// Commit what was prepared: every shard could.
+    Commit,
+    /// Roll back what was prepared: some shard could not, or a person stopped it.
+    Abort,
     /// Lay out the ranges of a table.
     Split,
     /// Walk the ranges.
@@ -139,14 +147,30 @@ pub enum Step {
 
 impl Step {
     /// Every step.
-    pub const ALL: [Step; 7] =
-        [Step::Precheck, Step::Apply, Step::Split, Step::Backfill, Step::Sweep, Step::Verify, Step::Undo];
+    pub const ALL: [Step; 10] = [
+        Step::Precheck,
+        Step::Apply,
+        Step::Prepare,
+        Step::Commit,
+        Step::Abort,
+        Step::Split,
+        Step::Backfill,
+        Step::Sweep,
+        Step::Verify,
+        Step::Undo,
+    ];
+    /// The steps of one shard for a change that every shard makes or none. Whoever must not commit passes through
+    /// [`Step::Abort`] back to [`Step::Prepare`].
+    pub const ATOMIC: &'static [Step] = &[Step::Precheck, Step::Prepare, Step::Commit, Step::Verify];
 
     /// The word for people and the store.
     pub fn as_str(self) -> &'static str {
         match self {
             Step::Precheck => "precheck",
             Step::Apply => "apply",
+            Step::Prepare => "prepare",
+            Step::Commit => "commit",
+            Step::Abort => "abort",
             Step::Split => "split",
             Step::Backfill => "backfill",
             Step::Sweep => "sweep",
@@ -159,7 +183,7 @@ impl Step {
     pub fn phase(self) -> Phase {
         match self {
             Step::Precheck => Phase::Precheck,
-            Step::Apply => Phase::Schema,
+            Step::Apply | Step::Prepare | Step::Commit | Step::Abort => Phase::Schema,
             Step::Split | Step::Backfill | Step::Sweep => Phase::Data,
             Step::Verify => Phase::Verify,
             Step::Undo => Phase::Undo,
@@ -234,6 +258,12 @@ pub struct Migration {
     pub relation: Option<String>,
     /// Whether the spec says which rows are pending: only then a sweep follows the backfill.
     pub has_where: bool,
+    /// Whether every shard makes the schema change or none.
+    #[serde(default)]
+    pub atomic: bool,
+    /// What was decided about what the shards have prepared; only for an atomic change.
+    #[serde(default)]
+    pub decision: Option<Decision>,
     /// What must be completed first.
     pub waits_for: Vec<MigrationId>,
     /// Where it stands.
@@ -265,7 +295,7 @@ pub struct Migration {
 impl Migration {
     /// The steps of each shard, in order; once it is undone, that comes last.
     pub fn steps(&self) -> Vec<Step> {
-        let forward = Step::sequence(self.kind, self.has_where);
+        let forward = if self.atomic { Step::ATOMIC } else { Step::sequence(self.kind, self.has_where) };
         forward.iter().copied().chain(self.undo.is_some().then_some(Step::Undo)).collect()
     }
 
@@ -274,17 +304,15 @@ impl Migration {
         self.shards.values().find_map(|shard| shard.failure.as_ref())
     }
 
-    /// The steps that should be worked on now: only while running or being undone, only of the present phase.
+    /// The steps that should be worked on now: only while running or being undone, only of the present phase; and what
+    /// was decided about prepared transactions, until every shard has heard it.
     pub fn wanted(&self) -> impl Iterator<Item = (&ShardId, Step)> {
-        let running = self.works();
-        let shards = self.shards.iter().filter(move |_| running);
-        shards.filter_map(|(id, part)| Some((id, self.wanted_now(part)?)))
+        self.shards.iter().filter_map(|(id, part)| Some((id, self.wanted_now(part)?)))
     }
 
     /// The step of one shard that should be worked on now.
     pub fn wanted_of(&self, shard: &ShardId) -> Option<Step> {
-        let part = self.shards.get(shard).filter(|_| self.works())?;
-        self.wanted_now(part)
+        self.wanted_now(self.shards.get(shard)?)
     }
 
     fn works(&self) -> bool {
@@ -292,16 +320,21 @@ impl Migration {
     }
 
     fn wanted_now(&self, part: &ShardMigration) -> Option<Step> {
-        part.todo.filter(|step| step.phase() == self.phase && part.failure.is_none())
+        let carried_out = |step| matches!(step, Step::Commit | Step::Abort);
+        let timely = |step: Step| self.works() && step.phase() == self.phase;
+        let wanted = |step: Step| self.admits(step) && (carried_out(step) || timely(step));
+        part.todo.filter(|step| part.failure.is_none() && wanted(*step))
     }
 
-    /// The state after a take-over: the ranges must be read from the shards again before they are walked.
+    /// The state after a take-over: the ranges must be read from the shards again before they are walked, and what was
+    /// prepared without a decision is prepared anew.
     pub fn recovered(mut self) -> Self {
         for shard in self.shards.values_mut() {
             if shard.todo == Some(Step::Backfill) {
                 shard.todo = Some(Step::Split);
             }
         }
+        self.prepare_anew();
         self
     }
 }

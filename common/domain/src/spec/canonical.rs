@@ -59,6 +59,9 @@ fn write_schema(lines: &mut Lines, schema: &SchemaSpec) {
     }
     lines.json("lock_timeout_ms", &millis(schema.lock_timeout));
     lines.json("hold_timeout_ms", &millis(schema.hold_timeout));
+    if schema.atomic {
+        lines.json("atomic", &true.into());
+    }
 }
 
 fn write_data(lines: &mut Lines, data: &DataSpec, engine: Engine) {

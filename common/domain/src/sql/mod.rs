@@ -10,6 +10,7 @@ mod expression;
 mod guard;
 mod locks;
 mod names;
+mod preparable;
 mod refused;
 mod split;
 mod touched;

@@ -450,12 +450,33 @@ fn keys_of_later_releases_are_unsupported() {
         assert!(problems.problems.iter().all(|p| p.code == ErrorCode::SpecUnsupported), "{line}: {problems}");
         assert!(problems.to_string().contains("not in this release"), "{line}: {problems}");
     }
-    for line in ["atomic: true", "undo: capture"] {
-        let text = schema("postgres", "  - SELECT 1") + line;
-        assert!(told_yaml(&text).contains("not in this release"), "{line}");
-    }
+    let text = schema("postgres", "  - SELECT 1") + "undo: capture";
+    assert!(told_yaml(&text).contains("not in this release"), "{text}");
     let text = schema("mongodb", "  - shardCollection: a");
     assert!(told_yaml(&text).contains(r#"command "shardCollection" is not in this release"#));
+}
+
+#[test]
+fn what_cannot_be_prepared_is_refused_where_it_stands() {
+    let told =
+        |statement: &str| told_yaml(&(schema("postgres", &format!("  - {statement}")) + "atomic: true"));
+    for (statement, why) in [
+        ("CREATE INDEX CONCURRENTLY i ON t (a)", "refuses a transaction"),
+        ("VACUUM t", "refuses a transaction"),
+        ("CREATE TEMP TABLE x (a int)", "temporary objects"),
+        ("CREATE OR REPLACE TEMPORARY VIEW x AS SELECT 1", "temporary objects"),
+        ("DROP TABLE pg_temp.x", "temporary objects"),
+        ("NOTIFY x", "NOTIFY cannot be prepared"),
+    ] {
+        let told = told(statement);
+        assert!(told.contains("`atomic: true` cannot have") && told.contains(why), "{statement}: {told}");
+    }
+    let text =
+        schema("postgres", "  - ALTER TABLE t ADD COLUMN temp int\n  - CREATE TABLE u (temporary int)");
+    parse(&file("m.yaml", &(text + "atomic: true"))).expect("a column may be called so");
+    let text = schema("mongodb", "  - create: a") + "atomic: true";
+    let told = told_yaml(&text);
+    assert!(told.contains("compensation by `down`"), "{told}");
 }
 
 #[test]
@@ -471,7 +492,7 @@ fn problems_of_sql_files() {
         (&format!("{head}-- up\nSELECT 1; -- down\nSELECT 2"), "3:11: \"-- down\" begins a section and must stand alone on its line".into()),
         ("-- shardlift: id=a clutser=chat cluster=b\n-- up\nSELECT 1", "1:20: unknown key \"clutser\"; did you mean \"cluster\"?".into()),
         ("-- shardlift: id=a cluster=b lock_timeout=2\n-- up\nSELECT 1", "1:43: lock_timeout must be a duration such as 100ms, 2s, 1m or 1h, not the number 2".into()),
-        ("-- shardlift: id=a cluster=b depends_on=c,,d atomic=true\n-- up\nSELECT 1", "1:43: an id in depends_on is empty\n1:46: key \"atomic\" is not in this release; only \"false\" is accepted".into()),
+        ("-- shardlift: id=a cluster=b depends_on=c,,d atomic=true\n-- up\nSELECT 1", "1:43: an id in depends_on is empty".into()),
         ("-- shardlift: id=a cluster\n-- shardlift: id=b cluster=c\n-- up\nSELECT 1", "1:20: \"cluster\" in the header is not key=value\n2:15: key \"id\" comes twice; it is already on line 1".into()),
         ("-- shardlift: id=a cluster=b kind=data\n-- up\nSELECT 1", "1:1: key \"source\" is missing\n1:1: key \"transform\" is missing\n2:1: key \"up\" is for kind: schema, this spec is kind: data".into()),
         (&format!("{head}-- up\nSELECT 1;\n-- shardlift: lock_timeout=2s\n"), "4:1: the header \"-- shardlift:\" must stand before the sections".into()),

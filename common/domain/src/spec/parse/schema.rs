@@ -8,7 +8,7 @@ use crate::sql::{Statement, split};
 
 use super::context::Context;
 use super::fields::Fields;
-use super::scalars::{duration, text};
+use super::scalars::{boolean, duration, text};
 use super::{allow, commands};
 
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -37,13 +37,33 @@ pub(super) fn read(ctx: &mut Context, fields: &Fields<'_>) -> Option<SchemaSpec>
         Some(node) => allow::read(ctx, node),
         None => Some(Vec::new()),
     };
+    let atomic = match fields.get("atomic") {
+        Some(node) => boolean(ctx, node, "atomic"),
+        None => Some(false),
+    };
+    if let (Some(true), Some(up), Some(node)) = (atomic, &up, fields.get("up")) {
+        refuse_unpreparable(ctx, up, node);
+    }
     Some(SchemaSpec {
         up: up?,
         down: down?,
         lock_timeout: lock_timeout?,
         hold_timeout: hold_timeout?,
         allow: allow?,
+        atomic: atomic?,
     })
+}
+
+/// What is prepared is one transaction on each shard.
+fn refuse_unpreparable(ctx: &mut Context, up: &SchemaChange, node: &Node) {
+    let SchemaChange::Sql(statements) = up else { return };
+    for statement in statements.iter().filter_map(|text| split(text).ok()).flatten() {
+        if let Some(why) = statement.unpreparable {
+            let begin: String =
+                statement.text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(60).collect();
+            ctx.invalid(node.at, format!("up: `atomic: true` cannot have \"{begin}\": {why}"));
+        }
+    }
 }
 
 fn nothing(engine: Engine) -> SchemaChange {

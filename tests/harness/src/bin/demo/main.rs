@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line program talks to its user")]
 
 mod apply;
+mod atomic;
 mod chaos;
 mod control;
 mod keep;
@@ -15,7 +16,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use shardlift_harness::dataset::DatasetSize;
 use shardlift_harness::installation::Installation;
 use shardlift_harness::wait::until_told_to_end;
@@ -49,9 +50,19 @@ struct Arguments {
     /// Leave everything running at the end, and tell how to reach, kill and restart each process
     #[arg(long)]
     keep: bool,
+    /// Play one story instead
+    #[arg(long, value_enum, conflicts_with_all = ["rows", "coordinators", "store", "election", "chaos", "keep"])]
+    story: Option<Story>,
     /// The directory whose folders schema and data are applied
     #[arg(long, value_name = "DIR", default_value = "migrations", hide = true)]
     library: PathBuf,
+}
+
+/// What can be shown by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Story {
+    /// A coordinator is killed between the decision and half of the commits of an atomic schema change
+    Atomic,
 }
 
 #[tokio::main]
@@ -59,7 +70,7 @@ async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     // Dropping the future ends every process and removes every file, however the demo ends.
     let outcome = tokio::select! {
-        outcome = Box::pin(demo(&arguments)) => outcome,
+        outcome = Box::pin(play(&arguments)) => outcome,
         () = until_told_to_end() => {
             println!("\nending everything");
             return ExitCode::from(130);
@@ -71,6 +82,13 @@ async fn main() -> ExitCode {
             eprintln!("\nThe demo failed: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+async fn play(arguments: &Arguments) -> Result<()> {
+    match arguments.story {
+        None => demo(arguments).await,
+        Some(Story::Atomic) => atomic::story().await,
     }
 }
 
