@@ -61,7 +61,9 @@ pub(crate) async fn story() -> Result<()> {
     stage.tell().await?;
     ensure!(status["version"] == 2, "{status:#}");
     ensure!(stage.changed().await? == ROWS && stage.wrong().await? == 0, "rows are wrong");
-    println!("\nEvery attachment has its bytes, the application's own value included; the mistake has left no trace.");
+    println!(
+        "\nEvery attachment has its bytes, the application's own value included; the mistake has left no trace."
+    );
     Ok(())
 }
 
