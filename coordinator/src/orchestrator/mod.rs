@@ -1,15 +1,16 @@
 //! The heart: event -> state -> commit -> effects.
 //!
 //! One task owns everything ([`role`]): it is a follower, or a leader with a permit. [`wake`] lists all that can
-//! wake it. The leader's parts: [`book`] is what the store holds, [`board`] the tasks and who has them, [`fleet`]
-//! the workers; [`leader`] ties them, [`places`] is its side of the topology, [`traces`] tells
-//! operators of them; [`gates`] is the clock between waves; [`effects`] is the only place where a decision becomes a message, once the [`outbox`] is opened
-//! after the commit. [`pulse`] is what doors know of a session without the heart.
+//! wake it. The leader's parts: [`book`] is what the store holds, [`chronicle`] what the history says of a move, [`board`]
+//! the tasks and who has them, [`fleet`] the workers; [`leader`] ties them, [`places`] is its side of the topology, [`traces`]
+//! tells operators of them; [`gates`] is the clock between waves; [`effects`] is the only place where a decision becomes a
+//! message, once the [`outbox`] is opened after the commit. [`pulse`] is what doors know of a session without the heart.
 //! [`view`] is what doors may see, [`standing`] who leads.
 
 mod aside;
 mod board;
 mod book;
+mod chronicle;
 mod drain;
 mod effects;
 mod fleet;
