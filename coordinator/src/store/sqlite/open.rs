@@ -16,7 +16,8 @@ static TABLES: Migrator = sqlx::migrate!("../migrations/metadata/sqlite");
 /// How long a statement waits for another process that writes to the file.
 const BUSY: Duration = Duration::from_secs(5);
 
-/// Two coordinators that make the tables of a new file at the same moment get in each other's way once.
+/// Coordinators that make a new file at the same moment get in each other's way: the turn to the write-ahead log takes
+/// the whole file and does not wait for the others, whatever the busy timeout is, and so do the tables once.
 const PATIENCE: Policy = Policy {
     first: Duration::from_millis(50),
     longest: Duration::from_millis(500),
@@ -44,11 +45,14 @@ pub(super) async fn open(path: &Path) -> Result<(SqlitePool, SqlitePool), StoreE
             .before_acquire(|connection, _| Box::pin(async { Ok(!connection.is_in_transaction()) }))
     };
     let refused = |error| cannot_open(path, error);
-    let writer = pool(1).connect_with(options.clone()).await.map_err(refused)?;
-    let run = || async { TABLES.run(&writer).await.map_err(|error| cannot_prepare(path, error)) };
-    retry(&PATIENCE, &CancellationToken::new(), run).await?;
-    let reader = pool(4).connect_with(options.pragma("query_only", "ON")).await.map_err(refused)?;
-    Ok((writer, reader))
+    let reading = options.clone().pragma("query_only", "ON");
+    let open = || async {
+        let writer = pool(1).connect_with(options.clone()).await.map_err(refused)?;
+        TABLES.run(&writer).await.map_err(|error| cannot_prepare(path, error))?;
+        let reader = pool(4).connect_with(reading.clone()).await.map_err(refused)?;
+        Ok((writer, reader))
+    };
+    retry(&PATIENCE, &CancellationToken::new(), open).await
 }
 
 fn location(path: &Path, why: impl Into<String>) -> StoreError {

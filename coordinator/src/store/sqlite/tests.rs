@@ -1,6 +1,7 @@
 //! What only a file can be asked.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use shardlift_domain::migration::{Migration, Phase, ShardMigration, Status, Step};
 use shardlift_domain::{Epoch, ErrorCode, Failure, Fence, Nonce, Version};
@@ -84,6 +85,20 @@ async fn several_coordinators_may_make_the_file_at_once() {
         });
     }
     assert_eq!(opening.join_all().await, vec![Fence { epoch: Epoch::NONE, nonce: Nonce(String::new()) }; 4]);
+}
+
+/// SQLite refuses the turn to the write-ahead log at once while somebody else is about to write.
+#[tokio::test]
+async fn a_new_file_that_somebody_else_is_making_is_waited_for() {
+    let file = file();
+    let options = SqliteConnectOptions::new().filename(&file.path).create_if_missing(true);
+    let mut other = SqliteConnection::connect_with(&options).await.expect("connects");
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.expect("begins");
+    let mut opening = std::pin::pin!(SqliteStore::open(&file.path));
+    let early = tokio::time::timeout(Duration::from_millis(200), &mut opening).await;
+    assert!(early.is_err(), "it waits: {early:?}");
+    sqlx::query("ROLLBACK").execute(&mut other).await.expect("ends");
+    opening.await.expect("opens once the file is free");
 }
 
 #[tokio::test]
