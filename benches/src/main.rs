@@ -57,6 +57,10 @@ async fn main() -> Result<()> {
     if wanted("S5") {
         figures.extend(mongodb::s5(flags.rows, flags.runs).await?);
     }
+    if wanted("S7") {
+        figures.push(postgres::s7(flags.rows, flags.runs).await?);
+        figures.push(mongodb::s7(flags.rows, flags.runs).await?);
+    }
     if wanted("S12a") {
         figures.extend(scale::s12a(flags.workers).await?);
     }
@@ -78,7 +82,10 @@ async fn main() -> Result<()> {
     if figures.is_empty() && wanted("S12a") {
         return Ok(());
     }
-    anyhow::ensure!(!figures.is_empty(), "no such goal; there are S1, S3, S5, S12a, S13, S14, R1, R2 and R3");
+    anyhow::ensure!(
+        !figures.is_empty(),
+        "no such goal; there are S1, S3, S5, S7, S12a, S13, S14, R1, R2 and R3"
+    );
     figure::print(&figures);
     figure::write(&flags.results, &figures)
 }

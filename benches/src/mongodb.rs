@@ -1,4 +1,4 @@
-//! S5: a pipeline transform through the whole path, against one unbounded updateMany.
+//! S5 and S7b: a pipeline transform through the whole path, against one unbounded updateMany, and itself with before-images.
 
 use std::time::{Duration, Instant};
 
@@ -122,4 +122,18 @@ pub(crate) async fn s5(rows: u64, runs: usize) -> Result<Vec<Figure>> {
         rows,
     };
     Ok(vec![figure("S5", Goal::AtLeast(1.15), one), figure("S5b", Goal::AtLeast(1.80), default)])
+}
+
+/// S7b: what before-images leave of the speed, on one connection.
+pub(crate) async fn s7(rows: u64, runs: usize) -> Result<Figure> {
+    let mut bench = Bench::start(rows).await?;
+    let mut ratios = Vec::new();
+    for run in 1..=runs {
+        let without = bench.migrated(crate::postgres::ONE).await?.as_secs_f64();
+        let with = bench.migrated(crate::postgres::ONE_CAPTURING).await?.as_secs_f64();
+        println!("S7b run {run}: {without:.2} s, with before-images {with:.2} s");
+        ratios.push(without / with);
+    }
+    let against = "documents/s of the same migration without before-images";
+    Ok(Figure { name: "S7b", goal: Goal::AtLeast(0.65), runs: ratios, against, rows })
 }

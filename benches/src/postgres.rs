@@ -1,4 +1,5 @@
-//! S1 and S3: an SQL transform through the whole path, against one raw UPDATE of the same table.
+//! S1, S3 and S7: an SQL transform through the whole path, against one raw UPDATE of the same table, itself on a table of
+//! another size, and itself with before-images.
 
 use std::time::{Duration, Instant};
 
@@ -129,6 +130,8 @@ async fn ranges(connection: &mut PgConnection, id: &str) -> Result<Ranges> {
 
 /// One range at a time, on one connection.
 pub(crate) const ONE: &str = "parallel: { ranges: 1, workers: 1 }\n";
+/// The same with before-images.
+pub(crate) const ONE_CAPTURING: &str = "parallel: { ranges: 1, workers: 1 }\nundo: capture\n";
 
 /// S1: one connection, and default parallelism; S1c: one connection with the other kind of index.
 pub(crate) async fn s1(rows: u64, runs: usize) -> Result<Vec<Figure>> {
@@ -189,4 +192,19 @@ pub(crate) async fn s3(runs: usize) -> Result<Figure> {
         against: "rows/s at 100 k rows",
         rows: LARGE,
     })
+}
+
+/// S7: what before-images leave of the speed, on one connection.
+pub(crate) async fn s7(rows: u64, runs: usize) -> Result<Figure> {
+    let mut bench = Bench::start().await?;
+    bench.seed(rows).await?;
+    let mut ratios = Vec::new();
+    for run in 1..=runs {
+        let without = bench.migrated(ONE).await?.backfill.as_secs_f64();
+        let with = bench.migrated(ONE_CAPTURING).await?.backfill.as_secs_f64();
+        println!("S7 run {run}: {without:.2} s, with before-images {with:.2} s");
+        ratios.push(without / with);
+    }
+    let against = "rows/s of the same migration without before-images";
+    Ok(Figure { name: "S7", goal: Goal::AtLeast(0.85), runs: ratios, against, rows })
 }
