@@ -22,6 +22,8 @@ fn running(shards: u32) -> Migration {
         checksum: Checksum::of(b"m"),
         relation: Some("items".into()),
         has_where: true,
+        atomic: false,
+        decision: None,
         waits_for: Vec::new(),
         status: Status::Running,
         released: true,

@@ -12,6 +12,7 @@ use crate::verbs::cancel::Cancel;
 use crate::verbs::completions::Completions;
 use crate::verbs::conflicts::Conflicts;
 use crate::verbs::drift::Drift;
+use crate::verbs::indoubt::Indoubt;
 use crate::verbs::leader::Leader;
 use crate::verbs::list::List;
 use crate::verbs::new::New;
@@ -105,6 +106,7 @@ enum Verb {
     Drift(Drift),
     Placement(Placement),
     Quarantine(Quarantine),
+    Indoubt(Indoubt),
     New(New),
     Completions(Completions),
 }
@@ -168,6 +170,7 @@ impl Arguments {
             Verb::Drift(verb) => verb.run(&session).await,
             Verb::Placement(verb) => verb.run(&session).await,
             Verb::Quarantine(verb) => verb.run(&session).await,
+            Verb::Indoubt(verb) => verb.run(&session).await,
             Verb::New(verb) => verb.run(&session),
             Verb::Completions(verb) => verb.run(&session),
         }

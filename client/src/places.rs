@@ -9,7 +9,7 @@ use tonic::Streaming;
 use crate::Address;
 use crate::client::{Client, QUICK, THOROUGH, lacking, within};
 use crate::connection::{Connection, Services};
-use crate::model::{ClusterDrift, Found, Routed, TopologyEdit, TopologyView};
+use crate::model::{ClusterDrift, Found, InDoubt, Routed, TopologyEdit, TopologyView};
 
 impl Client {
     /// Clusters, shards, rules and the newest changes.
@@ -50,6 +50,14 @@ impl Client {
         };
         let clusters = self.connection.answered(ask).await?.clusters;
         clusters.into_iter().map(ClusterDrift::from_wire).collect::<Result<_, _>>().map_err(lacking)
+    }
+
+    /// What is prepared on the shards, and what was decided about it; `all`: also what is not ours.
+    pub async fn in_doubt(&self, all: bool) -> Result<InDoubt, Vec<Failure>> {
+        let ask = |mut to: Services| async move {
+            to.cluster.indoubt(within(THOROUGH, v1::IndoubtRequest { all })).await
+        };
+        InDoubt::from_wire(self.connection.answered(ask).await?).map_err(lacking)
     }
 
     /// Looks for rows that lie on another shard than their key says.

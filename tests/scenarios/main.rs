@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed unwrap is a failed scenario")]
 
 mod application;
+mod atomic;
 mod clocks;
 mod cluster;
 mod coordinator_faults;

@@ -21,7 +21,7 @@ The build goes to CARGO_TARGET_DIR as usual.";
 
 const DEMO: &str = "\
 cargo xtask demo [--rows N] [--coordinators N] [--store KIND] [--election KIND] [--chaos] [--keep]
-cargo xtask demo --story rollback
+cargo xtask demo --story rollback|atomic
 
   --rows N           rows over all PostgreSQL shards, and as many documents over all MongoDB shards (default 200000)
   --coordinators N   so many coordinators (default 1)
@@ -30,6 +30,7 @@ cargo xtask demo --story rollback
   --chaos            kill coordinators, workers and etcd members at random meanwhile (kill -9), and start them again
   --keep             leave everything running after the end, and print how to reach, kill and restart each process
   --story rollback   play this story instead: a bad transform ends with its canary, is taken back, and comes again mended
+  --story atomic     play this story instead: a coordinator is killed when half of the shards have committed a schema change
 
 Starts 2 PostgreSQL servers and 2 MongoDB replica sets on free ports in a temporary directory, loads the chat data set,
 starts a coordinator and one worker for each shard, and applies the example library (migrations/) with progress bars

@@ -53,6 +53,8 @@ pub struct MigrationView {
     pub rows_total: u64,
     /// What undoing has done on all shards.
     pub undone: Undone,
+    /// What was decided about what its shards have prepared, while some have still to hear it: `commit` or `abort`.
+    pub decided: Option<String>,
     /// Why the system rolled it back; `None` when a person did, or nobody.
     pub rolled_back_for: Option<Failure>,
     /// Rows set aside on all shards.
@@ -121,6 +123,7 @@ impl MigrationView {
             rows_done: migration.rows_done,
             rows_total: migration.rows_total,
             undone: Undone { restored: migration.rows_restored, conflicts: migration.conflicts },
+            decided: migration.decided.filter(|word| matches!(word.as_str(), "commit" | "abort")),
             rolled_back_for: migration.rolled_back_for.map(failure_from_wire),
             held: migration.held.map(held_from_wire).unwrap_or_default(),
             // A coordinator of a release before waves says 0.
@@ -197,7 +200,9 @@ impl ShardView {
     /// Share of the walk done, 0.0 to 1.0. The total is an estimate: only the steps after the walk mean all of it.
     pub fn fraction(&self) -> f64 {
         match self.step {
-            Some(Step::Precheck | Step::Apply | Step::Split) => 0.0,
+            Some(Step::Precheck | Step::Apply | Step::Prepare | Step::Commit | Step::Abort | Step::Split) => {
+                0.0
+            }
             Some(Step::Backfill) => self.progress.fraction().min(0.99),
             Some(Step::Sweep | Step::Verify | Step::Undo) | None => 1.0,
         }

@@ -1,9 +1,11 @@
 //! What a coordinator answers, as types of our own: a peer's message is checked once, here, and nowhere trusted.
 
 mod cluster;
+mod indoubt;
 mod migration;
 mod topology;
 
 pub use cluster::{Coordinator, Drained, Leader, ShardPresence, WorkerPresence};
+pub use indoubt::InDoubt;
 pub use migration::{Gate, MigrationView, ShardView};
 pub use topology::{ClusterDrift, ClusterView, Found, Routed, TopologyEdit, TopologyView};

@@ -5,6 +5,7 @@ pub(crate) mod cancel;
 pub(crate) mod completions;
 pub(crate) mod conflicts;
 pub(crate) mod drift;
+pub(crate) mod indoubt;
 pub(crate) mod leader;
 pub(crate) mod list;
 mod moves;

@@ -134,6 +134,7 @@ fn head(view: &MigrationView) -> Value {
                 "closed": gate.closed.as_ref().map(failure),
             })
         }),
+        "decided": view.decided,
     })
 }
 
@@ -217,7 +218,7 @@ mod tests {
         value.as_object().expect("an object").keys().map(String::as_str).collect()
     }
 
-    const HEAD: [&str; 21] = [
+    const HEAD: [&str; 22] = [
         "id",
         "version",
         "kind",
@@ -239,6 +240,7 @@ mod tests {
         "wave",
         "waves",
         "gate",
+        "decided",
     ];
     const FAILURE: [&str; 7] = ["code", "message", "shard", "step", "key", "fault", "next"];
 

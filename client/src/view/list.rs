@@ -47,7 +47,7 @@ pub(crate) fn standing(view: &MigrationView) -> String {
     match view.status {
         Status::Running => match (&view.gate, view.phase) {
             (Some(gate), _) => format!("running{}, {}", wave(view), at_gate(gate)),
-            (None, Some(phase)) => format!("running{}, {phase}", wave(view)),
+            (None, Some(phase)) => format!("running{}, {phase}{}", wave(view), decided(view)),
             (None, None) => "running".to_owned(),
         },
         Status::Paused if view.halted.is_some() => format!("halted{}", wave(view)),
@@ -60,8 +60,13 @@ pub(crate) fn standing(view: &MigrationView) -> String {
         Status::Completed if view.held.rows > 0 => {
             format!("completed, {} in quarantine", figures::count(view.held.rows))
         }
-        status => status.to_string(),
+        status => format!("{status}{}", decided(view)),
     }
+}
+
+/// What was decided about what shards have prepared, while some have still to hear it.
+fn decided(view: &MigrationView) -> String {
+    view.decided.as_ref().map(|word| format!(", decided to {word}")).unwrap_or_default()
 }
 
 /// Which wave of how many, when there are several.

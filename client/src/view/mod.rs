@@ -7,6 +7,7 @@ pub(crate) mod cluster;
 pub(crate) mod failure;
 pub(crate) mod figures;
 pub(crate) mod harmless;
+pub(crate) mod indoubt;
 pub(crate) mod json;
 pub(crate) mod lines;
 pub(crate) mod list;

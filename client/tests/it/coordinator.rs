@@ -372,6 +372,10 @@ impl ClusterService for Script {
         Ok(Response::new(v1::DriftResponse { clusters: vec![] }))
     }
 
+    async fn indoubt(&self, _request: Request<v1::IndoubtRequest>) -> Answer<v1::IndoubtResponse> {
+        Ok(Response::new(v1::IndoubtResponse::default()))
+    }
+
     async fn placement(&self, _request: Request<v1::PlacementRequest>) -> Answer<Self::PlacementStream> {
         Ok(Response::new(Box::pin(stream::empty())))
     }

@@ -16,13 +16,16 @@ pub const QUARANTINE: &str = "quarantine";
 pub const ROLLOUT: &str = "rollout";
 /// Questions of the user's own in `verify`.
 pub const ASSERT: &str = "verify.assert";
+/// Preparing a schema change, and committing or rolling back what was prepared.
+pub const ATOMIC: &str = "atomic";
 /// The words that are not the name of a transformer.
-const WORDS: [&str; 10] = [
+const WORDS: [&str; 11] = [
     SHARE,
     UNDO,
     QUARANTINE,
     ROLLOUT,
     ASSERT,
+    ATOMIC,
     "schema",
     "data",
     "transform.sql",
@@ -69,7 +72,10 @@ impl Capabilities {
     /// What a worker must be able to do to run any step of this spec that a plan has.
     pub fn needed(spec: &Spec) -> Self {
         let mut needed: Self = match &spec.body {
-            SpecBody::Schema(_) => ["schema".to_owned()].into_iter().collect(),
+            SpecBody::Schema(schema) => {
+                let words = ["schema"].into_iter().chain(schema.atomic.then_some(ATOMIC));
+                words.map(str::to_owned).collect()
+            }
             SpecBody::Data(data) => {
                 let transform = match &data.transform {
                     Transform::Sql(_) => "transform.sql".to_owned(),

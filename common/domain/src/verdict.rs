@@ -72,6 +72,12 @@ pub enum TaskOutcome {
         /// The ledger had it before this task.
         already: bool,
     },
+    /// The change is made up to its commit, and waits for what is decided.
+    Prepared,
+    /// What was prepared is committed.
+    Committed,
+    /// What was prepared, if anything, is rolled back.
+    Aborted,
     /// The ranges of the newest pass, laid out now or before.
     Split(Pass),
     /// One range has reached its end.

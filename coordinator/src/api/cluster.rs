@@ -8,7 +8,7 @@ use shardlift_proto::v1::{self, cluster_service_server::ClusterService};
 use tonic::{Request, Response, Status};
 
 use super::forward::FORWARDED;
-use super::{placement, topology};
+use super::{indoubt, placement, topology};
 use crate::election::Peer;
 use crate::orchestrator::{ShardView, WorkerView};
 use crate::service::{Services, cluster_name};
@@ -102,6 +102,14 @@ impl ClusterService for ClusterDoor {
         Ok(Response::new(v1::DriftResponse {
             clusters: clusters.into_iter().map(topology::drift_to_wire).collect(),
         }))
+    }
+
+    async fn indoubt(
+        &self,
+        request: Request<v1::IndoubtRequest>,
+    ) -> Result<Response<v1::IndoubtResponse>, Status> {
+        let found = self.services.in_doubt(request.into_inner().all).await.map_err(one)?;
+        Ok(Response::new(indoubt::in_doubt_to_wire(found)))
     }
 
     type PlacementStream = BoxStream<'static, Result<v1::PlacementResponse, Status>>;

@@ -12,8 +12,8 @@ use shardlift_domain::range::Rest;
 use shardlift_proto::convert::{
     WireError, check_request_to_wire, conflicts_page_from_wire, conflicts_to_wire, depth_to_wire,
     facts_from_wire, failure_from_wire, held_from_wire, hello_from_wire, outcome_from_wire, page_from_wire,
-    placement_to_wire, quarantine_to_wire, quarantined_from_wire, range_from_wire, receipt_from_wire,
-    task_from_wire, task_to_wire, token_from_wire, token_to_wire,
+    placement_to_wire, prepared_from_wire, quarantine_to_wire, quarantined_from_wire, range_from_wire,
+    receipt_from_wire, task_from_wire, task_to_wire, token_from_wire, token_to_wire,
 };
 use shardlift_proto::status::refuse;
 use shardlift_proto::v1::{self, fleet_service_server::FleetService, from_worker, to_worker};
@@ -191,6 +191,15 @@ pub(super) fn report(message: from_worker::Message) -> Result<Option<Report>, Wi
             };
             Report::Conflicts(query, answer)
         }
+        Message::Prepared(v1::PreparedAnswer { query, answer }) => {
+            let answer = match answer.ok_or(WireError::Missing("answer"))? {
+                v1::prepared_answer::Answer::Page(page) => {
+                    Ok(page.transactions.into_iter().map(prepared_from_wire).collect())
+                }
+                v1::prepared_answer::Answer::Failure(failure) => Err(failure_from_wire(failure)),
+            };
+            Report::Prepared(query, answer)
+        }
     }))
 }
 
@@ -266,6 +275,9 @@ fn order(order: Order) -> to_worker::Message {
         }
         Order::AskConflicts { query, shard, request } => {
             Message::Conflicts(conflicts_to_wire(query, shard, request))
+        }
+        Order::AskPrepared { query, shard, all } => {
+            Message::Prepared(v1::PreparedQuery { query, shard: shard.into(), all })
         }
     }
 }

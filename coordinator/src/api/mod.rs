@@ -5,6 +5,7 @@ mod cluster;
 mod fleet;
 mod forward;
 mod hearing;
+mod indoubt;
 mod migration;
 mod placement;
 mod quarantine;

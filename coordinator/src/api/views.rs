@@ -28,6 +28,7 @@ pub(super) fn migration_to_wire(view: &MigrationView, with_shards: bool) -> v1::
         released: migration.released,
         halted,
         error: migration.failure().cloned().map(Into::into),
+        decided: migration.decision.as_ref().filter(|_| migration.settles()).map(|it| it.as_str().to_owned()),
         uncovered: view.uncovered.iter().map(ToString::to_string).collect(),
         waiting_for: view.waiting_for.iter().map(ToString::to_string).collect(),
         created_at: Some(moment(view.times.created_at)),

@@ -19,7 +19,7 @@ use shardlift_domain::topology::Topology;
 use shardlift_domain::verdict::Undone;
 
 use super::board::Board;
-use super::chronicle::{record, records, times_after};
+use super::chronicle::{decided, record, records, times_after};
 use super::holders::{Holders, Taken, holds};
 use super::staged::{Staged, Unsaved};
 use super::wake::Submission;
@@ -310,6 +310,7 @@ impl Book {
     pub(super) fn on(&mut self, key: &MigrationKey, event: &Event, busy: bool) -> Result<(), Failure> {
         let Some(page) = self.pages.get_mut(key) else { return Ok(()) };
         let before = (page.migration.status, page.migration.phase);
+        let undecided = page.migration.decision.is_none();
         // Nobody else looks at it but in the moments of a view or a commit: it is hardly ever copied.
         let migration = Arc::make_mut(&mut page.migration);
         let made = migration.make(event).map_err(|illegal| Failure::from(illegal).in_migration(key))?;
@@ -317,6 +318,7 @@ impl Book {
         let now = shardlift_runtime::clock::now();
         page.stored.times = times_after(&page.stored.times, before.0, migration.status, now);
         self.staged.history.extend(records(before, migration, event, SELF));
+        self.staged.history.extend(decided(undecided, migration, SELF));
         self.staged.moved.entry(key.clone()).or_default().extend(differ);
         let mut locks = Change::default();
         self.holders.follow(migration, busy, &mut locks);
@@ -347,7 +349,8 @@ impl Book {
         let Some(differ) = made else { return Ok(false) };
         let now = shardlift_runtime::clock::now();
         let times = times_after(&page.stored.times, before.status, migration.status, now);
-        let history = records((before.status, before.phase), &migration, event, actor);
+        let mut history = records((before.status, before.phase), &migration, event, actor);
+        history.extend(decided(before.decision.is_none(), &migration, actor));
         let migration = Arc::new(migration);
         let moved = vec![Moved::new(Arc::clone(&migration), differ, times)];
         let mut change = Change { moved, history, ..Change::default() };
@@ -399,7 +402,7 @@ impl Book {
             return Ok(());
         }
         let change = self.staged_change();
-        self.store.commit(&self.permit, change).await
+        self.stored(change).await
     }
 
     /// The same, with what progress has gathered; called about once a second, so that the store sees few writes however
@@ -411,7 +414,7 @@ impl Book {
         let mut change = self.staged_change();
         let figures = self.unsaved.take_all(|key, shard| self.pages.get(key)?.progress(shard));
         change.progress.extend(figures);
-        self.store.commit(&self.permit, change).await
+        self.stored(change).await
     }
 
     /// Everything that is staged, as a change. Figures of shards that take a step go with it; those of a migration that
@@ -446,8 +449,21 @@ impl Book {
 
     async fn commit_alone(&mut self, change: Change) -> Result<(), StoreError> {
         let taken = Taken::by(&change);
-        self.store.commit(&self.permit, change).await?;
+        self.stored(change).await?;
         self.holders.made(&taken);
+        Ok(())
+    }
+
+    /// The one way into the store.
+    async fn stored(&self, change: Change) -> Result<(), StoreError> {
+        let decides = change.history.iter().any(|entry| entry.event == HistoryEvent::Decided);
+        if decides {
+            fail::fail_point!("before-decision", |_| std::process::abort());
+        }
+        self.store.commit(&self.permit, change).await?;
+        if decides {
+            fail::fail_point!("after-decision", |_| std::process::abort());
+        }
         Ok(())
     }
 }
@@ -465,6 +481,8 @@ fn fresh(planned: &PlannedMigration, spec: &Spec, file: spec::SpecFile) -> Store
         checksum: spec.checksum.clone(),
         relation: spec.relation().map(str::to_owned),
         has_where,
+        atomic: spec.is_atomic(),
+        decision: None,
         waits_for: planned.waits_for.clone(),
         status: Status::Pending,
         released: false,

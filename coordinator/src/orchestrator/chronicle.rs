@@ -76,6 +76,13 @@ pub(super) fn records(
     entries
 }
 
+/// That a move has decided about what shards have prepared.
+pub(super) fn decided(undecided: bool, after: &Migration, actor: &str) -> Option<HistoryEntry> {
+    let decision = after.decision.as_ref().filter(|_| undecided)?;
+    let entry = record(after, HistoryEvent::Decided, actor);
+    Some(HistoryEntry { detail: json!({ "decision": decision }), ..entry })
+}
+
 fn asked(verb: Verb) -> HistoryEvent {
     match verb {
         Verb::Start => HistoryEvent::Started,

@@ -12,7 +12,7 @@ use shardlift_domain::spec::SpecBody;
 
 use super::board::{Held, Wanted};
 use super::book::Page;
-use super::fleet::{Order, SessionId};
+use super::fleet::{Order, SessionId, Worker};
 use super::leader::Leader;
 use crate::scheduler::{Candidacy, Candidate, assign};
 
@@ -67,21 +67,23 @@ impl Leader {
         wanted
     }
 
-    /// The workers that may be given something new and have a free slot.
-    pub(super) fn free(&self) -> Vec<Candidacy> {
-        self.fleet.iter().filter_map(|(id, _)| self.candidacy(id)).collect()
+    /// The workers that may be given something new and have a free slot; `pressing`: also those that have one only for what
+    /// presses.
+    pub(super) fn free(&self, pressing: bool) -> Vec<Candidacy> {
+        self.fleet.iter().filter_map(|(id, worker)| self.candidacy(id, worker, pressing)).collect()
     }
 
-    /// A worker, if it may be given something new and has a free slot.
-    fn candidacy(&self, id: &WorkerId) -> Option<Candidacy> {
-        let worker = self.fleet.get(id).filter(|worker| !worker.draining)?;
+    fn candidacy(&self, id: &WorkerId, worker: &Worker, pressing: bool) -> Option<Candidacy> {
         let busy = self.board.busy(id);
-        (busy < worker.slots).then(|| Candidacy {
+        let pressing = if pressing { self.board.pressing(id) } else { worker.slots };
+        let room = !worker.draining && (busy < worker.slots || pressing < worker.slots);
+        room.then(|| Candidacy {
             worker: id.clone(),
             shards: Arc::clone(worker.usable()),
             knows: Arc::clone(&worker.knows),
             slots: worker.slots,
             busy,
+            pressing,
         })
     }
 
@@ -103,7 +105,7 @@ impl Leader {
     pub(super) fn dispatch(&mut self) {
         let now = self.clock.millis();
         self.board.look(now);
-        let workers = self.free();
+        let workers = self.free(self.book.pages().any(|page| page.migration().presses()));
         let shards = self.shards_to_serve(&workers);
         if shards.is_empty() {
             return;
@@ -137,6 +139,7 @@ impl Leader {
                 .entry((ready.task.migration.clone(), ready.task.step))
                 .or_insert_with(|| Arc::new(Capabilities::of_step(&page.spec, ready.task.step)));
             candidates.push(Candidate {
+                pressing: ready.task.step.presses(),
                 task: ready.task,
                 limit: ready.limit,
                 running: ready.running,

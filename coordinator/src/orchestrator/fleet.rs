@@ -10,6 +10,7 @@ use shardlift_domain::facts::{
 use shardlift_domain::failure::Failure;
 use shardlift_domain::fence::Token;
 use shardlift_domain::ids::{ShardId, TaskId, WorkerId};
+use shardlift_domain::prepared::PreparedTransaction;
 use shardlift_domain::progress::Receipt;
 use shardlift_domain::quarantine::{Held, QuarantineAnswer, QuarantineRequest};
 use shardlift_domain::range::Rest;
@@ -76,6 +77,15 @@ pub enum Order {
         /// What.
         request: FactsRequest,
     },
+    /// Tell what is prepared in a shard.
+    AskPrepared {
+        /// Names the question.
+        query: u64,
+        /// Which shard.
+        shard: ShardId,
+        /// Also what is not ours.
+        all: bool,
+    },
     /// Look for misplaced rows of a shard.
     AskPlacement {
         /// Names the question.
@@ -132,6 +142,8 @@ pub enum Report {
     Quarantine(u64, Result<QuarantineAnswer, Failure>),
     /// A page of conflicts, as asked.
     Conflicts(u64, Result<ConflictsPage, Failure>),
+    /// What is prepared, as asked.
+    Prepared(u64, Result<Vec<PreparedTransaction>, Failure>),
 }
 
 /// One connected worker.

@@ -12,7 +12,7 @@ use shardlift_domain::facts::ShardHello;
 use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::fence::Epoch;
 use shardlift_domain::ids::{MigrationId, MigrationKey, ShardId, TaskId};
-use shardlift_domain::migration::{Event, Migration, Phase, Status, Verb};
+use shardlift_domain::migration::{Decision, Event, Migration, Phase, Status, Verb};
 use shardlift_domain::progress::ShardProgress;
 use shardlift_domain::task::Millis;
 use shardlift_domain::verdict::Undone;
@@ -30,6 +30,7 @@ use super::reports::set_aside;
 use super::role::TICK;
 use super::traces::Traces;
 use super::view::{LeaderView, MigrationView, PlanningView, ShardStatus, ShardView, WorkerView};
+use super::votes::Votes;
 use super::wake::{Joining, Reply, Wake, Welcome};
 use crate::election::Reign;
 use crate::metrics::{Census, Leading, Metrics};
@@ -83,6 +84,7 @@ pub(super) struct Leader {
     pub(super) traces: Traces,
     shown: Leading,
     pub(super) gates: Gates,
+    pub(super) votes: Votes,
 }
 
 impl Leader {
@@ -104,6 +106,7 @@ impl Leader {
             gates: Gates::default(),
             flushed: 0,
             ticked: 0,
+            votes: Votes::default(),
         };
         let keys: Vec<_> = leader.book.pages().map(|page| page.migration().key.clone()).collect();
         for key in keys {
@@ -129,6 +132,7 @@ impl Leader {
             Wake::Reopen(id, shards, reply) => self.on_reopen(&id, shards, reply),
             Wake::Decided(decided, reply) => self.on_decided(*decided, reply),
             Wake::Conflicts(shard, request, reply) => self.ask_conflicts(shard, request, reply),
+            Wake::Prepared(shard, all, reply) => self.ask_prepared(shard, all, reply),
             Wake::Edit(edit, reply) => self.on_edit(*edit, reply).await?,
             Wake::Submit(submissions, revision, start, reply) => {
                 let made = self.book.submit(submissions, revision, start).await;
@@ -196,6 +200,7 @@ impl Leader {
         self.end_sessions(gone);
         self.queries.forget_unheard();
         self.open_gates();
+        self.end_slow_votes(now);
         if now.saturating_sub(self.flushed) >= FLUSH_EVERY {
             self.flushed = now;
             self.shown.show(&self.census());
@@ -251,9 +256,10 @@ impl Leader {
         self.changed();
     }
 
-    fn stage(&self, key: &MigrationKey) -> Option<(Status, Phase, u32)> {
+    fn stage(&self, key: &MigrationKey) -> Option<(Status, Phase, u32, Option<&'static str>)> {
         let migration = self.book.page(key)?.migration();
-        Some((migration.status, migration.phase, migration.rollout.wave))
+        let decision = migration.decision.as_ref().map(Decision::as_str);
+        Some((migration.status, migration.phase, migration.rollout.wave, decision))
     }
 
     fn follow_up(&mut self, key: &MigrationKey) {

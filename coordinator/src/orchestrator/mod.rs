@@ -3,8 +3,9 @@
 //! One task owns everything ([`role`]): it is a follower, or a leader with a permit. [`wake`] lists all that can
 //! wake it. The leader's parts: [`book`] is what the store holds, [`chronicle`] what the history says of a move, [`board`]
 //! the tasks and who has them, [`fleet`] the workers; [`leader`] ties them, [`places`] is its side of the topology, [`traces`]
-//! tells operators of them; [`gates`] is the clock between waves; [`effects`] is the only place where a decision becomes a
-//! message, once the [`outbox`] is opened after the commit. [`pulse`] is what doors know of a session without the heart.
+//! tells operators of them; [`gates`] is the clock between waves; [`votes`] ends votes on atomic changes that make no
+//! progress; [`effects`] is the only place where a decision becomes a message, once the [`outbox`] is opened after the
+//! commit. [`pulse`] is what doors know of a session without the heart.
 //! [`view`] is what doors may see, [`standing`] who leads.
 
 mod aside;
@@ -31,6 +32,7 @@ mod tests;
 mod traces;
 mod undo;
 mod view;
+mod votes;
 mod wake;
 
 pub use fleet::{Order, Report, SessionId};

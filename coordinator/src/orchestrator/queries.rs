@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use shardlift_domain::capability::UNDO;
+use shardlift_domain::capability::{ATOMIC, UNDO};
 use shardlift_domain::facts::{
     ConflictsPage, ConflictsRequest, FactsRequest, PlacementPage, PlacementRequest, ShardFacts,
 };
 use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::ids::{ShardId, WorkerId};
+use shardlift_domain::prepared::PreparedTransaction;
 use shardlift_domain::quarantine::{QuarantineAnswer, QuarantineRequest};
 
 use super::fleet::{Order, SessionId};
@@ -20,6 +21,7 @@ enum Asker {
     Placement(Reply<PlacementPage>),
     Quarantine(Reply<QuarantineAnswer>),
     Conflicts(Reply<ConflictsPage>),
+    Prepared(Reply<Vec<PreparedTransaction>>),
 }
 
 /// What a worker answered.
@@ -28,6 +30,7 @@ pub(super) enum Answer {
     Placement(Result<PlacementPage, Failure>),
     Quarantine(Result<QuarantineAnswer, Failure>),
     Conflicts(Result<ConflictsPage, Failure>),
+    Prepared(Result<Vec<PreparedTransaction>, Failure>),
 }
 
 impl Asker {
@@ -37,6 +40,7 @@ impl Asker {
             Asker::Placement(reply) => reply.is_closed(),
             Asker::Quarantine(reply) => reply.is_closed(),
             Asker::Conflicts(reply) => reply.is_closed(),
+            Asker::Prepared(reply) => reply.is_closed(),
         }
     }
 
@@ -46,6 +50,7 @@ impl Asker {
             Asker::Placement(reply) => answer(reply, Err(failure)),
             Asker::Quarantine(reply) => answer(reply, Err(failure)),
             Asker::Conflicts(reply) => answer(reply, Err(failure)),
+            Asker::Prepared(reply) => answer(reply, Err(failure)),
         }
     }
 }
@@ -131,6 +136,22 @@ impl Leader {
         }
     }
 
+    pub(super) fn ask_prepared(&mut self, shard: ShardId, all: bool, reply: Reply<Vec<PreparedTransaction>>) {
+        match self.somebody(&shard) {
+            Ok((worker, _)) if !self.fleet.get(&worker).is_some_and(|worker| worker.knows.has(ATOMIC)) => {
+                let message =
+                    format!("worker {worker} of shard {shard} is of a release that prepares nothing");
+                let failure = Failure::new(ErrorCode::WorkerUnfit, message, "upgrade it, then ask again");
+                self.outbox.tell(reply, Err(failure.on_shard(&shard)));
+            }
+            Ok((worker, session)) => {
+                let query = self.queries.add(session, Asker::Prepared(reply));
+                self.order(&worker, Order::AskPrepared { query, shard, all });
+            }
+            Err(problem) => self.outbox.tell(reply, Err(problem)),
+        }
+    }
+
     /// A worker that reaches the shard.
     fn somebody(&self, shard: &ShardId) -> Result<(WorkerId, SessionId), Failure> {
         let mut serving = self.fleet.serving(shard);
@@ -145,6 +166,7 @@ impl Leader {
             (Asker::Placement(reply), Answer::Placement(page)) => answer(reply, page),
             (Asker::Quarantine(reply), Answer::Quarantine(told)) => answer(reply, told),
             (Asker::Conflicts(reply), Answer::Conflicts(page)) => answer(reply, page),
+            (Asker::Prepared(reply), Answer::Prepared(page)) => answer(reply, page),
             (asker, _) => asker.refuse(Failure::new(
                 ErrorCode::Internal,
                 "a worker answered another question than it was asked",

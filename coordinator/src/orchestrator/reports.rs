@@ -31,6 +31,7 @@ impl Leader {
             Report::Quarantine(query, answer) => self.answer_query(query, Answer::Quarantine(answer)),
             Report::Quarantined(task, token, held) => self.on_quarantined(task, token, held),
             Report::Conflicts(query, answer) => self.answer_query(query, Answer::Conflicts(answer)),
+            Report::Prepared(query, answer) => self.answer_query(query, Answer::Prepared(answer)),
             Report::Progress(task, token, receipt) => self.on_progress(&task, token, receipt),
             Report::Released(task, token) => drop(self.board.on(&task, TaskEvent::Released(token))),
             Report::Shared(task, token, rest) => self.on_shared(&task, token, rest),
@@ -86,7 +87,9 @@ impl Leader {
             || tracing::warn!(%task, code = %failure.code, message = %failure.message, "a task failed"),
         );
         // A stale or forked fence is tried again, too: the worker's next hello tells how high the shard's fence is.
-        let lasting = (!failure.retryable()).then(|| failure.clone());
+        // While a shard waits for its lock, others hold theirs: it has its say at once, and all roll back.
+        let votes_no = task.step == Step::Prepare && failure.code == ErrorCode::SchemaLocked;
+        let lasting = (votes_no || !failure.retryable()).then(|| failure.clone());
         if self.board.on(task, TaskEvent::Broke { token, failure, now }) == TaskMove::Stale {
             return;
         }
@@ -124,6 +127,12 @@ impl Leader {
         match outcome {
             TaskOutcome::Prechecked => self.step_done(&migration, shard, Step::Precheck),
             TaskOutcome::Applied { .. } => self.step_done(&migration, shard, Step::Apply),
+            TaskOutcome::Prepared => self.step_done(&migration, shard, Step::Prepare),
+            TaskOutcome::Committed => {
+                fail::fail_point!("before-committed", |_| std::process::abort());
+                self.step_done(&migration, shard, Step::Commit);
+            }
+            TaskOutcome::Aborted => self.step_done(&migration, shard, Step::Abort),
             TaskOutcome::Split(pass) => {
                 self.book.progress(&migration, &shard, &pass);
                 self.board.learn(&migration, &shard, pass);
@@ -201,6 +210,9 @@ fn step_of(outcome: &TaskOutcome) -> Step {
     match outcome {
         TaskOutcome::Prechecked => Step::Precheck,
         TaskOutcome::Applied { .. } => Step::Apply,
+        TaskOutcome::Prepared => Step::Prepare,
+        TaskOutcome::Committed => Step::Commit,
+        TaskOutcome::Aborted => Step::Abort,
         TaskOutcome::Split(_) => Step::Split,
         TaskOutcome::RangeDone(_) => Step::Backfill,
         TaskOutcome::Swept(_) => Step::Sweep,

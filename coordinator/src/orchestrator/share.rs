@@ -27,7 +27,7 @@ impl Leader {
         let knowing: BTreeMap<_, _> =
             owners.filter_map(|id| Some((id.clone(), Arc::clone(&self.fleet.get(id)?.knows)))).collect();
         let now = self.clock.millis();
-        for task in splits(&crews, self.free(), &knowing, now) {
+        for task in splits(&crews, self.free(false), &knowing, now) {
             let Some(page) = self.book.page(&task.migration) else { continue };
             let sharers = self.board.sharers(&task.migration, &task.shard, limit(page));
             if let Some(Held { task, worker, token }) = self.board.ask_to_share(&task, now) {

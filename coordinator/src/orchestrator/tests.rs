@@ -4,6 +4,7 @@ mod elections;
 mod scale;
 mod together;
 mod trouble;
+mod votes;
 mod waves;
 
 use std::collections::BTreeMap;
@@ -249,7 +250,8 @@ impl Player {
                     | Order::Drain(_)
                     | Order::AskPlacement { .. }
                     | Order::AskQuarantine { .. }
-                    | Order::AskConflicts { .. } => {}
+                    | Order::AskConflicts { .. }
+                    | Order::AskPrepared { .. } => {}
                 }
             }
         })
@@ -278,7 +280,7 @@ impl Player {
                         }
                         Some(Order::AskFacts { query, shard, request }) => self.say(facts(query, shard, &request.relations)).await,
                         Some(Order::Withdraw { task, token }) => self.say(Report::Released(task, token)).await,
-                        Some(Order::Heartbeat | Order::Adjust { .. } | Order::Drain(_) | Order::AskPlacement { .. } | Order::AskQuarantine { .. } | Order::AskConflicts { .. }) => {}
+                        Some(Order::Heartbeat | Order::Adjust { .. } | Order::Drain(_) | Order::AskPlacement { .. } | Order::AskQuarantine { .. } | Order::AskConflicts { .. } | Order::AskPrepared { .. }) => {}
                     },
                     () = sleep(Duration::from_millis(200)) => self.beat(),
                 }
@@ -325,6 +327,9 @@ fn outcome(task: &TaskId) -> TaskOutcome {
     match (task.step, task.range) {
         (Step::Precheck, _) => TaskOutcome::Prechecked,
         (Step::Apply, _) => TaskOutcome::Applied { already: false },
+        (Step::Prepare, _) => TaskOutcome::Prepared,
+        (Step::Commit, _) => TaskOutcome::Committed,
+        (Step::Abort, _) => TaskOutcome::Aborted,
         (Step::Split, _) => TaskOutcome::Split(Pass {
             number: 1,
             ranges: (0..3).map(|index| range(index, false)).collect(),

@@ -12,6 +12,7 @@ use shardlift_domain::fence::Fence;
 use shardlift_domain::ids::{MigrationId, MigrationKey, ShardId, Version, WorkerId};
 use shardlift_domain::migration::Verb;
 use shardlift_domain::plan::PlannedMigration;
+use shardlift_domain::prepared::PreparedTransaction;
 use shardlift_domain::quarantine::{Held, QuarantineAnswer, QuarantineRequest};
 use shardlift_domain::spec::{Spec, SpecFile};
 use shardlift_domain::topology::Topology;
@@ -96,6 +97,7 @@ pub(super) enum Wake {
     Reopen(MigrationId, Vec<ShardId>, Reply<MigrationView>),
     Decided(Box<Decided>, Reply<MigrationView>),
     Conflicts(ShardId, ConflictsRequest, Reply<ConflictsPage>),
+    Prepared(ShardId, bool, Reply<Vec<PreparedTransaction>>),
     Edit(Box<Edit>, Reply<(bool, u64)>),
     Submit(Vec<Submission>, u64, bool, Reply<()>),
     Asked(MigrationId, Verb, Reply<(MigrationView, bool)>),
@@ -198,6 +200,11 @@ impl Handle {
         request: ConflictsRequest,
     ) -> Result<ConflictsPage, Failure> {
         ask!(self, Conflicts, shard, request)
+    }
+
+    /// Asks a worker of the shard what is prepared there; `all`: also what is not ours.
+    pub async fn prepared(&self, shard: ShardId, all: bool) -> Result<Vec<PreparedTransaction>, Failure> {
+        ask!(self, Prepared, shard, all)
     }
 
     /// Changes the topology; answers after the commit: whether anything changed, and the revision now.

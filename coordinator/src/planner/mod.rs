@@ -153,7 +153,7 @@ fn planned(
         checksum: spec.checksum.clone(),
         disposition,
         waits_for,
-        steps: Step::sequence(spec.kind(), has_where).to_vec(),
+        steps: Step::sequence(spec.kind(), has_where, spec.is_atomic()).to_vec(),
         estimates,
         waves,
         notes,
@@ -174,9 +174,17 @@ fn no_cluster(spec: &Spec, topology: &Topology) -> Failure {
     )
 }
 
+/// What two-phase commit costs (promise P11).
+const ATOMIC: &str = "all shards or none, by two-phase commit: each shard holds the locks of its statements until the last one \
+                      has prepared and it is decided; after a crash for up to 60 s once a leader and the shard's worker \
+                      are there";
+
 /// What a reader should know before saying yes.
 fn notes(spec: &Spec) -> Vec<String> {
     let mut notes = Vec::new();
+    if spec.is_atomic() {
+        notes.push(ATOMIC.to_owned());
+    }
     match &spec.body {
         SpecBody::Schema(schema) => {
             if schema.down.is_empty() {

@@ -150,6 +150,8 @@ impl World {
             checksum: spec.checksum.clone(),
             relation: spec.relation().map(str::to_owned),
             has_where: matches!(&spec.body, SpecBody::Data(data) if data.source.pending.is_some()),
+            atomic: false,
+            decision: None,
             waits_for: spec.depends_on.clone(),
             status,
             released: status != Status::Pending,

@@ -5,7 +5,7 @@
 //! shards and its free slots. Three rules, in this order: no group waits while another one has more (no shard starves);
 //! a task goes where it ran before, if there is room (the pages are warm); else to the worker with the least load.
 //! Nothing that runs is moved for the sake of balance: a worker that joins gets what waits, and, when nothing does, a
-//! part of a range that is still long ([`splits`]).
+//! part of a range that is still long ([`splits`]). What other shards hold locks for finds slots of its own.
 
 mod splits;
 #[cfg(test)]
@@ -32,6 +32,8 @@ pub struct Candidate {
     pub served: u64,
     /// What its worker must be able to do.
     pub needs: Arc<Capabilities>,
+    /// Other shards hold locks until it is done: it does not wait for a slot behind other work.
+    pub pressing: bool,
     /// Who ran it last: it is kept there when possible, the shard's pages are warm.
     pub last: Option<WorkerId>,
 }
@@ -49,11 +51,14 @@ pub struct Candidacy {
     pub slots: u32,
     /// How many it has.
     pub busy: u32,
+    /// How many of those are pressing; of these it takes as many as it has slots, whatever else it has.
+    pub pressing: u32,
 }
 
 impl Candidacy {
-    fn takes(&self, needs: &Capabilities) -> bool {
-        self.busy < self.slots && self.knows.cover(needs)
+    fn takes(&self, needs: &Capabilities, pressing: bool) -> bool {
+        let taken = if pressing { self.pressing } else { self.busy };
+        taken < self.slots && self.knows.cover(needs)
     }
 
     /// Share of its slots in use, per mille.
@@ -117,9 +122,10 @@ pub fn assign(candidates: &[Candidate], mut workers: Vec<Candidacy>) -> Vec<(Tas
         };
         // If nobody takes this one, nobody takes another one of its group.
         let serving = places.get(group.1).into_iter().flatten().copied();
-        let able = serving.filter(|place| workers[*place].takes(&candidate.needs));
+        let able = serving.filter(|place| workers[*place].takes(&candidate.needs, candidate.pressing));
         let Some(best) = able.min_by_key(|place| score(candidate, &workers[*place])) else { continue };
         workers[best].busy += 1;
+        workers[best].pressing += u32::from(candidate.pressing);
         handed_out.push((candidate.task.clone(), workers[best].worker.clone()));
         // Served just now, after all others that were.
         let served = u64::MAX - u64::try_from(candidates.len().saturating_sub(handed_out.len())).unwrap_or(0);

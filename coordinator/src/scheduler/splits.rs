@@ -73,7 +73,7 @@ pub fn splits(
         ranges.sort_by(|(_, one), (_, other)| other.total_cmp(one));
         for (range, _) in ranges.into_iter().take(usize::try_from(crew.spare).unwrap_or(usize::MAX)) {
             let serving = places.get(&crew.shard).into_iter().flatten().copied();
-            let mut idle = serving.filter(|place| workers[*place].takes(&crew.needs));
+            let mut idle = serving.filter(|place| workers[*place].takes(&crew.needs, false));
             let Some(helper) = idle.next() else { break };
             // Whoever takes the part will be busy then.
             workers[helper].busy += 1;

@@ -14,13 +14,13 @@ fn candidate(shard: &str, range: u32, limit: u32) -> Candidate {
     let migration = MigrationKey { id: MigrationId::new("m").expect("a name"), version: Version::FIRST };
     let shard = ShardId::new(shard).expect("a name");
     let task = TaskId { migration, shard, step: Step::Backfill, range: Some(range) };
-    Candidate { task, limit, running: 0, served: 0, needs: words(&["data"]), last: None }
+    Candidate { task, limit, running: 0, served: 0, needs: words(&["data"]), pressing: false, last: None }
 }
 
 fn worker(name: &str, shards: &[&str], slots: u32, busy: u32) -> Candidacy {
     let shards = Arc::new(shards.iter().map(|shard| ShardId::new(*shard).expect("a name")).collect());
     let worker = WorkerId::new(name).expect("a name");
-    Candidacy { worker, shards, knows: words(&["data", SHARE]), slots, busy }
+    Candidacy { worker, shards, knows: words(&["data", SHARE]), slots, busy, pressing: 0 }
 }
 
 fn names(handed_out: &[(TaskId, WorkerId)]) -> Vec<&str> {
@@ -58,6 +58,16 @@ fn a_worker_that_joins_gets_what_waits() {
     tasks.iter_mut().for_each(|task| task.running = 4);
     let got = assign(&tasks, vec![worker("old", &["a"], 4, 4), worker("new", &["a"], 4, 0)]);
     assert_eq!(names(&got), ["new", "new"]);
+}
+
+#[test]
+fn what_others_hold_locks_for_does_not_wait_behind_other_work_and_is_bounded_all_the_same() {
+    let pressing = |shard| Candidate { pressing: true, ..candidate(shard, 0, 1) };
+    let shards = ["a", "b", "c"];
+    let tasks: Vec<_> = shards.map(pressing).into_iter().chain([candidate("a", 1, 9)]).collect();
+    let got = assign(&tasks, vec![worker("w1", &shards, 2, 2)]);
+    assert_eq!(got.iter().map(|(task, _)| task.shard.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+    assert!(got.iter().all(|(task, _)| task.range == Some(0)), "the other one has no slot: {got:?}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod conflicts;
 mod drift;
+mod indoubt;
 mod placement;
 mod plan;
 mod quarantine;
@@ -16,6 +17,7 @@ use shardlift_domain::ids::MigrationId;
 use crate::orchestrator::{Declare, Handle};
 
 pub use drift::ClusterDrift;
+pub use indoubt::{InDoubt, Verdict};
 pub use placement::Found;
 pub use quarantine::{Decision, Rows};
 pub use topology::{cluster_name, shard_id};

@@ -70,6 +70,8 @@ events! {
     Reopened = "reopened",
     /// A step of a shard failed for good.
     StepFailed = "step_failed",
+    /// It was decided whether shards commit or roll back what they have prepared.
+    Decided = "decided",
     /// Everything is done and verified.
     Completed = "completed",
     /// It failed.

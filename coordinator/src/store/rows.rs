@@ -5,19 +5,21 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use shardlift_domain::migration::{Migration, Phase, Rollout, Status, Stop, Undo};
+use shardlift_domain::migration::{Decision, Migration, Phase, Rollout, Status, Stop, Undo};
 use shardlift_domain::quarantine::Held;
 use shardlift_domain::routing::DirectoryEntry;
 use shardlift_domain::spec::{Engine, Kind, OnVerifyFailure};
 use shardlift_domain::{Checksum, ClusterName, Failure, MigrationId, MigrationKey, ShardId};
 
-use super::StoreError;
+use super::{StoreError, StoredMigration};
 
 /// What of a migration's state has no column of its own: the column `metadata`.
 #[derive(Debug, Serialize, Deserialize)]
 pub(in crate::store) struct Rest {
     relation: Option<String>,
     has_where: bool,
+    #[serde(default)]
+    atomic: bool,
     waits_for: Vec<MigrationId>,
     released: bool,
     touched: bool,
@@ -39,6 +41,7 @@ impl Rest {
         Self {
             relation: migration.relation.clone(),
             has_where: migration.has_where,
+            atomic: migration.atomic,
             waits_for: migration.waits_for.clone(),
             released: migration.released,
             touched: migration.touched,
@@ -75,6 +78,9 @@ impl Head {
             checksum,
             relation: rest.relation,
             has_where: rest.has_where,
+            atomic: rest.atomic,
+            // It has a table of its own.
+            decision: None,
             waits_for: rest.waits_for,
             status,
             released: rest.released,
@@ -89,6 +95,18 @@ impl Head {
             shards: BTreeMap::new(),
         }
     }
+}
+
+/// Migrations with what was decided of them.
+pub(in crate::store) fn with_decisions(
+    mut migrations: Vec<StoredMigration>,
+    decisions: Vec<(MigrationKey, Decision)>,
+) -> Vec<StoredMigration> {
+    let mut decisions: BTreeMap<_, _> = decisions.into_iter().collect();
+    for stored in &mut migrations {
+        stored.migration.decision = decisions.remove(&stored.migration.key);
+    }
+    migrations
 }
 
 /// What a reader sees as the error of a migration: why it was halted, or what failed.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use shardlift_domain::migration::{Resource, ShardMigration};
+use shardlift_domain::migration::{Decision, Resource, ShardMigration};
 use shardlift_domain::progress::ShardProgress;
 use shardlift_domain::spec::SpecFile;
 use shardlift_domain::{Checksum, MigrationKey, ShardId, Version};
@@ -120,6 +120,20 @@ fn version(number: i64) -> Version {
 /// A number that was stored from 32 bits.
 fn small(number: i64) -> u32 {
     u32::try_from(number).unwrap_or_default()
+}
+
+/// A row of `decisions` with the migration that it is about.
+#[derive(sqlx::FromRow)]
+pub(in crate::store) struct DecisionRow {
+    name: String,
+    version: i64,
+    content: String,
+}
+
+/// What was decided about which migration.
+pub(in crate::store) fn decision(row: &DecisionRow) -> Result<(MigrationKey, Decision), StoreError> {
+    let id = from_word("migrations.name", &row.name)?;
+    Ok((MigrationKey { id, version: version(row.version) }, from_json("decisions.content", &row.content)?))
 }
 
 /// A row of `migration_locks` with the migration that holds it.

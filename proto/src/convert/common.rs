@@ -41,7 +41,7 @@ twins!(
     [Pending, Running, Paused, Completed, Failed, Cancelled, RollingBack, RolledBack]
 );
 twins!(Phase, Phase, "phase", [Precheck, Schema, Data, Verify, Undo]);
-twins!(Step, Step, "step", [Precheck, Apply, Split, Backfill, Sweep, Verify, Undo]);
+twins!(Step, Step, "step", [Precheck, Apply, Prepare, Commit, Abort, Split, Backfill, Sweep, Verify, Undo]);
 twins!(Severity, Severity, "severity", [Note, Warning, Error]);
 
 impl From<MigrationKey> for v1::MigrationKey {

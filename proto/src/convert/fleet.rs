@@ -89,6 +89,9 @@ pub fn outcome_to_wire(outcome: &TaskOutcome) -> v1::TaskOutcome {
     let outcome = match outcome {
         TaskOutcome::Prechecked => Outcome::Prechecked(v1::Prechecked {}),
         TaskOutcome::Applied { already } => Outcome::Applied(v1::Applied { already: *already }),
+        TaskOutcome::Prepared => Outcome::Prepared(v1::Prepared {}),
+        TaskOutcome::Committed => Outcome::Committed(v1::Committed {}),
+        TaskOutcome::Aborted => Outcome::Aborted(v1::Aborted {}),
         TaskOutcome::Split(pass) => Outcome::Split(pass_to_wire(pass)),
         TaskOutcome::RangeDone(range) => Outcome::RangeDone(range_to_wire(range)),
         TaskOutcome::Swept(Sweep::Clean) => Outcome::Swept(v1::Swept { pending: 0, pass: None }),
@@ -116,6 +119,9 @@ pub fn outcome_from_wire(outcome: Option<v1::TaskOutcome>) -> Result<TaskOutcome
     Ok(match need(need(outcome, "outcome")?.outcome, "outcome")? {
         Outcome::Prechecked(_) => TaskOutcome::Prechecked,
         Outcome::Applied(applied) => TaskOutcome::Applied { already: applied.already },
+        Outcome::Prepared(_) => TaskOutcome::Prepared,
+        Outcome::Committed(_) => TaskOutcome::Committed,
+        Outcome::Aborted(_) => TaskOutcome::Aborted,
         Outcome::Split(pass) => TaskOutcome::Split(pass_from_wire(&pass)),
         Outcome::RangeDone(range) => TaskOutcome::RangeDone(range_from_wire(&range)),
         Outcome::Swept(v1::Swept { pass: None, .. }) => TaskOutcome::Swept(Sweep::Clean),

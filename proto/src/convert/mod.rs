@@ -6,6 +6,7 @@ mod cluster;
 mod common;
 mod fleet;
 mod migration;
+mod prepared;
 mod quarantine;
 mod undo;
 
@@ -21,6 +22,7 @@ pub use fleet::{
     task_from_wire, task_to_wire, token_from_wire, token_to_wire,
 };
 pub use migration::{plan_from_wire, plan_to_wire};
+pub use prepared::{prepared_from_wire, prepared_to_wire};
 pub use quarantine::{
     held_from_wire, held_to_wire, quarantine_from_wire, quarantine_to_wire, quarantined_from_wire,
     quarantined_to_wire, row_from_wire, row_to_wire,

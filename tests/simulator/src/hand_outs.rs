@@ -39,9 +39,9 @@ impl HandOuts {
         }
         let before = match task.step {
             // What it waited for is a person's verb or another migration.
-            Step::Precheck | Step::Undo => return,
+            Step::Precheck | Step::Commit | Step::Abort | Step::Undo => return,
             Step::Verify => [Phase::Data, Phase::Schema].as_slice(),
-            Step::Apply | Step::Split | Step::Backfill | Step::Sweep => &[Phase::Precheck],
+            Step::Apply | Step::Prepare | Step::Split | Step::Backfill | Step::Sweep => &[Phase::Precheck],
         };
         let begun = before.iter().find_map(|phase| inner.phases.get(&(task.migration.clone(), *phase)));
         if let Some(begun) = begun.copied() {

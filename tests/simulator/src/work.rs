@@ -69,6 +69,9 @@ impl Work {
         match self.task.step {
             Step::Precheck => TaskOutcome::Prechecked,
             Step::Apply => TaskOutcome::Applied { already: false },
+            Step::Prepare => TaskOutcome::Prepared,
+            Step::Commit => TaskOutcome::Committed,
+            Step::Abort => TaskOutcome::Aborted,
             Step::Split => TaskOutcome::Split(pass(settings)),
             Step::Backfill => {
                 let nothing = RangeState { index: 0, rows: 0, seen: 0, batches: 0, done: true };

@@ -18,6 +18,7 @@ use shardlift_domain::facts::{
     ConflictsPage, ConflictsRequest, FactsRequest, PlacementPage, PlacementRequest, ShardFacts, ShardHello,
 };
 use shardlift_domain::fence::Fence;
+use shardlift_domain::prepared::PreparedTransaction;
 use shardlift_domain::quarantine::{Held, QuarantineAnswer, QuarantineRequest};
 use shardlift_domain::range::{Pass, RangeState, Rest};
 use shardlift_domain::spec::{DataSpec, SchemaSpec, Spec};
@@ -158,6 +159,29 @@ pub trait ShardEngine: Send + Sync + 'static {
     /// inspect, done. Checks the shard's fence first. Answers `true` if the ledger had it already.
     async fn apply(&self, lease: &TaskLease, job: &SchemaJob) -> EngineResult<bool>;
 
+    /// Applies `up` with its ledger entry in one transaction and prepares it under a name that says whose it is. What an
+    /// earlier hand-out has prepared is rolled back first, and none can prepare any more; nothing else is touched. Locks
+    /// and checks the shard's fence. Only PostgreSQL can.
+    async fn prepare(&self, _lease: &TaskLease, job: &SchemaJob) -> EngineResult<()> {
+        Err(one_phase(job))
+    }
+
+    /// Commits what was prepared, as it was decided. Called again it does nothing; if what was prepared is gone, it
+    /// applies the change. A leader that is not the newest is refused, and what a later hand-out has prepared is not touched.
+    async fn commit(&self, _lease: &TaskLease, job: &SchemaJob) -> EngineResult<()> {
+        Err(one_phase(job))
+    }
+
+    /// Rolls back whatever earlier hand-outs have prepared; none can prepare any more.
+    async fn abort(&self, _lease: &TaskLease, job: &SchemaJob) -> EngineResult<()> {
+        Err(one_phase(job))
+    }
+
+    /// What is prepared in the shard; reads only. `all`: that of others as well.
+    async fn prepared(&self, _all: bool) -> EngineResult<Vec<PreparedTransaction>> {
+        Ok(Vec::new())
+    }
+
     /// Lays out the first pass in one transaction, or reads the newest pass that is there: calling it again never
     /// lays out anything twice. `ranges`: how many to aim for. Checks and raises the shard's fence.
     async fn split(&self, lease: &TaskLease, job: &DataJob, ranges: u32) -> EngineResult<Pass>;
@@ -216,6 +240,14 @@ pub trait UndoWriter: Send {
     /// the before-images go, the count advances. What the database refuses is narrowed down to the row, which is a
     /// conflict too. Errors are those of [`RangeWriter::run_batch`], but for rows.
     async fn run_batch(&mut self, lease: &TaskLease) -> EngineResult<UndoReport>;
+}
+
+fn one_phase(job: &SchemaJob) -> EngineError {
+    EngineError::Failed(Failure::new(
+        ErrorCode::SpecUnsupported,
+        format!("{} is atomic, but this shard's engine cannot prepare a change", job.spec.id),
+        "leave `atomic` out: what was changed is taken back by `down`",
+    ))
 }
 
 /// The form of checkpoints that this release writes, and the newest that it can read.

@@ -10,6 +10,7 @@ use shardlift_domain::facts::{
 };
 use shardlift_domain::fence::Fence;
 use shardlift_domain::ids::MigrationKey;
+use shardlift_domain::prepared::PreparedTransaction;
 use shardlift_domain::quarantine::{QuarantineAnswer, QuarantineRequest};
 use shardlift_domain::range::{Pass, RangeState, Rest};
 use shardlift_domain::spec::Engine;
@@ -81,6 +82,22 @@ impl ShardEngine for Observed {
 
     async fn apply(&self, lease: &TaskLease, job: &SchemaJob) -> EngineResult<bool> {
         self.told(self.inner.apply(lease, job).await)
+    }
+
+    async fn prepare(&self, lease: &TaskLease, job: &SchemaJob) -> EngineResult<()> {
+        self.told(self.inner.prepare(lease, job).await)
+    }
+
+    async fn commit(&self, lease: &TaskLease, job: &SchemaJob) -> EngineResult<()> {
+        self.told(self.inner.commit(lease, job).await)
+    }
+
+    async fn abort(&self, lease: &TaskLease, job: &SchemaJob) -> EngineResult<()> {
+        self.told(self.inner.abort(lease, job).await)
+    }
+
+    async fn prepared(&self, all: bool) -> EngineResult<Vec<PreparedTransaction>> {
+        self.inner.prepared(all).await
     }
 
     async fn split(&self, lease: &TaskLease, job: &DataJob, ranges: u32) -> EngineResult<Pass> {

@@ -113,6 +113,12 @@ async fn step(
         (Step::Apply, Job::Schema(job)) => {
             Ok(TaskOutcome::Applied { already: engine.apply(lease, &job).await? })
         }
+        (Step::Prepare, Job::Schema(job)) => {
+            unless_withdrawn(lease, engine.prepare(lease, &job)).await?;
+            Ok(TaskOutcome::Prepared)
+        }
+        (Step::Commit, Job::Schema(job)) => engine.commit(lease, &job).await.map(|()| TaskOutcome::Committed),
+        (Step::Abort, Job::Schema(job)) => engine.abort(lease, &job).await.map(|()| TaskOutcome::Aborted),
         (Step::Split, Job::Data(job)) => {
             let ranges = wanted_ranges(&job, assignment.shard_slots);
             Ok(TaskOutcome::Split(engine.split(lease, &job, ranges).await?))

@@ -13,8 +13,8 @@ use shardlift_domain::ids::{ShardId, TaskId};
 use shardlift_domain::quarantine::QuarantineAnswer;
 use shardlift_proto::convert::{
     check_request_from_wire, conflicts_from_wire, conflicts_page_to_wire, depth_from_wire, facts_to_wire,
-    page_to_wire, placement_from_wire, quarantine_from_wire, quarantined_to_wire, task_from_wire,
-    token_from_wire,
+    page_to_wire, placement_from_wire, prepared_to_wire, quarantine_from_wire, quarantined_to_wire,
+    task_from_wire, token_from_wire,
 };
 use shardlift_proto::v1;
 use tokio::sync::mpsc;
@@ -192,6 +192,21 @@ impl Tasks {
         });
     }
 
+    /// Tells what is prepared in a shard.
+    pub(super) fn prepared(&mut self, query: v1::PreparedQuery, shards: &Shards) {
+        self.clear();
+        let (out, shards, number) = (self.out.clone(), shards.clone(), query.query);
+        self.running.spawn(async move {
+            let answer = match in_doubt(query, &shards).await {
+                Ok(page) => v1::prepared_answer::Answer::Page(page),
+                Err(failure) => v1::prepared_answer::Answer::Failure(failure.into()),
+            };
+            let answer = v1::PreparedAnswer { query: number, answer: Some(answer) };
+            // If the session is over nobody waits for it.
+            let _ = out.send(wire::wrap(v1::from_worker::Message::Prepared(answer))).await;
+        });
+    }
+
     /// The session is over: running batches finish, and their tasks stop; scans end at once, since the next leader
     /// has them made again. When the worker stops it waits for them.
     pub(super) async fn end(mut self, stopping: bool) {
@@ -268,6 +283,14 @@ async fn conflicts(query: v1::ConflictsQuery, shards: &Shards) -> Result<v1::Con
     let engine = shards.admitted(&shard).await?;
     let page = engine.conflicts(&request).await;
     page.map(conflicts_page_to_wire).map_err(|error| error.into_failure().on_shard(&shard))
+}
+
+/// What is prepared.
+async fn in_doubt(query: v1::PreparedQuery, shards: &Shards) -> Result<v1::PreparedPage, Failure> {
+    let shard = shard_id(&query.shard)?;
+    let engine = shards.admitted(&shard).await?;
+    let found = engine.prepared(query.all).await.map_err(|error| error.into_failure().on_shard(&shard))?;
+    Ok(v1::PreparedPage { transactions: found.into_iter().map(prepared_to_wire).collect() })
 }
 
 fn shard_id(text: &str) -> Result<ShardId, Failure> {

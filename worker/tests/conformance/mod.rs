@@ -9,6 +9,7 @@ mod cases;
 mod drive;
 mod mongodb;
 mod postgres;
+mod postgres_atomic;
 mod postgres_checks;
 mod postgres_faults;
 mod postgres_keys;

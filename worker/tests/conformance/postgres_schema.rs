@@ -21,6 +21,7 @@ pub(super) fn job(up: &[&str]) -> SchemaJob {
         hold_timeout: Duration::from_secs(2),
         allow: Vec::new(),
         verify: Vec::new(),
+        atomic: false,
     };
     let spec = Spec {
         id: migration().id,

@@ -3,6 +3,7 @@
 //! [`Migration::on`] is the only way in which a migration changes. It is pure: the orchestrator stores what it
 //! returns before it acts on it, and after a crash recomputes the wanted work from the stored state.
 
+mod decision;
 mod moves;
 mod quarantine;
 mod resource;
@@ -11,6 +12,7 @@ mod state;
 mod tests;
 mod waves;
 
+pub use decision::{Aftermath, Decision};
 pub use moves::{Event, Illegal, Outcome, Transition, Verb};
 pub use resource::Resource;
 pub use state::{Migration, Phase, ShardMigration, Status, Step, Stop, Undo};

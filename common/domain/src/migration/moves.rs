@@ -8,6 +8,7 @@ use crate::quarantine::Held;
 use crate::spec::OnVerifyFailure;
 use crate::verdict::Undone;
 
+use super::decision::{Aftermath, Decision};
 use super::state::{Migration, Phase, ShardMigration, Status, Step, Stop, Undo};
 
 /// What a person asks for.
@@ -154,7 +155,10 @@ impl Migration {
     /// changes nothing. A step that is done, of which there are as many as shards and more, costs little however many
     /// shards there are.
     pub fn make(&mut self, event: &Event) -> Result<Option<Vec<ShardId>>, Illegal> {
-        if let Event::StepDone { shard, .. } = event {
+        // The end of an abort may tell of the shard for whose sake it was.
+        if let Event::StepDone { shard, step, .. } = event
+            && *step != Step::Abort
+        {
             // No part but the shard's own is changed by it.
             let (head, part) = (self.head(), self.shards.get(shard).cloned());
             self.enter(event)?;
@@ -194,6 +198,9 @@ impl Migration {
     fn asked(&mut self, verb: Verb) -> Result<(), Illegal> {
         let status = self.status;
         let illegal = |why| Err(Illegal { verb, status, why });
+        if let Some(answer) = self.asked_of_vote(verb) {
+            return answer.or_else(illegal);
+        }
         match (verb, status) {
             (Verb::Start, Status::Pending) => self.released = true,
             (Verb::Pause, Status::Running | Status::RollingBack) => self.stop_by(Stop::Person),
@@ -275,6 +282,11 @@ impl Migration {
     }
 
     fn go_on(&mut self) {
+        if self.atomic && self.undo.is_none() {
+            self.try_again();
+            self.advance();
+            return;
+        }
         self.stop = None;
         self.status = if self.undo.is_some() { Status::RollingBack } else { Status::Running };
         let searches = self.steps().contains(&Step::Sweep);
@@ -304,16 +316,22 @@ impl Migration {
             return;
         }
         let steps = self.steps();
-        let wave = self.rollout.wave;
-        let Some(part) = part_of(&mut self.shards, shard, step, wave) else { return };
+        let (wave, admitted) = (self.rollout.wave, self.admits(step));
+        let part = part_of(&mut self.shards, shard, step, wave).filter(|_| admitted);
+        let Some(part) = part else { return };
         part.failure = None;
         part.todo = match (step, outcome) {
             (Step::Sweep, Outcome::PendingFound) => Some(Step::Backfill),
+            (Step::Abort, _) => Some(Step::Prepare),
             _ => steps.iter().copied().skip_while(|other| *other != step).nth(1),
         };
         part.verified |= step == Step::Verify;
         if let (Outcome::Undone(done), Some(undo)) = (outcome, &mut self.undo) {
             undo.done += done;
+        }
+        self.decide();
+        if step == Step::Abort {
+            self.come_to_rest();
         }
         // Only the last shard that leaves a phase opens the next one: most find another one here, and look no further.
         let here =
@@ -327,10 +345,18 @@ impl Migration {
         if !self.listens() {
             return;
         }
-        let wave = self.rollout.wave;
-        let Some(part) = part_of(&mut self.shards, shard, step, wave) else { return };
+        let (wave, admitted) = (self.rollout.wave, self.admits(step));
+        let part = part_of(&mut self.shards, shard, step, wave).filter(|_| admitted);
+        let Some(part) = part else { return };
+        if step == Step::Prepare {
+            return self.abort(Aftermath::Failed { shard: shard.clone(), failure: failure.clone() });
+        }
         part.failure = Some(failure.clone());
         if self.status == Status::Failed {
+            return;
+        }
+        if self.settles() {
+            self.status = Status::Failed;
             return;
         }
         // A failure that a person has to decide about halts; one that needs mending fails. Between waves there is always
@@ -368,7 +394,10 @@ impl Migration {
             None if self.status == Status::RollingBack => self.status = Status::RolledBack,
             None => {}
         }
-        self.touched |= self.status == Status::Running && matches!(self.phase, Phase::Schema | Phase::Data);
+        // Until it is decided that all commit, nothing of an atomic change stays.
+        let changes = !self.atomic || self.decision == Some(Decision::Commit);
+        self.touched |=
+            changes && self.status == Status::Running && matches!(self.phase, Phase::Schema | Phase::Data);
     }
 }
 

@@ -33,7 +33,7 @@ impl Migration {
 
     /// Whether a search follows the walk, which finds rows again.
     fn searches(&self) -> bool {
-        Step::sequence(self.kind, self.has_where).contains(&Step::Sweep)
+        Step::sequence(self.kind, self.has_where, self.atomic).contains(&Step::Sweep)
     }
 
     /// The figures of one shard; halts if there are too many of them now.

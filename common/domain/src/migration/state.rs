@@ -11,6 +11,7 @@ use crate::quarantine::Held;
 use crate::spec::{Engine, Kind, OnVerifyFailure};
 use crate::verdict::Undone;
 
+use super::decision::Decision;
 use super::waves::Rollout;
 
 /// Where a migration stands.
@@ -127,6 +128,12 @@ pub enum Step {
     Precheck,
     /// Apply a schema change.
     Apply,
+    /// Make an atomic schema change up to its commit, which waits for what is decided.
+    Prepare,
+    /// Commit what was prepared: every shard could.
+    Commit,
+    /// Roll back what was prepared: some shard could not, or a person stopped it.
+    Abort,
     /// Lay out the ranges of a table.
     Split,
     /// Walk the ranges.
@@ -141,14 +148,27 @@ pub enum Step {
 
 impl Step {
     /// Every step.
-    pub const ALL: [Step; 7] =
-        [Step::Precheck, Step::Apply, Step::Split, Step::Backfill, Step::Sweep, Step::Verify, Step::Undo];
+    pub const ALL: [Step; 10] = [
+        Step::Precheck,
+        Step::Apply,
+        Step::Prepare,
+        Step::Commit,
+        Step::Abort,
+        Step::Split,
+        Step::Backfill,
+        Step::Sweep,
+        Step::Verify,
+        Step::Undo,
+    ];
 
     /// The word for people and the store.
     pub fn as_str(self) -> &'static str {
         match self {
             Step::Precheck => "precheck",
             Step::Apply => "apply",
+            Step::Prepare => "prepare",
+            Step::Commit => "commit",
+            Step::Abort => "abort",
             Step::Split => "split",
             Step::Backfill => "backfill",
             Step::Sweep => "sweep",
@@ -161,16 +181,24 @@ impl Step {
     pub fn phase(self) -> Phase {
         match self {
             Step::Precheck => Phase::Precheck,
-            Step::Apply => Phase::Schema,
+            Step::Apply | Step::Prepare | Step::Commit | Step::Abort => Phase::Schema,
             Step::Split | Step::Backfill | Step::Sweep => Phase::Data,
             Step::Verify => Phase::Verify,
             Step::Undo => Phase::Undo,
         }
     }
 
+    /// Whether other shards hold locks until it is done.
+    pub fn presses(self) -> bool {
+        matches!(self, Step::Prepare | Step::Commit | Step::Abort)
+    }
+
     /// The steps of one shard, in order. Without `where` there is nothing that a sweep could search for.
-    pub fn sequence(kind: Kind, has_where: bool) -> &'static [Step] {
+    /// A change that every shard makes or none is prepared and committed instead of applied: whoever must not commit
+    /// passes through [`Step::Abort`] back to [`Step::Prepare`].
+    pub fn sequence(kind: Kind, has_where: bool, atomic: bool) -> &'static [Step] {
         match (kind, has_where) {
+            (Kind::Schema, _) if atomic => &[Step::Precheck, Step::Prepare, Step::Commit, Step::Verify],
             (Kind::Schema, _) => &[Step::Precheck, Step::Apply, Step::Verify],
             (Kind::Data, true) => &[Step::Precheck, Step::Split, Step::Backfill, Step::Sweep, Step::Verify],
             (Kind::Data, false) => &[Step::Precheck, Step::Split, Step::Backfill, Step::Verify],
@@ -246,6 +274,12 @@ pub struct Migration {
     pub relation: Option<String>,
     /// Whether the spec says which rows are pending: only then a sweep follows the backfill.
     pub has_where: bool,
+    /// Whether every shard makes the schema change or none.
+    #[serde(default)]
+    pub atomic: bool,
+    /// What was decided about what the shards have prepared; only for an atomic change.
+    #[serde(default)]
+    pub decision: Option<Decision>,
     /// What must be completed first.
     pub waits_for: Vec<MigrationId>,
     /// Where it stands.
@@ -280,7 +314,7 @@ pub struct Migration {
 impl Migration {
     /// The steps of each shard, in order; once it is undone, that comes last.
     pub fn steps(&self) -> Vec<Step> {
-        let forward = Step::sequence(self.kind, self.has_where);
+        let forward = Step::sequence(self.kind, self.has_where, self.atomic);
         forward.iter().copied().chain(self.undo.is_some().then_some(Step::Undo)).collect()
     }
 
@@ -290,17 +324,15 @@ impl Migration {
     }
 
     /// The steps that should be worked on now: only while running or being undone, only of the present phase, and of shards
-    /// whose wave has not begun only the precheck.
+    /// whose wave has not begun only the precheck; and what was decided about prepared transactions, until every shard has
+    /// heard it.
     pub fn wanted(&self) -> impl Iterator<Item = (&ShardId, Step)> {
-        let running = self.works();
-        let shards = self.shards.iter().filter(move |_| running);
-        shards.filter_map(|(id, part)| Some((id, self.wanted_now(part)?)))
+        self.shards.iter().filter_map(|(id, part)| Some((id, self.wanted_now(part)?)))
     }
 
     /// The step of one shard that should be worked on now.
     pub fn wanted_of(&self, shard: &ShardId) -> Option<Step> {
-        let part = self.shards.get(shard).filter(|_| self.works())?;
-        self.wanted_now(part)
+        self.wanted_now(self.shards.get(shard)?)
     }
 
     fn works(&self) -> bool {
@@ -308,16 +340,21 @@ impl Migration {
     }
 
     fn wanted_now(&self, part: &ShardMigration) -> Option<Step> {
-        self.open_step(part).filter(|step| step.phase() == self.phase && part.failure.is_none())
+        let carried_out = |step| matches!(step, Step::Commit | Step::Abort);
+        let timely = |step: Step| self.works() && step.phase() == self.phase;
+        let wanted = |step: Step| self.admits(step) && (carried_out(step) || timely(step));
+        self.open_step(part).filter(|step| part.failure.is_none() && wanted(*step))
     }
 
-    /// The state after a take-over: the ranges must be read from the shards again before they are walked.
+    /// The state after a take-over: the ranges must be read from the shards again before they are walked, and what was
+    /// prepared without a decision is prepared anew.
     pub fn recovered(mut self) -> Self {
         for shard in self.shards.values_mut() {
             if shard.todo == Some(Step::Backfill) {
                 shard.todo = Some(Step::Split);
             }
         }
+        self.prepare_anew();
         self
     }
 }

@@ -13,11 +13,11 @@ use crate::quarantine::Held;
 use crate::spec::{Engine, Kind, OnVerifyFailure};
 use crate::verdict::Undone;
 
-fn shard(number: u8) -> ShardId {
+pub(super) fn shard(number: u8) -> ShardId {
     ShardId::new(format!("s{number}")).expect("a name")
 }
 
-fn fresh(kind: Kind, shards: u8) -> Migration {
+pub(super) fn fresh(kind: Kind, shards: u8) -> Migration {
     let part = ShardMigration::fresh(0);
     Migration {
         key: MigrationKey { id: MigrationId::new("m").expect("a name"), version: Version::FIRST },
@@ -27,6 +27,8 @@ fn fresh(kind: Kind, shards: u8) -> Migration {
         checksum: Checksum::of(b"m"),
         relation: None,
         has_where: true,
+        atomic: false,
+        decision: None,
         waits_for: Vec::new(),
         status: Status::Pending,
         released: false,
@@ -62,17 +64,17 @@ fn with_status(status: Status) -> Migration {
     migration
 }
 
-fn done(number: u8, step: Step) -> Event {
+pub(super) fn done(number: u8, step: Step) -> Event {
     Event::StepDone { shard: shard(number), step, outcome: Outcome::Done }
 }
 
-fn failed(number: u8, step: Step, code: ErrorCode) -> Event {
+pub(super) fn failed(number: u8, step: Step, code: ErrorCode) -> Event {
     Event::StepFailed { shard: shard(number), step, failure: Failure::new(code, "it broke", "mend it") }
 }
 
 const BACK: Event = Event::Asked(Verb::Rollback { drop_data: false });
 
-fn go(migration: &Migration, event: &Event) -> Migration {
+pub(super) fn go(migration: &Migration, event: &Event) -> Migration {
     migration.on(event).expect("a legal move").migration
 }
 
@@ -391,7 +393,7 @@ fn check_legal(migration: &Migration) {
     if migration.status == Status::Completed {
         assert!(migration.shards.values().all(|part| part.todo.is_none() && part.verified));
     }
-    if !matches!(migration.status, Status::Running | Status::RollingBack) {
+    if !matches!(migration.status, Status::Running | Status::RollingBack) && !migration.settles() {
         assert_eq!(migration.wanted().count(), 0);
     }
     if migration.undo.is_some() {
@@ -403,8 +405,9 @@ fn check_legal(migration: &Migration) {
     }
     for (_, step) in migration.wanted() {
         assert_eq!(step.phase(), migration.phase);
-        assert!(migration.steps().contains(&step));
+        assert!(migration.steps().contains(&step) || step == Step::Abort);
     }
+    check_vote(migration);
     if migration.status == Status::Running && !migration.at_gate() {
         assert_eq!(migration.open_phase(), Some(migration.phase), "a phase waits for its slowest shard");
     }
@@ -432,6 +435,27 @@ fn an_illegal_move_in_place_changes_nothing() {
     }
 }
 
+/// All or nothing: nobody has committed what is not decided, and nothing at rest is prepared.
+fn check_vote(migration: &Migration) {
+    let at = |step: Step| migration.shards.values().filter(move |part| part.todo == Some(step)).count();
+    let past = migration
+        .shards
+        .values()
+        .filter(|part| matches!(part.todo, Some(Step::Verify | Step::Undo) | None))
+        .count();
+    match &migration.decision {
+        None if migration.atomic => assert_eq!(past + at(Step::Abort), 0),
+        Some(Decision::Commit) => {
+            assert_eq!(past + at(Step::Commit), migration.shards.len());
+            assert!(!matches!(migration.status, Status::Paused | Status::Cancelled) || at(Step::Commit) == 0);
+        }
+        Some(Decision::Abort { .. }) => assert_eq!(past + at(Step::Commit), 0),
+        None => assert_eq!(at(Step::Prepare) + at(Step::Commit) + at(Step::Abort), 0),
+    }
+    let rests = matches!(migration.status, Status::Paused | Status::Cancelled | Status::Completed);
+    assert!(!migration.atomic || !rests || !(migration.settles() || migration.votes()), "{migration:?}");
+}
+
 proptest! {
     #[test]
     fn only_legal_states_appear_and_repeats_change_nothing(
@@ -439,10 +463,15 @@ proptest! {
         data in any::<bool>(),
         back in any::<bool>(),
         rollout in any::<bool>(),
+        atomic in any::<bool>(),
     ) {
         let kind = if data { Kind::Data } else { Kind::Schema };
-        let mut migration =
-            if rollout { waves::in_waves(kind, &[0, 1, 1], &[1, 0]) } else { fresh(kind, 3) };
+        // A spec cannot ask for both.
+        let mut migration = if rollout {
+            waves::in_waves(kind, &[0, 1, 1], &[1, 0])
+        } else {
+            Migration { atomic: atomic && !data, ..fresh(kind, 3) }
+        };
         if back {
             migration.on_verify_failure = OnVerifyFailure::Rollback;
         }

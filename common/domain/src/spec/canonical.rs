@@ -69,6 +69,9 @@ fn write_schema(lines: &mut Lines, schema: &SchemaSpec) {
         checks.sort_unstable();
         lines.json("verify", &checks.into());
     }
+    if schema.atomic {
+        lines.json("atomic", &true.into());
+    }
 }
 
 fn write_data(lines: &mut Lines, data: &DataSpec, engine: Engine) {

@@ -77,7 +77,7 @@ pub const KEYS: &[Key] = &[
     schema("down"),
     postgres(schema("lock_timeout")),
     postgres(schema("hold_timeout")),
-    later(schema("atomic"), &["false"]),
+    postgres(schema("atomic")),
     schema("allow"),
     schema("allow.rule"),
     schema("allow.reason"),

@@ -127,6 +127,11 @@ impl Spec {
         }
     }
 
+    /// Whether every shard makes the change or none, by two-phase commit.
+    pub fn is_atomic(&self) -> bool {
+        matches!(&self.body, SpecBody::Schema(schema) if schema.atomic)
+    }
+
     /// The questions of the user's own that verification asks.
     pub fn assertions(&self) -> Vec<&Assertion> {
         match &self.body {
@@ -236,6 +241,8 @@ pub struct SchemaSpec {
     pub lock_timeout: Duration,
     /// A lock is held no longer than this (the statement's timeout). Default 5 s.
     pub hold_timeout: Duration,
+    /// Every shard makes the change or none, by two-phase commit.
+    pub atomic: bool,
     /// Lint rules that the spec breaks on purpose. What is done does not depend on it, so the checksum does not either.
     pub allow: Vec<Allowed>,
     /// What must hold at the end, beside what is always looked at.

@@ -11,6 +11,7 @@ mod expression;
 mod guard;
 mod locks;
 mod names;
+mod preparable;
 mod query;
 mod refused;
 mod split;

@@ -4,6 +4,7 @@ use squawk_syntax::ast::AstNode;
 
 use super::class::{Class, classify};
 use super::guard::with_tree;
+use super::preparable::unpreparable;
 use super::refused::refusal;
 use super::tree::{Tree, start, trimmed};
 use super::{SqlProblem, position};
@@ -19,6 +20,8 @@ pub struct Statement {
     pub column: u32,
     /// How it must be run.
     pub class: Class,
+    /// Why it cannot be part of a prepared transaction, if so.
+    pub unpreparable: Option<&'static str>,
 }
 
 /// Splits a text of any number of statements. All problems of the text are told at once, in its order.
@@ -42,7 +45,9 @@ fn judge(tree: &Tree<'_>) -> Result<Vec<Statement>, Vec<SqlProblem>> {
             Ok(class) => {
                 let (from, to) = trimmed(stmt.syntax());
                 let (line, column) = position(tree.text, from);
-                statements.push(Statement { text: tree.text[from..to].to_owned(), line, column, class });
+                let unpreparable = unpreparable(&stmt, &class);
+                let text = tree.text[from..to].to_owned();
+                statements.push(Statement { text, line, column, class, unpreparable });
             }
         }
     }

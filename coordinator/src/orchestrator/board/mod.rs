@@ -378,6 +378,12 @@ impl Board {
         self.held.get(worker).map_or(0, |held| u32::try_from(held.len()).unwrap_or(u32::MAX))
     }
 
+    /// How many of those press.
+    pub(super) fn pressing(&self, worker: &WorkerId) -> u32 {
+        let held = self.held.get(worker).into_iter().flatten();
+        u32::try_from(held.filter(|task| task.step.presses()).count()).unwrap_or(u32::MAX)
+    }
+
     /// Whether a running task is to be taken from its worker; answers yes once for each hand-out.
     pub(super) fn take_away(&mut self, task: &TaskId) -> bool {
         self.entry_mut(task).is_some_and(|entry| !std::mem::replace(&mut entry.taken_away, true))

@@ -9,9 +9,10 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use async_trait::async_trait;
-use shardlift_domain::migration::{Event, Migration, Resource, Verb};
+use shardlift_domain::migration::{Decision, Event, Migration, Outcome, Resource, Step, Verb};
 use shardlift_domain::routing::{Directory, DirectoryEntry};
-use shardlift_domain::{Epoch, Fence, MigrationKey, Nonce, Version};
+use shardlift_domain::spec::Kind;
+use shardlift_domain::{Epoch, ErrorCode, Failure, Fence, MigrationKey, Nonce, Version};
 
 use shardlift_harness::servers::{shared_mongod, shared_postgres};
 use shardlift_runtime::config::Secret;
@@ -372,6 +373,39 @@ async fn what_one_migration_holds_no_other_gets(place: impl Place) {
     assert_eq!(place.open().await.load().await.expect("loads").locks, held);
 }
 
+async fn what_was_decided_is_there_for_the_next_leader(place: impl Place) {
+    let store = place.open().await;
+    let mut permit = lead(&store, "leader").await;
+    let mut new = stored("all-or-none", Version::FIRST);
+    (new.migration.kind, new.migration.atomic) = (Kind::Schema, true);
+    store.commit(&permit, Change { new: vec![new], ..Change::default() }).await.expect("commits");
+    let mut decided = Vec::new();
+    let failure = Failure::new(ErrorCode::SchemaFailed, "it broke ✓", "mend it");
+    let step = |step| Event::StepDone { shard: samples::shard(0), step, outcome: Outcome::Done };
+    let cannot = Event::StepFailed { shard: samples::shard(1), step: Step::Prepare, failure };
+    let all = |step| {
+        (0..3).map(move |n| Event::StepDone { shard: samples::shard(n), step, outcome: Outcome::Done })
+    };
+    let events = [Event::Asked(Verb::Start), Event::Ready].into_iter().chain(all(Step::Precheck));
+    let events = events.chain([step(Step::Prepare), cannot]).chain(all(Step::Abort));
+    let events = events.chain([Event::Asked(Verb::Retry)]).chain(all(Step::Prepare)).chain(all(Step::Commit));
+    for event in events {
+        let mut expected = store.load().await.expect("loads");
+        let known = &mut expected.migrations[0];
+        let before = known.migration.clone();
+        known.migration = before.on(&event).expect("legal").migration;
+        let moved = vec![Moved::between(&before, known.migration.clone(), known.times)];
+        store.commit(&permit, Change { moved, ..Change::default() }).await.expect("commits");
+        let word = known.migration.decision.as_ref().map(Decision::as_str);
+        assert_eq!(place.open().await.load().await.expect("loads"), expected, "after {event:?}");
+        if decided.last() != Some(&word) {
+            decided.push(word);
+            permit = lead(&store, "next").await;
+        }
+    }
+    assert_eq!(decided, [None, Some("abort"), None, Some("commit")]);
+}
+
 async fn several_may_open_it_at_once_when_it_is_new(place: impl Place) {
     let opened = futures::future::join_all((0..4).map(|_| place.open())).await;
     for store in &opened {
@@ -455,6 +489,7 @@ suite! {
     the_history_is_in_order_and_spans_versions,
     figures_and_states_are_replaced,
     what_one_migration_holds_no_other_gets,
+    what_was_decided_is_there_for_the_next_leader,
     several_may_open_it_at_once_when_it_is_new,
     entries_of_directories_are_set_and_removed_with_the_topology,
 }

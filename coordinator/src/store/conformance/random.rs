@@ -68,6 +68,7 @@ fn migration() -> impl Strategy<Value = StoredMigration> {
             kind,
             engine,
             has_where,
+            atomic: kind == Kind::Schema && has_where,
             relation,
             cluster: cluster("chat"),
             waits_for: (0..shards).map(|number| id(&format!("before-{number}"))).collect(),

@@ -41,6 +41,8 @@ pub(in crate::store) fn stored(name: &str, version: Version) -> StoredMigration 
         checksum: Checksum::of(name.as_bytes()),
         relation: Some("public.messages".to_owned()),
         has_where: true,
+        atomic: false,
+        decision: None,
         waits_for: vec![id("before")],
         status: Status::Pending,
         released: false,

@@ -99,7 +99,7 @@ async fn attempt(
     change: &Change,
 ) -> Result<(), StoreError> {
     let number = fence::hold(database, session, held).await?;
-    write::apply(database, session, number, change).await
+    write::apply(database, session, (number, held.epoch), change).await
 }
 
 /// Whether a transaction was ended by another one.

@@ -5,6 +5,7 @@
 //! with its shards embedded by name: about 250 bytes each, so that 10,000 shards stay far below the 16 MB of a document.
 
 mod client;
+mod decisions;
 mod directory;
 mod documents;
 mod fence;

@@ -11,6 +11,7 @@ use super::super::error::answered;
 use super::super::rows::from_word;
 use super::super::{HistoryEntry, Snapshot, StoreError};
 use super::client::{COMMAND, begin};
+use super::decisions::decisions;
 use super::directory;
 use super::documents::{self, from_bson, name_of};
 
@@ -36,9 +37,11 @@ pub(super) async fn snapshot(database: &Database) -> Result<Snapshot, StoreError
         let (key, failure) = failure(document)?;
         failures.insert(key, failure);
     }
+    let mut decisions = decisions(all(database, &mut session, "decisions", doc! {}).await?)?;
     answered("end reading", session.commit_transaction()).await?;
     for stored in &mut snapshot.migrations {
         let name = name_of(&stored.migration.key);
+        stored.migration.decision = decisions.remove(&name);
         for (shard, part) in &mut stored.migration.shards {
             part.failure = failures.remove(&(name.clone(), shard.clone()));
         }

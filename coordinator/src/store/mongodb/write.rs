@@ -7,7 +7,7 @@ use mongodb::options::ReturnDocument;
 use mongodb::{ClientSession, Collection, Database};
 use shardlift_domain::migration::{Migration, Resource};
 use shardlift_domain::topology::Topology;
-use shardlift_domain::{MigrationKey, ShardId};
+use shardlift_domain::{Epoch, MigrationKey, ShardId};
 
 use shardlift_runtime::clock;
 
@@ -15,20 +15,20 @@ use super::super::error::answered;
 use super::super::rows::{stored_number, time_text};
 use super::super::{Change, HistoryEntry, Moved, StoreError, StoredMigration};
 use super::client::{COMMAND, code};
-use super::directory;
 use super::documents::{self, bson, key_of, name_of};
+use super::{decisions, directory};
 
 /// DuplicateKey.
 const DUPLICATE: i32 = 11000;
 
-/// Writes everything; the caller commits or aborts. `commit` is the number of this one.
+/// Writes everything; the caller commits or aborts. `commit` is the number of this one, `epoch` its leader's.
 pub(super) async fn apply(
     database: &Database,
     session: &mut ClientSession,
-    commit: i64,
+    (commit, epoch): (i64, Epoch),
     change: &Change,
 ) -> Result<(), StoreError> {
-    let mut writing = Writing { database, session };
+    let mut writing = Writing { database, session, epoch };
     if let Some(new) = &change.topology {
         writing.topology(new).await?;
     }
@@ -47,6 +47,7 @@ pub(super) async fn apply(
 struct Writing<'a> {
     database: &'a Database,
     session: &'a mut ClientSession,
+    epoch: Epoch,
 }
 
 impl Writing<'_> {
@@ -76,7 +77,8 @@ impl Writing<'_> {
             written => written?,
         };
         let failed = migration.shards.iter().filter(|(_, part)| part.failure.is_some());
-        self.failures(migration, failed.map(|(shard, _)| shard).collect(), true).await
+        self.failures(migration, failed.map(|(shard, _)| shard).collect(), true).await?;
+        self.decision(migration).await
     }
 
     async fn write_moved(&mut self, moved: &Moved) -> Result<(), StoreError> {
@@ -89,7 +91,13 @@ impl Writing<'_> {
             }
         }
         self.set(&migration.key, set, Some(migration.shards.len())).await?;
-        self.failures(migration, moved.parts().map(|(shard, _)| shard).collect(), false).await
+        self.failures(migration, moved.parts().map(|(shard, _)| shard).collect(), false).await?;
+        self.decision(migration).await
+    }
+
+    async fn decision(&mut self, migration: &Migration) -> Result<(), StoreError> {
+        let now = time_text(clock::now());
+        decisions::write(self.database, &mut *self.session, migration, self.epoch, &now).await
     }
 
     /// Sets fields of a migration. A path that names an unknown shard would add it: so the shards are counted.

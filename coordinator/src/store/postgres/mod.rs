@@ -4,6 +4,7 @@
 //! that row. It costs a handful of statements however many shards it speaks of. One guarded session serves all: who
 //! leads asks for one thing at a time, and a session whose answer was not waited for is closed, not used again.
 
+mod decisions;
 mod directory;
 mod fence;
 mod locks;
@@ -73,7 +74,7 @@ impl Store for PostgresStore {
         let mut session = self.sessions.take().await?;
         session.begin("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE").await?;
         let made = match fence::hold(&mut session.connection, permit.fence()).await {
-            Ok(()) => write::apply(&mut session.connection, &change).await,
+            Ok(()) => write::apply(&mut session.connection, &change, permit.fence().epoch).await,
             refused => refused,
         };
         match made {

@@ -7,17 +7,18 @@ use shardlift_domain::topology::Topology;
 use sqlx::PgConnection;
 
 use super::super::error::answered;
-use super::super::rows::from_json;
+use super::super::rows::{from_json, with_decisions};
 use super::super::tables::{self, HistoryRow, MigrationRow, ShardRow};
 use super::super::{HistoryEntry, Snapshot, StoreError, StoredMigration};
-use super::{directory, locks};
+use super::{decisions, directory, locks};
 
 /// Everything; the caller's transaction keeps it to one moment.
 pub(super) async fn snapshot(connection: &mut PgConnection) -> Result<Snapshot, StoreError> {
+    let decisions = decisions::read(connection).await?;
     Ok(Snapshot {
         topology: topology(connection).await?,
         directory: directory::read(connection).await?,
-        migrations: migrations(connection).await?,
+        migrations: with_decisions(migrations(connection).await?, decisions),
         locks: locks::read(connection).await?,
     })
 }

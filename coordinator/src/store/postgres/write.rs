@@ -2,27 +2,31 @@
 
 use shardlift_domain::migration::{Migration, ShardMigration, Step};
 use shardlift_domain::topology::Topology;
-use shardlift_domain::{MigrationKey, ShardId};
+use shardlift_domain::{Epoch, MigrationKey, ShardId};
 use shardlift_runtime::clock;
 use sqlx::PgConnection;
 
 use super::super::error::answered;
 use super::super::rows::{Rest, json, reason, stored_number, time_text};
 use super::super::{Change, HistoryEntry, Moved, StoreError, StoredMigration, Times, steps};
-use super::{directory, locks, progress};
+use super::{decisions, directory, locks, progress};
 
 /// Writes everything; the caller commits or rolls back.
-pub(super) async fn apply(connection: &mut PgConnection, change: &Change) -> Result<(), StoreError> {
+pub(super) async fn apply(
+    connection: &mut PgConnection,
+    change: &Change,
+    epoch: Epoch,
+) -> Result<(), StoreError> {
     let now = time_text(clock::now());
     if let Some(new) = &change.topology {
         topology(connection, new).await?;
     }
     directory::write(connection, &change.directory).await?;
     for new in &change.new {
-        insert(connection, new, &now).await?;
+        insert(connection, new, epoch, &now).await?;
     }
     for moved in &change.moved {
-        write_moved(connection, moved, &now).await?;
+        write_moved(connection, moved, epoch, &now).await?;
     }
     progress::write(connection, change).await?;
     locks::write(connection, change, &now).await?;
@@ -39,7 +43,12 @@ async fn topology(connection: &mut PgConnection, topology: &Topology) -> Result<
     answered("write the topology", write).await.map(drop)
 }
 
-async fn insert(connection: &mut PgConnection, new: &StoredMigration, now: &str) -> Result<(), StoreError> {
+async fn insert(
+    connection: &mut PgConnection,
+    new: &StoredMigration,
+    epoch: Epoch,
+    now: &str,
+) -> Result<(), StoreError> {
     let migration = &new.migration;
     let key = &migration.key;
     let inserted = sqlx::query_scalar(
@@ -72,10 +81,16 @@ async fn insert(connection: &mut PgConnection, new: &StoredMigration, now: &str)
          AS u (shard, status, step, verified, error, wave)";
     parts.write(connection, insert, id, now).await?;
     write_head(connection, migration, &new.times).await?;
+    decisions::write(connection, id, migration, epoch, now).await?;
     write_steps(connection, id, migration, now).await
 }
 
-async fn write_moved(connection: &mut PgConnection, moved: &Moved, now: &str) -> Result<(), StoreError> {
+async fn write_moved(
+    connection: &mut PgConnection,
+    moved: &Moved,
+    epoch: Epoch,
+    now: &str,
+) -> Result<(), StoreError> {
     let migration = &moved.migration;
     let (id, shards) = write_head(connection, migration, &moved.times).await?;
     let parts = Parts::of(migration, moved.parts())?;
@@ -90,6 +105,7 @@ async fn write_moved(connection: &mut PgConnection, moved: &Moved, now: &str) ->
     if !known || shards != migration.shards.len() {
         return Err(StoreError::Unknown(migration.key.clone()));
     }
+    decisions::write(connection, id, migration, epoch, now).await?;
     write_steps(connection, id, migration, now).await
 }
 

@@ -3,6 +3,7 @@
 //! Every write is a `BEGIN IMMEDIATE` transaction that compares the fence row first, and every commit is on disk
 //! before it is acknowledged (`synchronous = FULL`). Writes queue for one connection; reads see a snapshot beside it.
 
+mod decisions;
 mod fence;
 mod locks;
 mod open;
@@ -18,6 +19,7 @@ use async_trait::async_trait;
 use shardlift_domain::{Epoch, Fence, MigrationId, Nonce};
 use sqlx::SqlitePool;
 
+use super::rows::with_decisions;
 use super::{Change, HistoryEntry, LeaderPermit, Snapshot, Store, StoreError};
 
 /// A store in a SQLite file.
@@ -67,7 +69,8 @@ impl Store for SqliteStore {
     async fn load(&self) -> Result<Snapshot, StoreError> {
         let mut transaction = self.reader.begin().await.map_err(StoreError::unavailable("begin reading"))?;
         let topology = topology::read(&mut transaction).await?;
-        let migrations = read::migrations(&mut transaction).await?;
+        let decisions = decisions::read(&mut transaction).await?;
+        let migrations = with_decisions(read::migrations(&mut transaction).await?, decisions);
         let directory = topology::read_directory(&mut transaction).await?;
         let locks = locks::read(&mut transaction).await?;
         Ok(Snapshot { topology, directory, migrations, locks })
@@ -76,7 +79,7 @@ impl Store for SqliteStore {
     async fn commit(&self, permit: &LeaderPermit, change: Change) -> Result<(), StoreError> {
         let mut transaction = fence::begin(&self.writer).await?;
         fence::check(&mut transaction, permit).await?;
-        write::apply(&mut transaction, &change).await?;
+        write::apply(&mut transaction, &change, permit.fence().epoch).await?;
         fail::fail_point!("store-before-commit", |_| std::process::abort());
         fence::end(transaction).await?;
         fail::fail_point!("store-after-commit", |_| std::process::abort());

@@ -5,27 +5,31 @@ use std::collections::BTreeMap;
 
 use shardlift_domain::migration::{Migration, ShardMigration, Step};
 use shardlift_domain::progress::ShardProgress;
-use shardlift_domain::{MigrationKey, ShardId};
+use shardlift_domain::{Epoch, MigrationKey, ShardId};
 use shardlift_runtime::clock;
 use sqlx::SqliteConnection;
 
 use super::super::rows::{Rest, json, reason, stored_number, time_text};
 use super::super::steps;
 use super::super::{Change, HistoryEntry, Moved, StoreError, StoredMigration, Times};
-use super::{locks, topology};
+use super::{decisions, locks, topology};
 
 /// Writes everything; the caller commits, or drops the transaction and with it everything.
-pub(super) async fn apply(connection: &mut SqliteConnection, change: &Change) -> Result<(), StoreError> {
+pub(super) async fn apply(
+    connection: &mut SqliteConnection,
+    change: &Change,
+    epoch: Epoch,
+) -> Result<(), StoreError> {
     let now = time_text(clock::now());
     if let Some(new) = &change.topology {
         topology::write(connection, new).await?;
     }
     topology::write_directory(connection, &change.directory).await?;
     for new in &change.new {
-        insert(connection, new, &now).await?;
+        insert(connection, new, epoch, &now).await?;
     }
     for moved in &change.moved {
-        write_moved(connection, moved, &now).await?;
+        write_moved(connection, moved, epoch, &now).await?;
     }
     progress(connection, &change.progress).await?;
     locks::write(connection, change, &now).await?;
@@ -46,6 +50,7 @@ pub(super) async fn row_of(connection: &mut SqliteConnection, key: &MigrationKey
 async fn insert(
     connection: &mut SqliteConnection,
     new: &StoredMigration,
+    epoch: Epoch,
     now: &str,
 ) -> Result<(), StoreError> {
     let migration = &new.migration;
@@ -76,10 +81,16 @@ async fn insert(
     let figures = known.map(|(shard, figures)| (migration.key.clone(), shard.clone(), figures.clone()));
     progress(connection, &figures.collect::<Vec<_>>()).await?;
     write_head(connection, id, migration, &new.times).await?;
+    decisions::write(connection, id, migration, epoch, now).await?;
     write_steps(connection, id, migration, now).await
 }
 
-async fn write_moved(connection: &mut SqliteConnection, moved: &Moved, now: &str) -> Result<(), StoreError> {
+async fn write_moved(
+    connection: &mut SqliteConnection,
+    moved: &Moved,
+    epoch: Epoch,
+    now: &str,
+) -> Result<(), StoreError> {
     let migration = &moved.migration;
     let id = row_of(connection, &migration.key).await?;
     let (known,): (i64,) = sqlx::query_as("SELECT count(*) FROM shard_migrations WHERE migration_id = ?")
@@ -92,6 +103,7 @@ async fn write_moved(connection: &mut SqliteConnection, moved: &Moved, now: &str
     }
     write_parts(connection, id, migration, moved.parts(), now).await?;
     write_head(connection, id, migration, &moved.times).await?;
+    decisions::write(connection, id, migration, epoch, now).await?;
     write_steps(connection, id, migration, now).await
 }
 

@@ -30,12 +30,22 @@ pub(super) async fn raise(conn: &mut PgConnection, shard: &ShardId, leader: &Fen
 pub(super) async fn enter(conn: &mut PgConnection, shard: &ShardId, leader: &Fence) -> EngineResult<()> {
     let row = sqlx::query("SELECT epoch, nonce FROM shardlift.fence FOR SHARE").fetch_optional(conn);
     let row = within(QUICK, row).await.or_trouble(shard)?;
-    let seen = row.map(fence).transpose().or_trouble(shard)?.flatten();
+    admit(shard, row.map(fence).transpose().or_trouble(shard)?.flatten().as_ref(), leader)
+}
+
+/// Refuses a leader that is not the newest as of now. Keeps nobody waiting: only for what can name what it touches down to
+/// the hand-out, so that a newer leader's work is out of its reach.
+pub(super) async fn glance(conn: &mut PgConnection, shard: &ShardId, leader: &Fence) -> EngineResult<()> {
+    let seen = within(QUICK, read(conn)).await.or_trouble(shard)?;
+    admit(shard, seen.as_ref(), leader)
+}
+
+fn admit(shard: &ShardId, seen: Option<&Fence>, leader: &Fence) -> EngineResult<()> {
     let refuse = |code, message: String, next: &str| {
         Err(EngineError::Failed(Failure::new(code, message, next).on_shard(shard)))
     };
-    let epoch = seen.as_ref().map_or(Epoch::NONE, |fence| fence.epoch);
-    match Fence::judge(seen.as_ref(), leader) {
+    let epoch = seen.map_or(Epoch::NONE, |fence| fence.epoch);
+    match Fence::judge(seen, leader) {
         FenceVerdict::Admitted => Ok(()),
         FenceVerdict::Stale => refuse(
             ErrorCode::FenceStale,

@@ -3,12 +3,14 @@
 //! Reading order: [`session`] opens guarded connections; [`bookkeeping`] and [`fence`] are the shard's own memory;
 //! [`table`], [`key`] and [`walk`] turn a spec into SQL; [`split`] lays out ranges in [`checkpoint`]; [`claim`] takes
 //! one and gives it to a [`writer`], which finds a [`window`] and changes it by [`batch_sql`] or [`batch_rows`];
-//! [`share`] splits a running range; [`set_aside`] puts a row into [`quarantine`]; [`sweep`] searches what is left, [`verify`] proves the result; [`apply`] changes the shape.
+//! [`share`] splits a running range; [`set_aside`] puts a row into [`quarantine`]; [`sweep`] searches what is left, [`verify`] proves the result; [`apply`] changes the shape,
+//! [`atomic`] on every shard or none.
 //!
 //! It decides nothing about pace, retries of batches or what comes next: that is the executor's.
 
 mod apply;
 mod assertion;
+mod atomic;
 mod batch_rows;
 mod batch_sql;
 mod blockers;
@@ -49,6 +51,7 @@ use shardlift_domain::facts::{
 };
 use shardlift_domain::fence::Fence;
 use shardlift_domain::ids::{ClusterName, MigrationKey, ShardId};
+use shardlift_domain::prepared::PreparedTransaction;
 use shardlift_domain::quarantine::{QuarantineAnswer, QuarantineRequest};
 use shardlift_domain::range::Pass;
 use shardlift_domain::verdict::{Finding, Sweep, VerifyReport};
@@ -102,6 +105,22 @@ impl ShardEngine for PostgresEngine {
 
     async fn apply(&self, lease: &TaskLease, job: &SchemaJob) -> EngineResult<bool> {
         apply::apply(&self.access, lease, job).await
+    }
+
+    async fn prepare(&self, lease: &TaskLease, job: &SchemaJob) -> EngineResult<()> {
+        atomic::prepare(&self.access, lease, job).await
+    }
+
+    async fn commit(&self, lease: &TaskLease, job: &SchemaJob) -> EngineResult<()> {
+        atomic::commit(&self.access, lease, job).await
+    }
+
+    async fn abort(&self, lease: &TaskLease, job: &SchemaJob) -> EngineResult<()> {
+        atomic::abort(&self.access, lease, job).await
+    }
+
+    async fn prepared(&self, all: bool) -> EngineResult<Vec<PreparedTransaction>> {
+        atomic::told(&self.access, all).await
     }
 
     async fn split(&self, lease: &TaskLease, job: &DataJob, ranges: u32) -> EngineResult<Pass> {

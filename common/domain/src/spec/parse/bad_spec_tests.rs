@@ -4,7 +4,7 @@ use super::{parse, parse_all};
 use crate::failure::ErrorCode;
 use crate::spec::SpecFile;
 
-fn file(name: &str, text: &str) -> SpecFile {
+pub(super) fn file(name: &str, text: &str) -> SpecFile {
     SpecFile { name: name.into(), text: text.into() }
 }
 
@@ -14,7 +14,7 @@ fn told(name: &str, text: &str) -> String {
     problems.to_string().replace(&format!("{name}:"), "")
 }
 
-fn told_yaml(text: &str) -> String {
+pub(super) fn told_yaml(text: &str) -> String {
     told("m.yaml", text)
 }
 
@@ -32,7 +32,7 @@ fn mongodb(from: &str, to: &str) -> String {
     TEXT.replacen(from, to, 1)
 }
 
-fn schema(engine: &str, up: &str) -> String {
+pub(super) fn schema(engine: &str, up: &str) -> String {
     format!("id: s1\nkind: schema\nengine: {engine}\ncluster: chat\nup:\n{up}\n")
 }
 
@@ -494,7 +494,7 @@ fn keys_of_later_releases_are_unsupported() {
         assert!(problems.problems.iter().all(|p| p.code == ErrorCode::SpecUnsupported), "{line}: {problems}");
         assert!(problems.to_string().contains("not in this release"), "{line}: {problems}");
     }
-    let text = schema("postgres", "  - SELECT 1") + "atomic: true";
+    let text = schema("postgres", "  - SELECT 1") + "hold: true";
     assert!(told_yaml(&text).contains("not in this release"), "{text}");
     let text = schema("mongodb", "  - shardCollection: a");
     assert!(told_yaml(&text).contains(r#"command "shardCollection" is not in this release"#));
@@ -549,7 +549,7 @@ fn problems_of_sql_files() {
         (&format!("{head}-- up\nSELECT 1; -- down\nSELECT 2"), "3:11: \"-- down\" begins a section and must stand alone on its line".into()),
         ("-- shardlift: id=a clutser=chat cluster=b\n-- up\nSELECT 1", "1:20: unknown key \"clutser\"; did you mean \"cluster\"?".into()),
         ("-- shardlift: id=a cluster=b lock_timeout=2\n-- up\nSELECT 1", "1:43: lock_timeout must be a duration such as 100ms, 2s, 1m or 1h, not the number 2".into()),
-        ("-- shardlift: id=a cluster=b depends_on=c,,d atomic=true\n-- up\nSELECT 1", "1:43: an id in depends_on is empty\n1:46: key \"atomic\" is not in this release; only \"false\" is accepted".into()),
+        ("-- shardlift: id=a cluster=b depends_on=c,,d atomic=true\n-- up\nSELECT 1", "1:43: an id in depends_on is empty".into()),
         ("-- shardlift: id=a cluster\n-- shardlift: id=b cluster=c\n-- up\nSELECT 1", "1:20: \"cluster\" in the header is not key=value\n2:15: key \"id\" comes twice; it is already on line 1".into()),
         ("-- shardlift: id=a cluster=b kind=data\n-- up\nSELECT 1", "1:1: key \"source\" is missing\n1:1: key \"transform\" is missing\n2:1: key \"up\" is for kind: schema, this spec is kind: data".into()),
         (&format!("{head}-- up\nSELECT 1;\n-- shardlift: lock_timeout=2s\n"), "4:1: the header \"-- shardlift:\" must stand before the sections".into()),

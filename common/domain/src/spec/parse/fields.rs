@@ -69,7 +69,11 @@ fn admit(ctx: &mut Context, section: &'static str, entry: &Entry) -> bool {
     if let (Some(wanted), Some(engine)) = (key.engine, ctx.engine)
         && wanted != engine
     {
-        let message = format!("key {:?} is for engine: {wanted}, this spec is engine: {engine}", key.path);
+        let message = format!(
+            "key {:?} is for engine: {wanted}, this spec is engine: {engine}{}",
+            key.path,
+            instead(key)
+        );
         ctx.invalid(entry.at, message);
         return false;
     }
@@ -84,6 +88,14 @@ fn admit(ctx: &mut Context, section: &'static str, entry: &Entry) -> bool {
             }
             false
         }
+    }
+}
+
+/// What the other engine has in its place.
+fn instead(key: &Key) -> &'static str {
+    match key.path {
+        "atomic" => "; MongoDB commands cannot be prepared: there is compensation by `down` instead",
+        _ => "",
     }
 }
 

@@ -20,6 +20,8 @@ mod transform;
 mod verify;
 
 #[cfg(test)]
+mod atomic_tests;
+#[cfg(test)]
 mod bad_spec_tests;
 #[cfg(test)]
 mod good_spec_tests;
@@ -159,6 +161,13 @@ fn read(ctx: &mut Context, root: &Node) -> Option<Spec> {
         rollout: rollout?,
         checksum: placeholder,
     };
+    fits_together(ctx, &fields, &spec);
+    spec.checksum = Checksum::of(canonical(&spec).as_bytes());
+    Some(spec)
+}
+
+/// Keys that are right each by itself, but not together.
+fn fits_together(ctx: &mut Context, fields: &Fields<'_>, spec: &Spec) {
     if spec.on_verify_failure == OnVerifyFailure::Rollback && !spec.undoable() {
         let message = match spec.kind() {
             Kind::Data => {
@@ -168,8 +177,11 @@ fn read(ctx: &mut Context, root: &Node) -> Option<Spec> {
         };
         ctx.invalid(fields.place("on_verify_failure"), message);
     }
-    spec.checksum = Checksum::of(canonical(&spec).as_bytes());
-    Some(spec)
+    if spec.is_atomic() && !spec.rollout.is_empty() {
+        let message = "rollout cannot be had together with `atomic: true`: all shards decide together, so none goes \
+                       before the others; leave one of the two out";
+        ctx.invalid(fields.place("rollout"), message);
+    }
 }
 
 fn on_verify_failure(ctx: &mut Context, node: &Node) -> Option<OnVerifyFailure> {

@@ -8,7 +8,7 @@ use crate::sql::{Statement, split};
 
 use super::context::Context;
 use super::fields::Fields;
-use super::scalars::{duration, text, word};
+use super::scalars::{boolean, duration, text, word};
 use super::{allow, commands, verify};
 
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -46,6 +46,13 @@ pub(super) fn read(ctx: &mut Context, fields: &Fields<'_>) -> Option<SchemaSpec>
         Some(node) => verify::of_schema(ctx, node),
         None => Some(Vec::new()),
     };
+    let atomic = match fields.get("atomic") {
+        Some(node) => boolean(ctx, node, "atomic"),
+        None => Some(false),
+    };
+    if let (Some(true), Some(up), Some(node)) = (atomic, &up, fields.get("up")) {
+        refuse_unpreparable(ctx, up, node);
+    }
     Some(SchemaSpec {
         up: up?,
         down: down?,
@@ -53,7 +60,20 @@ pub(super) fn read(ctx: &mut Context, fields: &Fields<'_>) -> Option<SchemaSpec>
         hold_timeout: hold_timeout?,
         allow: allow?,
         verify: verify?,
+        atomic: atomic?,
     })
+}
+
+/// What is prepared is one transaction on each shard.
+fn refuse_unpreparable(ctx: &mut Context, up: &SchemaChange, node: &Node) {
+    let SchemaChange::Sql(statements) = up else { return };
+    for statement in statements.iter().filter_map(|text| split(text).ok()).flatten() {
+        if let Some(why) = statement.unpreparable {
+            let begin: String =
+                statement.text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(60).collect();
+            ctx.invalid(node.at, format!("up: `atomic: true` cannot have \"{begin}\": {why}"));
+        }
+    }
 }
 
 fn nothing(engine: Engine) -> SchemaChange {

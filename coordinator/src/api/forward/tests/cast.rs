@@ -377,6 +377,10 @@ impl ClusterService for Echo {
         Err(Status::unimplemented("not asked for"))
     }
 
+    async fn indoubt(&self, _: Request<v1::IndoubtRequest>) -> Result<Response<v1::IndoubtResponse>, Status> {
+        Err(Status::unimplemented("not asked for"))
+    }
+
     type PlacementStream = BoxStream<'static, Result<v1::PlacementResponse, Status>>;
 
     async fn placement(

@@ -3,12 +3,14 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line program talks to its user")]
 
 mod apply;
+mod atomic;
 mod chaos;
 mod control;
 mod keep;
 mod phase;
 mod platform;
 mod rollback;
+mod stage;
 mod summary;
 
 use std::path::PathBuf;
@@ -63,6 +65,8 @@ struct Arguments {
 enum Story {
     /// A bad transform ends with its canary, is taken back, and comes again as its next version
     Rollback,
+    /// A coordinator is killed when half of the shards have committed an atomic schema change
+    Atomic,
 }
 
 #[tokio::main]
@@ -89,6 +93,7 @@ async fn play(arguments: &Arguments) -> Result<()> {
     match arguments.story {
         None => demo(arguments).await,
         Some(Story::Rollback) => rollback::story().await,
+        Some(Story::Atomic) => atomic::story().await,
     }
 }
 

@@ -20,6 +20,7 @@ use super::error::{OrTrouble, words};
 use super::ledger::Author;
 use super::session::{Access, QUICK, Session, within};
 use super::split::same_content;
+use super::walk::misfit;
 use super::{fence, ledger};
 use crate::engine::{Direction, EngineError, EngineResult, SchemaJob};
 use crate::lease::TaskLease;
@@ -30,12 +31,14 @@ pub(super) struct Apply<'a> {
     lease: &'a TaskLease,
     job: &'a SchemaJob,
     direction: Direction,
+    /// The name under which the transaction is prepared instead of committed.
+    gid: Option<String>,
 }
 
 /// Applies `up`. Answers `true` if the ledger had it already.
 pub(super) async fn apply(access: &Access, lease: &TaskLease, job: &SchemaJob) -> EngineResult<bool> {
     lease.check()?;
-    let apply = Apply { access, lease, job, direction: Direction::Up };
+    let apply = Apply { access, lease, job, direction: Direction::Up, gid: None };
     // No limits by default: each part sets its own.
     let mut session = access.unbounded(lease.task()).await?;
     fence::raise(&mut session.conn, &access.shard, lease.leader()).await?;
@@ -45,6 +48,28 @@ pub(super) async fn apply(access: &Access, lease: &TaskLease, job: &SchemaJob) -
     }
     session.close().await;
     Ok(already)
+}
+
+/// Runs `up` as one transaction together with its ledger line, and prepares it under this name.
+pub(super) async fn prepare(
+    access: &Access,
+    lease: &TaskLease,
+    job: &SchemaJob,
+    session: &mut Session,
+    gid: String,
+) -> EngineResult<()> {
+    let apply = Apply { access, lease, job, direction: Direction::Up, gid: Some(gid) };
+    let groups = groups(apply.shard(), &apply.spec().up)?;
+    let mut all = Vec::new();
+    for group in groups {
+        match group {
+            Group::Together { statements, .. } => all.extend(statements),
+            Group::Alone { statement, .. } => {
+                return Err(misfit(apply.shard(), format!("this cannot be prepared: {statement}")));
+            }
+        }
+    }
+    together::run(&apply, session, &all, 0, true).await
 }
 
 impl Apply<'_> {

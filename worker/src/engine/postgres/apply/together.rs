@@ -4,12 +4,14 @@
 
 use std::time::Duration;
 
+use shardlift_domain::sql::quote_literal;
 use shardlift_runtime::retry::{Delays, Policy};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio::time::Instant;
 
 use super::Apply;
 use super::alone::busy;
+use crate::engine::postgres::atomic;
 use crate::engine::postgres::blockers::Lookout;
 use crate::engine::postgres::claim::end_backend;
 use crate::engine::postgres::error::{OrTrouble, sqlstate, trouble};
@@ -95,7 +97,10 @@ async fn attempt(
     let done = steps(apply, &mut tx, statements, position).await;
     let done = match done {
         Ok(false) => Ok(()),
-        Ok(true) => prove(apply, &mut tx, pid, &backend_start, position, last).await,
+        Ok(true) => match prove(apply, &mut tx, pid, &backend_start, position, last).await {
+            Ok(()) => set_aside(apply, &mut tx, position).await,
+            refused => refused,
+        },
         Err(miss) => Err(miss),
     };
     if let Err(miss) = done {
@@ -103,6 +108,7 @@ async fn attempt(
         return Err(miss);
     }
     fail::fail_point!("pg-before-commit", |_| std::process::abort());
+    // After PREPARE TRANSACTION there is nothing to commit here; the server only says so.
     let limit = apply.spec().hold_timeout + QUICK;
     match within(limit, tx.commit()).await {
         Ok(()) => {}
@@ -145,6 +151,22 @@ pub(super) async fn mark(apply: &Apply<'_>, session: &mut Session) -> EngineResu
     }
 }
 
+/// Prepares the transaction if the change is atomic: its outcome is somebody else's decision from here on.
+async fn set_aside(apply: &Apply<'_>, tx: &mut PgConnection, position: usize) -> Result<(), Miss> {
+    let Some(gid) = &apply.gid else { return Ok(()) };
+    fail::fail_point!("pg-before-prepare", |_| std::process::abort());
+    let statement = format!("PREPARE TRANSACTION {}", quote_literal(gid));
+    let ran = sqlx::raw_sql(AssertSqlSafe(statement.as_str())).execute(tx);
+    match within(apply.spec().hold_timeout + QUICK, ran).await.map(drop) {
+        Err(error)
+            if sqlstate(&error).is_some_and(|code| !code.starts_with("57") && !code.starts_with("08")) =>
+        {
+            Err(Miss::Failed { position, statement, error })
+        }
+        other => Ok(other.or_trouble(apply.shard())?),
+    }
+}
+
 /// Runs the statements. `false`: somebody else has applied the migration meanwhile.
 async fn steps(
     apply: &Apply<'_>,
@@ -158,6 +180,9 @@ async fn steps(
     within(QUICK, limit(&mut *tx, "lock_timeout", lock)).await.or_trouble(shard)?;
     within(QUICK, limit(&mut *tx, "statement_timeout", budget)).await.or_trouble(shard)?;
     fence::enter(&mut *tx, shard, apply.lease.leader()).await?;
+    if apply.gid.is_some() {
+        atomic::enter(&mut *tx, shard, apply.lease).await?;
+    }
     if !within(QUICK, alone(&mut *tx, &apply.migration().to_string())).await.or_trouble(shard)? {
         return Err(Miss::Locked);
     }

@@ -21,7 +21,7 @@ pub(in crate::engine::postgres) async fn undo(
     drop_data: bool,
 ) -> EngineResult<()> {
     lease.check()?;
-    let apply = Apply { access, lease, job, direction: Direction::Down };
+    let apply = Apply { access, lease, job, direction: Direction::Down, gid: None };
     let mut session = access.unbounded(lease.task()).await?;
     fence::raise(&mut session.conn, &access.shard, lease.leader()).await?;
     if !apply.applied(&mut session).await? {

@@ -4,10 +4,12 @@ use shardlift_domain::failure::ErrorCode;
 use shardlift_domain::ids::MigrationKey;
 use shardlift_domain::spec::SchemaChange;
 use shardlift_domain::verdict::Severity;
+use sqlx::Row;
 
 use crate::engine::findings::Findings;
+use crate::engine::postgres::error::OrTrouble;
 use crate::engine::postgres::ledger;
-use crate::engine::postgres::session::Session;
+use crate::engine::postgres::session::{QUICK, Session, within};
 use crate::engine::{Direction, EngineError, EngineResult, SchemaJob};
 
 pub(super) async fn look(
@@ -25,6 +27,9 @@ pub(super) async fn look(
             next,
         );
     }
+    if job.schema.atomic {
+        room_to_prepare(session, findings).await?;
+    }
     match ledger::applied(session, migration, Direction::Up, &job.spec.checksum).await {
         Err(EngineError::Failed(failure)) if failure.code == ErrorCode::LedgerConflict => {
             findings.error(failure);
@@ -32,4 +37,26 @@ pub(super) async fn look(
         }
         other => other.map(drop),
     }
+}
+
+/// Whether a transaction can be prepared at all.
+async fn room_to_prepare(session: &mut Session, findings: &mut Findings) -> EngineResult<()> {
+    let read = sqlx::query(
+        "SELECT current_setting('max_prepared_transactions')::int8, (SELECT count(*) FROM pg_prepared_xacts)",
+    )
+    .fetch_one(&mut session.conn);
+    let row = within(QUICK, read).await.or_trouble(&session.shard)?;
+    let most: i64 = row.try_get(0).or_trouble(&session.shard)?;
+    let used: i64 = row.try_get(1).or_trouble(&session.shard)?;
+    let what = match most - used {
+        _ if most == 0 => {
+            "max_prepared_transactions is 0, so `atomic: true` cannot prepare anything".to_owned()
+        }
+        room if room <= 0 => format!("max_prepared_transactions is {most}, and all of them are in use"),
+        _ => return Ok(()),
+    };
+    let next =
+        "set it to twice the number of this server's shards at least, such as 64, and restart the server";
+    findings.of_shard(Severity::Error, ErrorCode::PrecheckRefused, what, next);
+    Ok(())
 }
