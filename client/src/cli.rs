@@ -15,6 +15,7 @@ use crate::verbs::drift::Drift;
 use crate::verbs::indoubt::Indoubt;
 use crate::verbs::leader::Leader;
 use crate::verbs::list::List;
+use crate::verbs::mismatches::Mismatches;
 use crate::verbs::new::New;
 use crate::verbs::pause::Pause;
 use crate::verbs::placement::Placement;
@@ -98,6 +99,7 @@ enum Verb {
     Retry(Retry),
     Rollback(Rollback),
     Conflicts(Conflicts),
+    Mismatches(Mismatches),
     Shards(Shards),
     Workers(Workers),
     Leader(Leader),
@@ -162,6 +164,7 @@ impl Arguments {
             Verb::Retry(verb) => verb.run(&session).await,
             Verb::Rollback(verb) => verb.run(&session).await,
             Verb::Conflicts(verb) => verb.run(&session).await,
+            Verb::Mismatches(verb) => verb.run(&session).await,
             Verb::Shards(verb) => verb.run(&session).await,
             Verb::Workers(verb) => verb.run(&session).await,
             Verb::Leader(verb) => verb.run(&session).await,

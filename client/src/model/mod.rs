@@ -3,9 +3,11 @@
 mod cluster;
 mod indoubt;
 mod migration;
+mod mismatch;
 mod topology;
 
 pub use cluster::{Coordinator, Drained, Leader, ShardPresence, WorkerPresence};
 pub use indoubt::InDoubt;
 pub use migration::{Gate, MigrationView, ShardView};
+pub use mismatch::Differing;
 pub use topology::{ClusterDrift, ClusterView, Found, Routed, TopologyEdit, TopologyView};

@@ -8,6 +8,7 @@ pub(crate) mod drift;
 pub(crate) mod indoubt;
 pub(crate) mod leader;
 pub(crate) mod list;
+pub(crate) mod mismatches;
 mod moves;
 pub(crate) mod new;
 pub(crate) mod pause;

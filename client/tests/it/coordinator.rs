@@ -230,6 +230,12 @@ impl MigrationService for Script {
         Ok(Response::new(v1::ConflictsResponse::default()))
     }
 
+    type MismatchesStream = BoxStream<'static, Result<v1::MismatchesResponse, Status>>;
+
+    async fn mismatches(&self, _: Request<v1::MismatchesRequest>) -> Answer<Self::MismatchesStream> {
+        Err(Status::unimplemented("not part of this test"))
+    }
+
     async fn get(&self, request: Request<v1::GetRequest>) -> Answer<v1::GetResponse> {
         self.called("get")?;
         Ok(Response::new(v1::GetResponse { migration: Some(self.find(&request.into_inner().id)?) }))

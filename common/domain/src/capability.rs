@@ -18,14 +18,17 @@ pub const ROLLOUT: &str = "rollout";
 pub const ASSERT: &str = "verify.assert";
 /// Preparing a schema change, and committing or rolling back what was prepared.
 pub const ATOMIC: &str = "atomic";
+/// Evaluating the transform anew on the before-images: as a check of `verify`, and for `mismatches`.
+pub const ANEW: &str = "verify.transform";
 /// The words that are not the name of a transformer.
-const WORDS: [&str; 11] = [
+const WORDS: [&str; 12] = [
     SHARE,
     UNDO,
     QUARANTINE,
     ROLLOUT,
     ASSERT,
     ATOMIC,
+    ANEW,
     "schema",
     "data",
     "transform.sql",
@@ -85,7 +88,8 @@ impl Capabilities {
                 };
                 let undo = (data.undo == Undo::Capture).then(|| UNDO.to_owned());
                 let quarantine = data.on_error.budget().map(|_| QUARANTINE.to_owned());
-                ["data".to_owned(), transform].into_iter().chain(undo).chain(quarantine).collect()
+                let anew = data.anew().map(|_| ANEW.to_owned());
+                ["data".to_owned(), transform].into_iter().chain(undo).chain(quarantine).chain(anew).collect()
             }
         };
         if !spec.rollout.is_empty() {

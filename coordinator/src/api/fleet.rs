@@ -11,9 +11,10 @@ use shardlift_domain::ids::WorkerId;
 use shardlift_domain::range::Rest;
 use shardlift_proto::convert::{
     WireError, check_request_to_wire, conflicts_page_from_wire, conflicts_to_wire, depth_to_wire,
-    facts_from_wire, failure_from_wire, held_from_wire, hello_from_wire, outcome_from_wire, page_from_wire,
-    placement_to_wire, prepared_from_wire, quarantine_to_wire, quarantined_from_wire, range_from_wire,
-    receipt_from_wire, task_from_wire, task_to_wire, token_from_wire, token_to_wire,
+    facts_from_wire, failure_from_wire, held_from_wire, hello_from_wire, mismatches_page_from_wire,
+    mismatches_to_wire, outcome_from_wire, page_from_wire, placement_to_wire, prepared_from_wire,
+    quarantine_to_wire, quarantined_from_wire, range_from_wire, receipt_from_wire, task_from_wire,
+    task_to_wire, token_from_wire, token_to_wire,
 };
 use shardlift_proto::status::refuse;
 use shardlift_proto::v1::{self, fleet_service_server::FleetService, from_worker, to_worker};
@@ -200,6 +201,13 @@ pub(super) fn report(message: from_worker::Message) -> Result<Option<Report>, Wi
             };
             Report::Prepared(query, answer)
         }
+        Message::Mismatches(v1::MismatchesAnswer { query, answer }) => {
+            let answer = match answer.ok_or(WireError::Missing("answer"))? {
+                v1::mismatches_answer::Answer::Page(page) => Ok(mismatches_page_from_wire(page)?),
+                v1::mismatches_answer::Answer::Failure(failure) => Err(failure_from_wire(failure)),
+            };
+            Report::Mismatches(query, answer)
+        }
     }))
 }
 
@@ -272,6 +280,9 @@ fn order(order: Order) -> to_worker::Message {
         }
         Order::AskPlacement { query, shard, request } => {
             Message::Placement(placement_to_wire(query, shard, request))
+        }
+        Order::AskMismatches { query, shard, request } => {
+            Message::Mismatches(mismatches_to_wire(query, shard, request))
         }
         Order::AskConflicts { query, shard, request } => {
             Message::Conflicts(conflicts_to_wire(query, shard, request))

@@ -17,9 +17,9 @@ use tonic::{Request, Response, Status};
 use tracing::Instrument;
 
 use super::forward::refusal;
-use super::quarantine;
 use super::spans::called;
 use super::views::migration_to_wire;
+use super::{mismatches, quarantine};
 use crate::orchestrator::{MigrationView, Standing};
 use crate::service::{Decision, Services, migration_id};
 
@@ -118,6 +118,16 @@ impl MigrationService for MigrationDoor {
             conflict: Some(conflict.into()),
         };
         Ok(Response::new(v1::ConflictsResponse { conflicts: found.into_iter().map(told).collect(), more }))
+    }
+
+    type MismatchesStream = BoxStream<'static, Result<v1::MismatchesResponse, Status>>;
+
+    async fn mismatches(
+        &self,
+        request: Request<v1::MismatchesRequest>,
+    ) -> Result<Response<Self::MismatchesStream>, Status> {
+        let found = mismatches::comparing(self.services.clone(), request.into_inner()).map_err(one)?;
+        Ok(Response::new(Box::pin(found)))
     }
 
     async fn get(&self, request: Request<v1::GetRequest>) -> Result<Response<v1::GetResponse>, Status> {

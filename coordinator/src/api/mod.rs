@@ -7,6 +7,7 @@ mod forward;
 mod hearing;
 mod indoubt;
 mod migration;
+mod mismatches;
 mod placement;
 mod quarantine;
 mod spans;

@@ -10,6 +10,7 @@ use shardlift_domain::facts::{
 use shardlift_domain::failure::Failure;
 use shardlift_domain::fence::Token;
 use shardlift_domain::ids::{ShardId, TaskId, WorkerId};
+use shardlift_domain::mismatch::{MismatchesPage, MismatchesRequest};
 use shardlift_domain::prepared::PreparedTransaction;
 use shardlift_domain::progress::Receipt;
 use shardlift_domain::quarantine::{Held, QuarantineAnswer, QuarantineRequest};
@@ -113,6 +114,15 @@ pub enum Order {
         /// Of which migration.
         request: ConflictsRequest,
     },
+    /// Compare rows of a shard with what their transform gives.
+    AskMismatches {
+        /// Names the question.
+        query: u64,
+        /// Which shard.
+        shard: ShardId,
+        /// Of which migration.
+        request: MismatchesRequest,
+    },
 }
 
 /// What a worker tells the coordinator. That it lives is for the door: see [`Pulse`].
@@ -144,6 +154,8 @@ pub enum Report {
     Conflicts(u64, Result<ConflictsPage, Failure>),
     /// What is prepared, as asked.
     Prepared(u64, Result<Vec<PreparedTransaction>, Failure>),
+    /// A page of rows that are not what their transform gives, as asked.
+    Mismatches(u64, Result<MismatchesPage, Failure>),
 }
 
 /// One connected worker.

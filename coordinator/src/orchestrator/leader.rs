@@ -133,6 +133,8 @@ impl Leader {
             Wake::Decided(decided, reply) => self.on_decided(*decided, reply),
             Wake::Conflicts(shard, request, reply) => self.ask_conflicts(shard, request, reply),
             Wake::Prepared(shard, all, reply) => self.ask_prepared(shard, all, reply),
+            Wake::Comparable(id, reply) => self.on_comparable(&id, reply),
+            Wake::Mismatches(shard, request, reply) => self.ask_mismatches(shard, *request, reply),
             Wake::Edit(edit, reply) => self.on_edit(*edit, reply).await?,
             Wake::Submit(submissions, revision, start, reply) => {
                 let made = self.book.submit(submissions, revision, start).await;

@@ -12,6 +12,7 @@ mod aside;
 mod board;
 mod book;
 mod chronicle;
+mod compare;
 mod drain;
 mod effects;
 mod fleet;
@@ -43,4 +44,4 @@ pub use view::{
     Drained, GateView, LeaderView, MigrationView, PlanningView, ShardStatus, ShardView, WorkerView,
 };
 pub(crate) use wake::not_leader;
-pub use wake::{Decided, Handle, Joining, Room, Submission, Welcome};
+pub use wake::{Comparable, Decided, Handle, Joining, Room, Submission, Welcome};

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use shardlift_domain::capability::{ATOMIC, UNDO};
+use shardlift_domain::capability::{ANEW, ATOMIC, UNDO};
 use shardlift_domain::facts::{
     ConflictsPage, ConflictsRequest, FactsRequest, PlacementPage, PlacementRequest, ShardFacts,
 };
 use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::ids::{ShardId, WorkerId};
+use shardlift_domain::mismatch::{MismatchesPage, MismatchesRequest};
 use shardlift_domain::prepared::PreparedTransaction;
 use shardlift_domain::quarantine::{QuarantineAnswer, QuarantineRequest};
 
@@ -22,6 +23,7 @@ enum Asker {
     Quarantine(Reply<QuarantineAnswer>),
     Conflicts(Reply<ConflictsPage>),
     Prepared(Reply<Vec<PreparedTransaction>>),
+    Mismatches(Reply<MismatchesPage>),
 }
 
 /// What a worker answered.
@@ -31,6 +33,7 @@ pub(super) enum Answer {
     Quarantine(Result<QuarantineAnswer, Failure>),
     Conflicts(Result<ConflictsPage, Failure>),
     Prepared(Result<Vec<PreparedTransaction>, Failure>),
+    Mismatches(Result<MismatchesPage, Failure>),
 }
 
 impl Asker {
@@ -41,6 +44,7 @@ impl Asker {
             Asker::Quarantine(reply) => reply.is_closed(),
             Asker::Conflicts(reply) => reply.is_closed(),
             Asker::Prepared(reply) => reply.is_closed(),
+            Asker::Mismatches(reply) => reply.is_closed(),
         }
     }
 
@@ -51,6 +55,7 @@ impl Asker {
             Asker::Quarantine(reply) => answer(reply, Err(failure)),
             Asker::Conflicts(reply) => answer(reply, Err(failure)),
             Asker::Prepared(reply) => answer(reply, Err(failure)),
+            Asker::Mismatches(reply) => answer(reply, Err(failure)),
         }
     }
 }
@@ -122,12 +127,7 @@ impl Leader {
         request: ConflictsRequest,
         reply: Reply<ConflictsPage>,
     ) {
-        match self.somebody(&shard) {
-            Ok((worker, _)) if !self.fleet.get(&worker).is_some_and(|worker| worker.knows.has(UNDO)) => {
-                let message = format!("worker {worker} of shard {shard} is of a release that cannot undo");
-                let failure = Failure::new(ErrorCode::WorkerUnfit, message, "upgrade it, then ask again");
-                self.outbox.tell(reply, Err(failure.on_shard(&shard)));
-            }
+        match self.somebody_who(&shard, UNDO) {
             Ok((worker, session)) => {
                 let query = self.queries.add(session, Asker::Conflicts(reply));
                 self.order(&worker, Order::AskConflicts { query, shard, request });
@@ -152,6 +152,36 @@ impl Leader {
         }
     }
 
+    pub(super) fn ask_mismatches(
+        &mut self,
+        shard: ShardId,
+        request: MismatchesRequest,
+        reply: Reply<MismatchesPage>,
+    ) {
+        match self.somebody_who(&shard, ANEW) {
+            Ok((worker, session)) => {
+                let query = self.queries.add(session, Asker::Mismatches(reply));
+                self.order(&worker, Order::AskMismatches { query, shard, request });
+            }
+            Err(problem) => self.outbox.tell(reply, Err(problem)),
+        }
+    }
+
+    /// A worker that reaches the shard and knows this word; the refusal names one that does not.
+    fn somebody_who(&self, shard: &ShardId, word: &str) -> Result<(WorkerId, SessionId), Failure> {
+        let able = self
+            .fleet
+            .serving(shard)
+            .find(|(_, worker)| worker.usable().contains(shard) && worker.knows.has(word));
+        if let Some((id, worker)) = able {
+            return Ok((id.clone(), worker.session));
+        }
+        let (worker, _) = self.somebody(shard)?;
+        let message = format!("worker {worker} of shard {shard} is of a release that does not know `{word}`");
+        let failure = Failure::new(ErrorCode::WorkerUnfit, message, "upgrade it, then ask again");
+        Err(failure.on_shard(shard))
+    }
+
     /// A worker that reaches the shard.
     fn somebody(&self, shard: &ShardId) -> Result<(WorkerId, SessionId), Failure> {
         let mut serving = self.fleet.serving(shard);
@@ -167,6 +197,7 @@ impl Leader {
             (Asker::Quarantine(reply), Answer::Quarantine(told)) => answer(reply, told),
             (Asker::Conflicts(reply), Answer::Conflicts(page)) => answer(reply, page),
             (Asker::Prepared(reply), Answer::Prepared(page)) => answer(reply, page),
+            (Asker::Mismatches(reply), Answer::Mismatches(page)) => answer(reply, page),
             (asker, _) => asker.refuse(Failure::new(
                 ErrorCode::Internal,
                 "a worker answered another question than it was asked",

@@ -32,6 +32,7 @@ impl Leader {
             Report::Quarantined(task, token, held) => self.on_quarantined(task, token, held),
             Report::Conflicts(query, answer) => self.answer_query(query, Answer::Conflicts(answer)),
             Report::Prepared(query, answer) => self.answer_query(query, Answer::Prepared(answer)),
+            Report::Mismatches(query, answer) => self.answer_query(query, Answer::Mismatches(answer)),
             Report::Progress(task, token, receipt) => self.on_progress(&task, token, receipt),
             Report::Released(task, token) => drop(self.board.on(&task, TaskEvent::Released(token))),
             Report::Shared(task, token, rest) => self.on_shared(&task, token, rest),
@@ -170,8 +171,9 @@ impl Leader {
                 if report.passed() {
                     return self.step_done(&migration, shard, Step::Verify);
                 }
-                let failure =
-                    mismatch(&report).in_migration(&migration).on_shard(&shard).in_step(Step::Verify);
+                let undoable = self.book.page(&migration).is_some_and(|page| page.spec.undoable());
+                let failure = mismatch(&report, undoable);
+                let failure = failure.in_migration(&migration).on_shard(&shard).in_step(Step::Verify);
                 self.apply(&migration, &Event::StepFailed { shard, step: Step::Verify, failure });
             }
         }
@@ -221,7 +223,7 @@ fn step_of(outcome: &TaskOutcome) -> Step {
     }
 }
 
-fn mismatch(report: &VerifyReport) -> Failure {
+fn mismatch(report: &VerifyReport, undoable: bool) -> Failure {
     let failed: Vec<_> = report
         .checks
         .iter()
@@ -229,9 +231,14 @@ fn mismatch(report: &VerifyReport) -> Failure {
         .map(|check| format!("{}: {}", check.check, check.detail))
         .collect();
     let found = if failed.is_empty() { "no check was made".to_owned() } else { failed.join("; ") };
-    Failure::new(
-        ErrorCode::VerifyMismatch,
-        format!("verification found: {found}"),
-        "look at the rows and at what the application writes; then `resume` to verify again, or `cancel`",
-    )
+    let next = match undoable {
+        true => {
+            "look at the rows and at what the application writes; `resume` verifies again, `rollback` takes back \
+                 what was changed, `cancel` leaves it as it is"
+        }
+        false => {
+            "look at the rows and at what the application writes; then `resume` to verify again, or `cancel`"
+        }
+    };
+    Failure::new(ErrorCode::VerifyMismatch, format!("verification found: {found}"), next)
 }

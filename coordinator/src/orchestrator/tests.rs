@@ -251,7 +251,8 @@ impl Player {
                     | Order::AskPlacement { .. }
                     | Order::AskQuarantine { .. }
                     | Order::AskConflicts { .. }
-                    | Order::AskPrepared { .. } => {}
+                    | Order::AskPrepared { .. }
+                    | Order::AskMismatches { .. } => {}
                 }
             }
         })
@@ -280,7 +281,7 @@ impl Player {
                         }
                         Some(Order::AskFacts { query, shard, request }) => self.say(facts(query, shard, &request.relations)).await,
                         Some(Order::Withdraw { task, token }) => self.say(Report::Released(task, token)).await,
-                        Some(Order::Heartbeat | Order::Adjust { .. } | Order::Drain(_) | Order::AskPlacement { .. } | Order::AskQuarantine { .. } | Order::AskConflicts { .. } | Order::AskPrepared { .. }) => {}
+                        Some(Order::Heartbeat | Order::Adjust { .. } | Order::Drain(_) | Order::AskPlacement { .. } | Order::AskQuarantine { .. } | Order::AskConflicts { .. } | Order::AskPrepared { .. } | Order::AskMismatches { .. }) => {}
                     },
                     () = sleep(Duration::from_millis(200)) => self.beat(),
                 }

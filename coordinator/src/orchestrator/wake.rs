@@ -11,6 +11,7 @@ use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::fence::Fence;
 use shardlift_domain::ids::{MigrationId, MigrationKey, ShardId, Version, WorkerId};
 use shardlift_domain::migration::Verb;
+use shardlift_domain::mismatch::{MismatchesPage, MismatchesRequest};
 use shardlift_domain::plan::PlannedMigration;
 use shardlift_domain::prepared::PreparedTransaction;
 use shardlift_domain::quarantine::{Held, QuarantineAnswer, QuarantineRequest};
@@ -88,6 +89,17 @@ pub struct Decided {
     pub retried: bool,
 }
 
+/// A migration whose rows can be compared with what their transform gives.
+#[derive(Debug, Clone)]
+pub struct Comparable {
+    /// Which version.
+    pub migration: MigrationKey,
+    /// Its spec.
+    pub file: SpecFile,
+    /// Where it may have changed something.
+    pub shards: Vec<ShardId>,
+}
+
 /// All that can wake the orchestrator, besides time.
 pub(super) enum Wake {
     Planning(Reply<PlanningView>),
@@ -98,6 +110,8 @@ pub(super) enum Wake {
     Decided(Box<Decided>, Reply<MigrationView>),
     Conflicts(ShardId, ConflictsRequest, Reply<ConflictsPage>),
     Prepared(ShardId, bool, Reply<Vec<PreparedTransaction>>),
+    Comparable(MigrationId, Reply<Comparable>),
+    Mismatches(ShardId, Box<MismatchesRequest>, Reply<MismatchesPage>),
     Edit(Box<Edit>, Reply<(bool, u64)>),
     Submit(Vec<Submission>, u64, bool, Reply<()>),
     Asked(MigrationId, Verb, Reply<(MigrationView, bool)>),
@@ -205,6 +219,20 @@ impl Handle {
     /// Asks a worker of the shard what is prepared there; `all`: also what is not ours.
     pub async fn prepared(&self, shard: ShardId, all: bool) -> Result<Vec<PreparedTransaction>, Failure> {
         ask!(self, Prepared, shard, all)
+    }
+
+    /// What a walk over the before-images of a migration needs; refused where there are none.
+    pub async fn comparable(&self, id: MigrationId) -> Result<Comparable, Failure> {
+        ask!(self, Comparable, id)
+    }
+
+    /// Asks a worker of the shard for one page of rows that are not what their transform gives.
+    pub async fn mismatches(
+        &self,
+        shard: ShardId,
+        request: MismatchesRequest,
+    ) -> Result<MismatchesPage, Failure> {
+        ask!(self, Mismatches, shard, Box::new(request))
     }
 
     /// Changes the topology; answers after the commit: whether anything changed, and the revision now.

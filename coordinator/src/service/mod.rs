@@ -3,6 +3,7 @@
 mod conflicts;
 mod drift;
 mod indoubt;
+mod mismatches;
 mod placement;
 mod plan;
 mod quarantine;
@@ -18,6 +19,7 @@ use crate::orchestrator::{Declare, Handle};
 
 pub use drift::ClusterDrift;
 pub use indoubt::{InDoubt, Verdict};
+pub use mismatches::Differing;
 pub use placement::Found;
 pub use quarantine::{Decision, Rows};
 pub use topology::{cluster_name, shard_id};

@@ -6,6 +6,7 @@ mod cluster;
 mod common;
 mod fleet;
 mod migration;
+mod mismatch;
 mod prepared;
 mod quarantine;
 mod undo;
@@ -22,6 +23,10 @@ pub use fleet::{
     task_from_wire, task_to_wire, token_from_wire, token_to_wire,
 };
 pub use migration::{plan_from_wire, plan_to_wire};
+pub use mismatch::{
+    compared_from_wire, compared_to_wire, differing_from_wire, differing_to_wire, mismatches_from_wire,
+    mismatches_page_from_wire, mismatches_page_to_wire, mismatches_to_wire,
+};
 pub use prepared::{prepared_from_wire, prepared_to_wire};
 pub use quarantine::{
     held_from_wire, held_to_wire, quarantine_from_wire, quarantine_to_wire, quarantined_from_wire,

@@ -2,6 +2,7 @@
 //!
 //! What a backend must promise stands at each method; `conformance` (tests) holds both to it.
 
+mod anew;
 mod assertion;
 mod error;
 mod findings;
@@ -18,6 +19,7 @@ use shardlift_domain::facts::{
     ConflictsPage, ConflictsRequest, FactsRequest, PlacementPage, PlacementRequest, ShardFacts, ShardHello,
 };
 use shardlift_domain::fence::Fence;
+use shardlift_domain::mismatch::{MismatchesPage, MismatchesRequest};
 use shardlift_domain::prepared::PreparedTransaction;
 use shardlift_domain::quarantine::{Held, QuarantineAnswer, QuarantineRequest};
 use shardlift_domain::range::{Pass, RangeState, Rest};
@@ -216,6 +218,11 @@ pub trait ShardEngine: Send + Sync + 'static {
 
     /// One page of what undoing has left alone: keys and reasons, in the order in which they were met.
     async fn conflicts(&self, request: &ConflictsRequest) -> EngineResult<ConflictsPage>;
+
+    /// One page of a walk over the before-images of a data migration: the transform of each row is evaluated anew on what
+    /// was kept, by a path of its own, and compared with what is there. Reads only, in bounded time and memory, each few
+    /// rows in a snapshot of their own. A row that somebody has changed since is never told as a mismatch.
+    async fn mismatches(&self, request: &MismatchesRequest, job: &DataJob) -> EngineResult<MismatchesPage>;
 }
 
 /// How far an undoing is after a batch of it.

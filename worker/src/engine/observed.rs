@@ -10,6 +10,7 @@ use shardlift_domain::facts::{
 };
 use shardlift_domain::fence::Fence;
 use shardlift_domain::ids::MigrationKey;
+use shardlift_domain::mismatch::{MismatchesPage, MismatchesRequest};
 use shardlift_domain::prepared::PreparedTransaction;
 use shardlift_domain::quarantine::{QuarantineAnswer, QuarantineRequest};
 use shardlift_domain::range::{Pass, RangeState, Rest};
@@ -144,6 +145,10 @@ impl ShardEngine for Observed {
 
     async fn conflicts(&self, request: &ConflictsRequest) -> EngineResult<ConflictsPage> {
         self.inner.conflicts(request).await
+    }
+
+    async fn mismatches(&self, request: &MismatchesRequest, job: &DataJob) -> EngineResult<MismatchesPage> {
+        self.inner.mismatches(request, job).await
     }
 }
 

@@ -13,6 +13,7 @@ use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::fence::{Attempt, Epoch, Fence, Nonce, Token};
 use shardlift_domain::ids::{MigrationId, MigrationKey, ShardId, TaskId, Version};
 use shardlift_domain::migration::Step;
+use shardlift_domain::mismatch::{MismatchesPage, MismatchesRequest};
 use shardlift_domain::quarantine::{Held, QuarantineAnswer, QuarantineRequest};
 use shardlift_domain::range::{Pass, RangeState, RangeTotals, Rest};
 use shardlift_domain::spec::{Engine, SpecFile};
@@ -300,6 +301,10 @@ impl ShardEngine for Memory {
 
     async fn conflicts(&self, _request: &ConflictsRequest) -> EngineResult<ConflictsPage> {
         Ok(ConflictsPage::default())
+    }
+
+    async fn mismatches(&self, _request: &MismatchesRequest, _job: &DataJob) -> EngineResult<MismatchesPage> {
+        Ok(MismatchesPage::default())
     }
 }
 

@@ -13,8 +13,8 @@ use shardlift_domain::ids::{ShardId, TaskId};
 use shardlift_domain::quarantine::QuarantineAnswer;
 use shardlift_proto::convert::{
     check_request_from_wire, conflicts_from_wire, conflicts_page_to_wire, depth_from_wire, facts_to_wire,
-    page_to_wire, placement_from_wire, prepared_to_wire, quarantine_from_wire, quarantined_to_wire,
-    task_from_wire, token_from_wire,
+    mismatches_from_wire, mismatches_page_to_wire, page_to_wire, placement_from_wire, prepared_to_wire,
+    quarantine_from_wire, quarantined_to_wire, task_from_wire, token_from_wire,
 };
 use shardlift_proto::v1;
 use tokio::sync::mpsc;
@@ -25,6 +25,7 @@ use tracing::Instrument;
 use super::shards::Shards;
 use super::stragglers::Stragglers;
 use super::{checks, spans, wire};
+use crate::engine::Job;
 use crate::executor::{self, Assignment, Ending};
 use crate::lease::{Pulse, TaskLease, Wish};
 
@@ -207,6 +208,21 @@ impl Tasks {
         });
     }
 
+    /// Compares rows with what their transform gives.
+    pub(super) fn mismatches(&mut self, query: v1::MismatchesQuery, shards: &Shards) {
+        self.clear();
+        let (out, shards, number) = (self.out.clone(), shards.clone(), query.query);
+        self.running.spawn(async move {
+            let answer = match mismatches(query, &shards).await {
+                Ok(page) => v1::mismatches_answer::Answer::Page(page),
+                Err(failure) => v1::mismatches_answer::Answer::Failure(failure.into()),
+            };
+            let answer = v1::MismatchesAnswer { query: number, answer: Some(answer) };
+            // If the session is over nobody waits for it.
+            let _ = out.send(wire::wrap(v1::from_worker::Message::Mismatches(answer))).await;
+        });
+    }
+
     /// The session is over: running batches finish, and their tasks stop; scans end at once, since the next leader
     /// has them made again. When the worker stops it waits for them.
     pub(super) async fn end(mut self, stopping: bool) {
@@ -291,6 +307,20 @@ async fn in_doubt(query: v1::PreparedQuery, shards: &Shards) -> Result<v1::Prepa
     let engine = shards.admitted(&shard).await?;
     let found = engine.prepared(query.all).await.map_err(|error| error.into_failure().on_shard(&shard))?;
     Ok(v1::PreparedPage { transactions: found.into_iter().map(prepared_to_wire).collect() })
+}
+
+/// One page of rows that are not what their transform gives.
+async fn mismatches(query: v1::MismatchesQuery, shards: &Shards) -> Result<v1::MismatchesPage, Failure> {
+    let shard = shard_id(&query.shard)?;
+    let request = mismatches_from_wire(query)?;
+    let Job::Data(job) = executor::job(&request.file)? else {
+        let message = "a schema migration changes no rows that could be compared";
+        return Err(Failure::new(ErrorCode::RequestInvalid, message, "name a data migration"));
+    };
+    let engine = shards.admitted(&shard).await?;
+    let page = engine.mismatches(&request, &job).await;
+    page.map(mismatches_page_to_wire)
+        .map_err(|error| error.into_failure().on_shard(&shard).in_migration(&request.migration))
 }
 
 fn shard_id(text: &str) -> Result<ShardId, Failure> {

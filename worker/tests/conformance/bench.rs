@@ -18,6 +18,9 @@ pub(crate) const SHARD: &str = "chat-01";
 /// The installation that every bench's shard belongs to.
 pub(crate) const CLUSTER_UUID: &str = "6f1f3a52-0000-4000-8000-000000000001";
 
+/// The item that [`Bench::faulty`] gets wrong.
+pub(crate) const WRONG: i64 = 42;
+
 /// One row or document: `id` is its key, `migrated` says whether it was done, `applied` counts how often.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Item {
@@ -52,6 +55,9 @@ pub(crate) trait Bench: Send + Sync {
 
     /// The migration in one of its forms. The same form always has the same checksum.
     fn job(&self, form: Form) -> Arc<DataJob>;
+
+    /// The same written wrongly: to the item [`WRONG`] it adds two. Of `Pending` and `Worker`.
+    fn faulty(&self, form: Form) -> Arc<DataJob>;
 
     /// Adds items that are not migrated.
     async fn add(&self, ids: RangeInclusive<i64>) -> Result<()>;

@@ -1,14 +1,16 @@
 //! The conformance suite of [`ShardEngine`](shardlift_worker::engine::ShardEngine).
 //!
-//! [`bench`] is what an engine brings, [`cases`], [`sharing`], [`aside`] and [`undo`] what must hold for all of them, [`drive`] walks ranges as an executor
+//! [`bench`] is what an engine brings, [`cases`], [`sharing`], [`aside`], [`undo`] and [`anew`] what must hold for all of them, [`drive`] walks ranges as an executor
 //! would; one module per engine names its bench and adds what only this engine can get wrong.
 
+mod anew;
 mod aside;
 mod bench;
 mod cases;
 mod drive;
 mod mongodb;
 mod postgres;
+mod postgres_anew;
 mod postgres_atomic;
 mod postgres_checks;
 mod postgres_faults;
@@ -81,6 +83,15 @@ macro_rules! all_cases {
             undoing_restores_what_the_worker_changed,
             a_walker_can_write_no_more_once_undoing_has_begun,
             an_undoing_with_a_smaller_token_is_refused,
+        }
+        $crate::conformance::conformance! { $start, anew;
+            what_the_shard_wrote_wrongly_is_found_with_its_key,
+            what_the_worker_wrote_wrongly_is_found_with_its_key,
+            what_was_changed_since_or_is_gone_is_counted_apart,
+            what_was_changed_after_the_worker_is_counted_apart,
+            a_row_that_was_changed_twice_is_no_mismatch,
+            pages_of_a_listing_tell_each_row_once,
+            a_sample_looks_at_the_same_rows_every_time,
         }
     };
 }

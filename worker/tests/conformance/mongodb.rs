@@ -1,6 +1,7 @@
 //! What only MongoDB can do wrong, on a real replica set of one member: keys of every type, lost replies, elections,
 //! transactions that live too long, documents whose fields must keep their types.
 
+mod anew;
 mod bench;
 mod documents;
 mod faults;

@@ -23,7 +23,9 @@ use shardlift_worker::transformer::{Document, TransformError, Transformer};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 use vrl::value::Value;
 
-use super::bench::{Bench, CLUSTER_UUID, Form, Item, SHARD, failure, leader, lease, migration, range_lease};
+use super::bench::{
+    Bench, CLUSTER_UUID, Form, Item, SHARD, WRONG, failure, leader, lease, migration, range_lease,
+};
 use super::drive::{exactly_once, finish, open, split, walk};
 
 super::all_cases!(PostgresBench::start);
@@ -154,6 +156,14 @@ fn add_one(document: &mut Document) -> Result<(), TransformError> {
     Ok(())
 }
 
+fn add_wrongly(document: &mut Document) -> Result<(), TransformError> {
+    add_one(document)?;
+    if document.get("id") == Some(&Value::Integer(WRONG)) {
+        document.insert("applied".into(), Value::Integer(2));
+    }
+    Ok(())
+}
+
 const ADD_ONE: &[(&str, &str)] = &[("migrated", "true"), ("applied", "applied + 1")];
 
 #[async_trait]
@@ -180,6 +190,15 @@ impl Bench for PostgresBench {
                 job
             }
             Form::Stuck => data_job(("items", &[], pending), set(&[("applied", "applied + 1")]), None),
+        })
+    }
+
+    fn faulty(&self, form: Form) -> Arc<DataJob> {
+        let source = ("public.items", ["id"].as_slice(), Some("migrated = false"));
+        let applied = format!("applied + CASE WHEN id = {WRONG} THEN 2 ELSE 1 END");
+        Arc::new(match form {
+            Form::Worker => data_job(source, in_worker(), Some(Arc::new(Change(add_wrongly)))),
+            _ => data_job(source, set(&[("migrated", "true"), ("applied", &applied)]), None),
         })
     }
 

@@ -10,8 +10,8 @@ use serde_json::Value as Json;
 use crate::sql::{canonical as sql, parse_relation};
 
 use super::{
-    Assertion, DataSpec, Engine, OnError, OnVerifyFailure, Question, Ranges, Reach, SchemaChange, SchemaSpec,
-    Spec, SpecBody, Transform, Undo, VerifyCheck, WaveSpec, Where,
+    Anew, Assertion, DataSpec, Engine, OnError, OnVerifyFailure, Question, Ranges, Reach, SchemaChange,
+    SchemaSpec, Spec, SpecBody, Transform, Undo, VerifyCheck, WaveSpec, Where,
 };
 
 /// One line for each key, in an order of its own; defaults are written out; values are JSON.
@@ -157,6 +157,11 @@ fn check(check: &VerifyCheck) -> String {
         VerifyCheck::Assert(asked) => assertion(asked).to_string(),
         VerifyCheck::Remaining => check.label().to_owned(),
         VerifyCheck::Count { tolerance } => format!("{} {tolerance}", check.label()),
+        VerifyCheck::Transform(Anew { sample, changed, gone }) => {
+            let most =
+                |count: &Option<u32>| count.map_or_else(|| "any".to_owned(), |count| count.to_string());
+            format!("{} {sample} {} {}", check.label(), most(changed), most(gone))
+        }
     }
 }
 

@@ -2,17 +2,21 @@
 //!
 //! The types here are what a valid file means; [`parse`] makes them from text and tells every problem of a file at once.
 
+mod anew;
 mod canonical;
+mod checks;
 pub mod keys;
 mod parse;
 mod problem;
 mod types;
 mod yaml;
 
+pub use anew::unrepeatable;
+pub use checks::{Anew, Assertion, Question, Sample, VerifyCheck};
 pub use parse::{MAX_FILE, parse, parse_all};
 pub use problem::{Problem, SpecProblems};
 pub use types::{
-    Allowed, Assertion, Batch, BucketedShare, DataSpec, Engine, Kind, OnError, OnVerifyFailure, Parallel,
-    Question, Ranges, Reach, SchemaChange, SchemaSpec, Source, Spec, SpecBody, SpecFile, TenantKey, Tenants,
-    Throttle, Transform, Undo, VerifyCheck, WaveSpec, Where, Window,
+    Allowed, Batch, BucketedShare, DataSpec, Engine, Kind, OnError, OnVerifyFailure, Parallel, Ranges, Reach,
+    SchemaChange, SchemaSpec, Source, Spec, SpecBody, SpecFile, TenantKey, Tenants, Throttle, Transform,
+    Undo, WaveSpec, Where, Window,
 };

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{Checksum, ClusterName, MigrationId};
 
+use super::checks::{Anew, Assertion, VerifyCheck};
+
 /// A spec as the user wrote it: what is submitted, stored and sent to workers, so that there is one parser only.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SpecFile {
@@ -279,6 +281,16 @@ pub struct DataSpec {
     pub undo: Undo,
 }
 
+impl DataSpec {
+    /// How the transform is to be evaluated anew, if it is a check of `verify`.
+    pub fn anew(&self) -> Option<Anew> {
+        self.verify.iter().find_map(|check| match check {
+            VerifyCheck::Transform(anew) => Some(*anew),
+            _ => None,
+        })
+    }
+}
+
 /// The rows in scope.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Source {
@@ -468,84 +480,6 @@ impl OnError {
         match self {
             OnError::Fail => None,
             OnError::Quarantine { budget } => Some(budget),
-        }
-    }
-}
-
-/// One check of the verify phase.
-#[derive(Debug, Clone, PartialEq)]
-pub enum VerifyCheck {
-    /// Nothing is pending any more. Needs `where`.
-    Remaining,
-    /// The walk has seen the table: rows seen by the first pass against rows there now.
-    Count {
-        /// Largest allowed difference as a fraction of the rows there now, 0.0 to 1.0. Default 0.01.
-        tolerance: f64,
-    },
-    /// A question of the user's own has the answer that it must have.
-    Assert(Assertion),
-}
-
-/// A question that each shard is asked, and its answer.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Assertion {
-    /// What is asked.
-    pub question: Question,
-    /// What the answer must be: a single value.
-    pub equals: serde_json::Value,
-}
-
-/// A question with a single value as its answer.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Question {
-    /// One `SELECT`, whose answer is one row of one column.
-    Sql(String),
-    /// How many documents of a collection match a query.
-    Documents {
-        /// The collection.
-        collection: String,
-        /// The query, as (extended) JSON object; an empty one matches all.
-        query: serde_json::Value,
-    },
-}
-
-impl Assertion {
-    /// Whether an answer is the one that must come. Numbers are compared as numbers, whatever their type.
-    pub fn holds(&self, answer: &serde_json::Value) -> bool {
-        let (wanted, found) = (&self.equals, answer);
-        match (wanted.as_i64(), found.as_i64(), wanted.as_f64(), found.as_f64()) {
-            (Some(wanted), Some(found), _, _) => wanted == found,
-            (_, _, Some(wanted), Some(found)) => wanted == found,
-            _ => wanted == found,
-        }
-    }
-}
-
-impl fmt::Display for Question {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Question::Sql(query) => f.write_str(query),
-            Question::Documents { collection, query } => write!(f, "documents of {collection} where {query}"),
-        }
-    }
-}
-
-impl VerifyCheck {
-    /// The question, if it is one of the user's own.
-    pub fn assertion(&self) -> Option<&Assertion> {
-        match self {
-            VerifyCheck::Assert(assertion) => Some(assertion),
-            VerifyCheck::Remaining | VerifyCheck::Count { .. } => None,
-        }
-    }
-
-    /// The word in the spec.
-    pub fn label(&self) -> &'static str {
-        match self {
-            VerifyCheck::Remaining => "remaining",
-            VerifyCheck::Count { .. } => "count",
-            VerifyCheck::Assert(Assertion { question: Question::Sql(_), .. }) => "sql",
-            VerifyCheck::Assert(_) => "documents",
         }
     }
 }

@@ -64,6 +64,11 @@ impl<'t> Tree<'t> {
             .collect()
     }
 
+    /// Whether there is a node of such a kind.
+    pub(super) fn has(&self, wanted: impl Fn(SyntaxKind) -> bool) -> bool {
+        self.root.descendants().any(|node| wanted(node.kind()))
+    }
+
     /// Every token, trivia included.
     pub(super) fn tokens(&self) -> impl Iterator<Item = SyntaxToken> + use<> {
         tokens(&self.root)

@@ -10,6 +10,7 @@
 //! (60 s unless changed), so [`sweep`] first waits, as far as the privileges allow to look, until every transaction
 //! that is older than the pass's end is over, and counts then.
 
+mod anew;
 mod apply;
 mod assertion;
 mod bracket;
@@ -52,6 +53,7 @@ use shardlift_domain::facts::{
 };
 use shardlift_domain::fence::Fence;
 use shardlift_domain::ids::{ClusterName, MigrationKey, ShardId};
+use shardlift_domain::mismatch::{MismatchesPage, MismatchesRequest};
 use shardlift_domain::quarantine::{QuarantineAnswer, QuarantineRequest};
 use shardlift_domain::range::Pass;
 use shardlift_domain::verdict::{Finding, Sweep, VerifyReport};
@@ -138,6 +140,10 @@ impl ShardEngine for MongodbEngine {
 
     async fn conflicts(&self, request: &ConflictsRequest) -> EngineResult<ConflictsPage> {
         undo::conflicts(&self.connection, request).await
+    }
+
+    async fn mismatches(&self, request: &MismatchesRequest, job: &DataJob) -> EngineResult<MismatchesPage> {
+        anew::mismatches(&self.connection, request, job).await
     }
 }
 

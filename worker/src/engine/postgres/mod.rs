@@ -3,11 +3,12 @@
 //! Reading order: [`session`] opens guarded connections; [`bookkeeping`] and [`fence`] are the shard's own memory;
 //! [`table`], [`key`] and [`walk`] turn a spec into SQL; [`split`] lays out ranges in [`checkpoint`]; [`claim`] takes
 //! one and gives it to a [`writer`], which finds a [`window`] and changes it by [`batch_sql`] or [`batch_rows`];
-//! [`share`] splits a running range; [`set_aside`] puts a row into [`quarantine`]; [`sweep`] searches what is left, [`verify`] proves the result; [`apply`] changes the shape,
+//! [`share`] splits a running range; [`set_aside`] puts a row into [`quarantine`]; [`sweep`] searches what is left, [`verify`] proves the result, with [`anew`] row by row; [`apply`] changes the shape,
 //! [`atomic`] on every shard or none.
 //!
 //! It decides nothing about pace, retries of batches or what comes next: that is the executor's.
 
+mod anew;
 mod apply;
 mod assertion;
 mod atomic;
@@ -51,6 +52,7 @@ use shardlift_domain::facts::{
 };
 use shardlift_domain::fence::Fence;
 use shardlift_domain::ids::{ClusterName, MigrationKey, ShardId};
+use shardlift_domain::mismatch::{MismatchesPage, MismatchesRequest};
 use shardlift_domain::prepared::PreparedTransaction;
 use shardlift_domain::quarantine::{QuarantineAnswer, QuarantineRequest};
 use shardlift_domain::range::Pass;
@@ -157,5 +159,9 @@ impl ShardEngine for PostgresEngine {
 
     async fn conflicts(&self, request: &ConflictsRequest) -> EngineResult<ConflictsPage> {
         undo::conflicts(&self.access, request).await
+    }
+
+    async fn mismatches(&self, request: &MismatchesRequest, job: &DataJob) -> EngineResult<MismatchesPage> {
+        anew::mismatches(&self.access, request, job).await
     }
 }

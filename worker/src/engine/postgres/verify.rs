@@ -8,10 +8,10 @@ use shardlift_domain::sql::{Class, NonTransactionalKind, parse_relation, quote_i
 use shardlift_domain::verdict::{CheckResult, VerifyReport};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 
-use super::assertion;
 use super::session::Access;
 use super::walk::misfit;
 use super::watch::watched;
+use super::{anew, assertion};
 use crate::engine::{DataJob, EngineResult, Job, SchemaJob};
 use crate::lease::TaskLease;
 
@@ -29,8 +29,13 @@ pub(super) async fn verify(access: &Access, lease: &TaskLease, job: &Job) -> Eng
             let relation = parse_relation(&job.data.source.relation).map_err(|problem| {
                 misfit(&access.shard, format!("the table's name is no name: {}", problem.message))
             })?;
-            watched(access, lease, pid, data(&mut session.conn, migration, &relation.to_string(), job))
-                .await?
+            let anew = match job.data.anew() {
+                Some(anew) => Some(anew::verify(access, lease, job, &anew).await?),
+                None => None,
+            };
+            let relation = relation.to_string();
+            let data = data(&mut session.conn, migration, &relation, job, anew);
+            watched(access, lease, pid, data).await?
         }
     };
     session.close().await;
@@ -42,15 +47,18 @@ async fn data(
     migration: &MigrationKey,
     relation: &str,
     job: &DataJob,
+    anew: Option<CheckResult>,
 ) -> Result<(Vec<CheckResult>, Option<Held>), sqlx::Error> {
     let mut tx = conn.begin().await?;
     sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY").execute(&mut *tx).await?;
-    let own = job.data.verify.iter().any(|check| check.assertion().is_none());
+    let counts = |check: &VerifyCheck| matches!(check, VerifyCheck::Remaining | VerifyCheck::Count { .. });
+    let own = job.data.verify.iter().any(counts);
     let walk = if own { Some(walk(&mut tx, migration, relation, job).await?) } else { None };
     let mut checks = Vec::new();
     for check in &job.data.verify {
         checks.push(match check {
             VerifyCheck::Assert(assertion) => assertion::ask(&mut tx, assertion).await?,
+            VerifyCheck::Transform(_) => anew.clone().unwrap_or_else(|| not_made(check)),
             check => walked(check, walk.unwrap_or_default()),
         });
     }
@@ -116,7 +124,7 @@ fn walked(check: &VerifyCheck, walk: Walk) -> CheckResult {
                 tolerance * 100.0
             ),
         ),
-        VerifyCheck::Remaining | VerifyCheck::Assert(_) => (
+        _ => (
             pending == 0,
             format!(
                 "expected 0 pending rows, found {pending} of {rows}{}; {open} of {ranges} ranges open",
@@ -125,6 +133,10 @@ fn walked(check: &VerifyCheck, walk: Walk) -> CheckResult {
         ),
     };
     CheckResult { check: check.label().into(), passed: passed && finished, detail }
+}
+
+fn not_made(check: &VerifyCheck) -> CheckResult {
+    CheckResult { check: check.label().into(), passed: false, detail: "it was not made".into() }
 }
 
 /// A condition that holds for rows in quarantine. The columns of their keys stand beside them.

@@ -14,7 +14,7 @@ use shardlift_harness::servers::shared_mongod;
 use shardlift_worker::engine::mongodb::MongodbEngine;
 use shardlift_worker::engine::{DataJob, ShardEngine};
 
-use super::super::bench::{Bench, CLUSTER_UUID, Form, Item, SHARD};
+use super::super::bench::{Bench, CLUSTER_UUID, Form, Item, SHARD, WRONG};
 use super::spec_of;
 
 /// An identified shard with an empty collection `items`.
@@ -78,6 +78,18 @@ impl Bench for MongodbBench {
             Arc::get_mut(&mut job).expect("the only one").data.on_error = OnError::Quarantine { budget: 3 };
         }
         job
+    }
+
+    fn faulty(&self, form: Form) -> Arc<DataJob> {
+        let transform = match form {
+            Form::Worker => format!(
+                "  vrl: |\n    .migrated = true\n    .applied = int!(.applied) + 1\n    if ._id == {WRONG} {{ .applied = .applied + 1 }}"
+            ),
+            _ => format!(
+                "  pipeline: [{{ $set: {{ migrated: true, applied: {{ $add: [$applied, {{ $cond: [{{ $eq: [$_id, {WRONG}] }}, 2, 1] }}] }} }} }}]"
+            ),
+        };
+        spec_of("0001_items", "items", &format!("  where: {{ migrated: false }}\ntransform:\n{transform}\n"))
     }
 
     async fn add(&self, ids: RangeInclusive<i64>) -> Result<()> {

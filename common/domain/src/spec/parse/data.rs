@@ -12,7 +12,7 @@ use super::fields::Fields;
 use super::json::object;
 use super::scalars::{boolean, count, duration, text, window, word};
 use super::tenants::{self, Wanted};
-use super::{transform, verify};
+use super::{anew, transform, verify};
 
 const TARGET_BOUNDS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(30));
 const MAX_BATCH: u32 = 1_000_000;
@@ -45,6 +45,9 @@ pub(super) fn read(ctx: &mut Context, fields: &Fields<'_>) -> Option<DataSpec> {
         Some(node) => verify::read(ctx, node, pending),
         None => Some(verify::default(pending.unwrap_or(false))),
     };
+    if let (Some(checks), Some(node)) = (&verify, fields.get("verify")) {
+        anew::check(ctx, node, checks, transform.as_ref(), undo);
+    }
     Some(DataSpec {
         source: source?,
         transform: transform?,

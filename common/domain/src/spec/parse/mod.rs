@@ -4,6 +4,7 @@
 //! Nothing here knows shards or plans: whether a cluster or a dependency exists is the planner's question.
 
 mod allow;
+mod anew;
 mod assertion;
 mod commands;
 mod context;

@@ -4,11 +4,11 @@ use crate::spec::keys::{KEYS, Key, Support, find};
 use crate::spec::yaml::{Mark, Node, Scalar, Value};
 use crate::spec::{Assertion, Kind, VerifyCheck};
 
-use super::assertion;
 use super::context::Context;
 use super::fields::Fields;
 use super::nearest::nearest;
 use super::scalars::fraction;
+use super::{anew, assertion};
 
 const TOLERANCE: f64 = 0.01;
 const QUESTIONS: &str =
@@ -62,33 +62,23 @@ fn check(ctx: &mut Context, node: &Node) -> Option<VerifyCheck> {
         Value::Scalar(Scalar::Text(word, _)) => named(ctx, node.at, word),
         Value::Mapping(_) => {
             let fields = Fields::open(ctx, node, "verify")?;
-            let both = fields.get("remaining").is_some() || fields.get("count").is_some();
-            if assertion::is_one(&fields) && !both {
-                return assertion::read(ctx, node.at, &fields).map(VerifyCheck::Assert);
-            }
-            if assertion::is_one(&fields) {
-                ctx.invalid(node.at, "write each check of verify as an item of its own");
-                return None;
-            }
-            match (fields.get("remaining"), fields.get("count")) {
-                (None, Some(options)) => {
-                    let below = Fields::open(ctx, options, "verify.count")?;
-                    let tolerance = below.require(ctx, "tolerance")?;
-                    let tolerance = fraction(ctx, tolerance, "verify.count.tolerance")?;
-                    Some(VerifyCheck::Count { tolerance })
+            let own: Vec<(&str, &Node)> = ["remaining", "count", "transform"]
+                .into_iter()
+                .filter_map(|word| fields.get(word).map(|options| (word, options)))
+                .collect();
+            match own.as_slice() {
+                [] if assertion::is_one(&fields) => {
+                    assertion::read(ctx, node.at, &fields).map(VerifyCheck::Assert)
                 }
-                (Some(options), None) => {
-                    ctx.invalid(options.at, "verify: remaining takes no options; write the word alone");
-                    None
-                }
-                (Some(_), Some(_)) => {
-                    ctx.invalid(node.at, "write each check of verify as an item of its own");
-                    None
-                }
-                (None, None) => {
+                [] => {
                     if ctx.is_clean() {
                         ctx.invalid(node.at, "this item of verify is no check");
                     }
+                    None
+                }
+                [only] if !assertion::is_one(&fields) => with_options(ctx, *only),
+                _ => {
+                    ctx.invalid(node.at, "write each check of verify as an item of its own");
                     None
                 }
             }
@@ -96,8 +86,27 @@ fn check(ctx: &mut Context, node: &Node) -> Option<VerifyCheck> {
         _ => {
             ctx.invalid(
                 node.at,
-                format!("a check of verify must be remaining, count or a question, not {}", node.describe()),
+                format!(
+                    "a check of verify must be remaining, count, transform or a question, not {}",
+                    node.describe()
+                ),
             );
+            None
+        }
+    }
+}
+
+fn with_options(ctx: &mut Context, (word, options): (&str, &Node)) -> Option<VerifyCheck> {
+    match word {
+        "count" => {
+            let below = Fields::open(ctx, options, "verify.count")?;
+            let tolerance = below.require(ctx, "tolerance")?;
+            let tolerance = fraction(ctx, tolerance, "verify.count.tolerance")?;
+            Some(VerifyCheck::Count { tolerance })
+        }
+        "transform" => anew::read(ctx, options).map(VerifyCheck::Transform),
+        _ => {
+            ctx.invalid(options.at, "verify: remaining takes no options; write the word alone");
             None
         }
     }
@@ -108,7 +117,7 @@ fn named(ctx: &mut Context, at: Mark, word: &str) -> Option<VerifyCheck> {
         return unknown(ctx, at, word);
     };
     match (key.support, word) {
-        (Support::Now, "remaining" | "count") if ctx.kind == Some(Kind::Schema) => {
+        (Support::Now, "remaining" | "count" | "transform") if ctx.kind == Some(Kind::Schema) => {
             ctx.invalid(
                 at,
                 format!("verify: {word} is for kind: data; a schema spec has questions of its own only"),
@@ -117,6 +126,10 @@ fn named(ctx: &mut Context, at: Mark, word: &str) -> Option<VerifyCheck> {
         }
         (Support::Now, "remaining") => Some(VerifyCheck::Remaining),
         (Support::Now, "count") => Some(VerifyCheck::Count { tolerance: TOLERANCE }),
+        (Support::Now, "transform") => {
+            ctx.invalid(at, format!("verify: transform must be told which rows: {}", anew::FORMS));
+            None
+        }
         (Support::Now, _) => {
             ctx.invalid(
                 at,

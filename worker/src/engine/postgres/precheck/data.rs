@@ -8,6 +8,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 use uuid::Uuid;
 
 use crate::engine::findings::Findings;
+use crate::engine::postgres::anew;
 use crate::engine::postgres::batch_rows::RowsBatch;
 use crate::engine::postgres::batch_sql::SqlBatch;
 use crate::engine::postgres::checkpoint::{self, Claim};
@@ -126,7 +127,10 @@ async fn transform(
         (None, None) => return Ok(()),
     };
     match plan {
-        Ok(()) => Ok(()),
+        Ok(()) => match (&assignments, job.data.anew()) {
+            (Some(list), Some(_)) => anew::check(session, &walk, list, findings).await,
+            _ => Ok(()),
+        },
         Err(error)
             if sqlstate(&error).is_some_and(|code| code.starts_with("57") || code.starts_with("08")) =>
         {

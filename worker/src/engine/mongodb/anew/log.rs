@@ -1,0 +1,205 @@
+//! The undo log as it is read for a comparison: entry by entry in the order in which ranges and batches wrote it, some rows
+//! at a time.
+
+use bson::{Bson, Document, RawDocumentBuf, doc};
+use futures::TryStreamExt;
+use mongodb::options::ReadConcern;
+use shardlift_domain::Checksum;
+use shardlift_domain::ids::MigrationKey;
+use shardlift_domain::mismatch::LogPlace;
+use shardlift_domain::spec::Sample;
+
+use super::unreadable;
+use crate::engine::EngineResult;
+use crate::engine::mongodb::connection::Books;
+use crate::engine::mongodb::fence::number;
+use crate::engine::mongodb::{bracket, error, ledger};
+
+/// What of its documents an entry has kept.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Fields {
+    /// These top-level fields.
+    Named(Vec<String>),
+    /// All of it.
+    Whole,
+}
+
+impl Fields {
+    /// The part of a document that the digest of what was written is made of.
+    pub(super) fn of(&self, document: &Document) -> Document {
+        match self {
+            Fields::Named(names) => names
+                .iter()
+                .filter_map(|name| document.get(name).map(|value| (name.clone(), value.clone())))
+                .collect(),
+            Fields::Whole => document.clone(),
+        }
+    }
+
+    /// The part that the digest of the other inputs is made of.
+    pub(super) fn others(&self, document: &Document) -> Document {
+        match self {
+            Fields::Named(names) => document
+                .iter()
+                .filter(|(name, _)| !names.contains(name))
+                .map(|(name, value)| (name.clone(), value.clone()))
+                .collect(),
+            Fields::Whole => Document::new(),
+        }
+    }
+
+    /// The document as it was: the kept values, and the present ones of the other fields.
+    pub(super) fn before(&self, old: &Document, now: &Document) -> Document {
+        let Fields::Named(names) = self else { return old.clone() };
+        let mut before = Document::new();
+        for (name, value) in now {
+            let value = if names.contains(name) { old.get(name) } else { Some(value) };
+            before.extend(value.map(|value| (name.clone(), value.clone())));
+        }
+        for (name, value) in old.iter().filter(|(name, _)| !now.contains_key(name.as_str())) {
+            before.insert(name, value.clone());
+        }
+        before
+    }
+}
+
+/// Sixty-four bits over the bytes of a document, as the log has them.
+pub(super) fn digest(document: &Document) -> EngineResult<i64> {
+    let bytes = RawDocumentBuf::try_from(document).map_err(|_| unreadable())?;
+    let sum = Checksum::of(bytes.as_bytes());
+    let first = sum.as_str().get(..16).and_then(|digits| u64::from_str_radix(digits, 16).ok());
+    first.map(u64::cast_signed).ok_or_else(unreadable)
+}
+
+/// One row of the log.
+#[derive(Debug, Clone)]
+pub(super) struct Row {
+    pub(super) key: Bson,
+    pub(super) old: Document,
+    pub(super) written: i64,
+    pub(super) inputs: i64,
+}
+
+impl Row {
+    fn read(row: &Bson) -> Option<Self> {
+        let row = row.as_document()?;
+        Some(Self {
+            key: row.get("k")?.clone(),
+            old: row.get_document("o").ok()?.clone(),
+            written: row.get_i64("w").ok()?,
+            inputs: row.get_i64("i").ok()?,
+        })
+    }
+
+    /// By the key: the same rows every time.
+    pub(super) fn in_sample(&self, sample: Sample) -> bool {
+        if sample == Sample::All {
+            return true;
+        }
+        let sum = Checksum::of(bracket::text(&self.key).as_bytes());
+        let number = sum.as_str().get(..8).and_then(|digits| u64::from_str_radix(digits, 16).ok());
+        sample.holds(number.unwrap_or_default())
+    }
+}
+
+/// Some rows of one entry.
+pub(super) struct Entry {
+    place: LogPlace,
+    total: u32,
+    pub(super) fields: Fields,
+    pub(super) rows: Vec<Row>,
+}
+
+impl Entry {
+    /// The rows behind a place, at most so many, of the entry that it is in or of the one that follows.
+    pub(super) async fn after(
+        books: &Books,
+        migration: &MigrationKey,
+        place: LogPlace,
+        rows: u32,
+    ) -> EngineResult<Option<Self>> {
+        let doing = "reading before-images";
+        let (range, batch, part) = (i64::from(place.range), number(place.batch), i64::from(place.part));
+        let mut wanted = ledger::name(books, migration);
+        let at_or_behind = [
+            doc! { "range": { "$gt": range } },
+            doc! { "range": range, "batch": { "$gt": batch } },
+            doc! { "range": range, "batch": batch, "part": { "$gte": part } },
+        ];
+        wanted.insert("$or", at_or_behind.as_slice());
+        let here = doc! { "$and": [
+            { "$eq": ["$range", range] }, { "$eq": ["$batch", batch] }, { "$eq": ["$part", part] },
+        ] };
+        let from = doc! { "$cond": [here, i64::from(place.row), 0_i64] };
+        let stages = [
+            doc! { "$match": wanted },
+            doc! { "$sort": { "range": 1, "batch": 1, "part": 1 } },
+            doc! { "$limit": 1 },
+            doc! { "$project": {
+                "_id": 0, "range": 1, "batch": 1, "part": 1, "fields": 1, "from": from.clone(),
+                "total": { "$size": "$rows" }, "rows": { "$slice": ["$rows", from, i64::from(rows.max(1))] },
+            } },
+        ];
+        let found = books.undo().aggregate(stages).read_concern(ReadConcern::majority()).await;
+        let found = found.map_err(error::asking(doing))?.try_next().await.map_err(error::asking(doing))?;
+        found.map(|entry| Self::read(&entry).ok_or_else(unreadable)).transpose()
+    }
+
+    fn read(entry: &Document) -> Option<Self> {
+        let whole = |field: &str| match entry.get(field)? {
+            Bson::Int32(number) => u64::try_from(*number).ok(),
+            Bson::Int64(number) => u64::try_from(*number).ok(),
+            _ => None,
+        };
+        let small = |field: &str| u32::try_from(whole(field)?).ok();
+        let fields = match entry.get("fields") {
+            Some(Bson::Array(names)) => {
+                Fields::Named(names.iter().filter_map(Bson::as_str).map(str::to_owned).collect())
+            }
+            _ => Fields::Whole,
+        };
+        let place = LogPlace {
+            range: small("range")?,
+            batch: whole("batch")?,
+            part: small("part")?,
+            row: small("from")?,
+        };
+        let rows: Option<Vec<Row>> = entry.get_array("rows").ok()?.iter().map(Row::read).collect();
+        Some(Self { place, total: small("total")?, fields, rows: rows? })
+    }
+
+    /// Where its rows end.
+    pub(super) fn next(&self) -> LogPlace {
+        let row = self.place.row.saturating_add(u32::try_from(self.rows.len()).unwrap_or(u32::MAX));
+        if row >= self.total { self.place.next_entry() } else { LogPlace { row, ..self.place } }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(names: &[&str]) -> Fields {
+        Fields::Named(names.iter().map(|name| (*name).to_owned()).collect())
+    }
+
+    #[test]
+    fn a_document_is_put_together_as_it_was() {
+        let now = doc! { "_id": 1, "a": "new", "rest": 5, "added": true };
+        let old = doc! { "a": "old", "gone": 7 };
+        let fields = named(&["a", "gone", "added"]);
+        assert_eq!(fields.before(&old, &now), doc! { "_id": 1, "a": "old", "rest": 5, "gone": 7 });
+        assert_eq!(fields.of(&now), doc! { "a": "new", "added": true });
+        assert_eq!(fields.others(&now), doc! { "_id": 1, "rest": 5 });
+        assert_eq!(Fields::Whole.before(&old, &now), old);
+    }
+
+    #[test]
+    fn a_sample_holds_the_same_rows_every_time() {
+        let row = |key: i32| Row { key: key.into(), old: Document::new(), written: 0, inputs: 0 };
+        let chosen = |share| (0..2000).filter(|key| row(*key).in_sample(Sample::Percent(share))).count();
+        assert_eq!(chosen(10), chosen(10));
+        assert!((100..300).contains(&chosen(10)), "{}", chosen(10));
+        assert!(row(1).in_sample(Sample::All));
+    }
+}

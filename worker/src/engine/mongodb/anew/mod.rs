@@ -1,0 +1,166 @@
+//! The transform evaluated anew on what the undo log keeps, and compared with what is there.
+//!
+//! [`log`] reads the log, entry by entry; [`given`] has the shard run a pipeline, or the worker a program, on documents that
+//! are made of the kept values and the present ones of the other fields. Nothing here is used by what wrote the documents: of
+//! that only the digest's formula is shared, which the log was written with.
+
+mod given;
+mod log;
+
+use std::collections::HashMap;
+
+use async_trait::async_trait;
+use bson::{Bson, Document, doc};
+use futures::TryStreamExt;
+use mongodb::Collection;
+use mongodb::options::ReadConcern;
+use shardlift_domain::ids::MigrationKey;
+use shardlift_domain::mismatch::{Difference, LogPlace, MismatchesPage, MismatchesRequest};
+use shardlift_domain::spec::{Anew, Sample, Transform};
+use shardlift_domain::verdict::CheckResult;
+use shardlift_domain::{ErrorCode, Failure};
+
+use self::given::{Candidate, How};
+use self::log::{Entry, Fields, Row};
+use super::connection::{Books, Connection};
+use super::transaction::{COMMAND_LIMIT, answered};
+use super::{bracket, defect, error, extjson, ledger};
+use crate::engine::anew::{self, GONE, Known};
+use crate::engine::{DataJob, EngineError, EngineResult};
+use crate::lease::TaskLease;
+
+/// Bytes of documents that are evaluated at once.
+const BUDGET: usize = 8 << 20;
+
+/// The walk over one migration's log.
+struct Look {
+    books: Books,
+    documents: Collection<Document>,
+    migration: MigrationKey,
+    how: How,
+}
+
+/// The check of `verify`.
+pub(super) async fn verify(
+    connection: &Connection,
+    lease: &TaskLease,
+    job: &DataJob,
+    anew: &Anew,
+) -> EngineResult<CheckResult> {
+    let mut look = Look::open(connection, &lease.task().migration, job).await?;
+    let changed = look.changed(job).await?;
+    anew::verify(&mut look, lease, anew, changed).await
+}
+
+/// One page of a listing.
+pub(super) async fn mismatches(
+    connection: &Connection,
+    request: &MismatchesRequest,
+    job: &DataJob,
+) -> EngineResult<MismatchesPage> {
+    let mut look = Look::open(connection, &request.migration, job).await?;
+    anew::page(&mut look, request.after, request.limit).await
+}
+
+impl Look {
+    async fn open(connection: &Connection, migration: &MigrationKey, job: &DataJob) -> EngineResult<Self> {
+        let how = match (&job.data.transform, &job.transformer) {
+            (Transform::Pipeline(stages), _) => How::Pipeline(extjson::documents(stages, "pipeline")?),
+            (_, Some(transformer)) => How::Program(transformer.clone()),
+            (_, None) => {
+                return Err(EngineError::Failed(Failure::new(
+                    ErrorCode::TransformInvalid,
+                    "the transform cannot be evaluated anew: this worker has no such program",
+                    "give the shard a worker that has it",
+                )));
+            }
+        };
+        let books = connection.books().await?;
+        let documents = connection.collection(&job.data.source.relation).await?;
+        Ok(Self { books, documents, migration: migration.clone(), how })
+    }
+
+    /// How many documents the ranges say were changed, each of which has left its before-image. A program that is run over
+    /// all documents may leave some of them as they are, and those leave none.
+    async fn changed(&self, job: &DataJob) -> EngineResult<u64> {
+        if job.data.source.pending.is_none() && job.data.transform.runs_in_worker() {
+            return Ok(0);
+        }
+        let doing = "counting what was changed";
+        let stages = [
+            doc! { "$match": ledger::name(&self.books, &self.migration) },
+            doc! { "$group": { "_id": null, "rows": { "$sum": "$rows" } } },
+        ];
+        let sums = self.books.checkpoint().aggregate(stages).read_concern(ReadConcern::majority()).await;
+        let sum = sums.map_err(error::asking(doing))?.try_next().await.map_err(error::asking(doing))?;
+        let sum = sum.and_then(|sum| sum.get_i64("rows").ok()).unwrap_or_default();
+        Ok(u64::try_from(sum).unwrap_or_default())
+    }
+
+    /// Compares these rows of an entry: the verdict of each, in their order.
+    async fn compare(&self, fields: &Fields, rows: &[Row]) -> EngineResult<Vec<Verdict>> {
+        let doing = "reading documents";
+        let mut wanted: HashMap<String, usize> = HashMap::with_capacity(rows.len());
+        wanted.extend(rows.iter().enumerate().map(|(n, row)| (bracket::text(&row.key), n)));
+        let keys: Vec<Bson> = rows.iter().map(|row| row.key.clone()).collect();
+        let found =
+            self.documents.find(doc! { "_id": { "$in": keys } }).max_time(COMMAND_LIMIT).batch_size(500);
+        let mut found = found.await.map_err(error::asking(doing))?;
+        let mut verdicts: Vec<Verdict> = vec![Some((Difference::Gone, GONE)); rows.len()];
+        let (mut candidates, mut bytes) = (Vec::new(), 0);
+        while let Some(now) = found.try_next().await.map_err(error::asking(doing))? {
+            let Some(n) = now.get("_id").and_then(|key| wanted.remove(&bracket::text(key))) else { continue };
+            let candidate = Candidate::new(n, fields, &rows[n], now)?;
+            bytes += candidate.bytes;
+            candidates.push(candidate);
+            if bytes > BUDGET {
+                self.judge(fields, std::mem::take(&mut candidates), &mut verdicts).await?;
+                bytes = 0;
+            }
+        }
+        self.judge(fields, candidates, &mut verdicts).await?;
+        Ok(verdicts)
+    }
+
+    async fn judge(
+        &self,
+        fields: &Fields,
+        candidates: Vec<Candidate>,
+        verdicts: &mut [Verdict],
+    ) -> EngineResult<()> {
+        let same = self.how.same(&self.documents, fields, &candidates).await?;
+        for (candidate, same) in candidates.iter().zip(same) {
+            let known = Known { same, as_written: candidate.as_written, inputs: candidate.inputs };
+            verdicts[candidate.n] = known.verdict();
+        }
+        Ok(())
+    }
+}
+
+/// How a row differs, and in words.
+type Verdict = Option<(Difference, &'static str)>;
+
+#[async_trait]
+impl anew::Look for Look {
+    async fn next(&mut self, after: LogPlace, rows: u32, sample: Sample) -> EngineResult<MismatchesPage> {
+        answered(async {
+            let entry = Entry::after(&self.books, &self.migration, after, rows).await?;
+            let Some(entry) = entry else { return Ok(MismatchesPage::default()) };
+            let mut page = MismatchesPage { next: Some(entry.next()), ..MismatchesPage::default() };
+            let all = entry.rows.len();
+            let rows: Vec<Row> = entry.rows.into_iter().filter(|row| row.in_sample(sample)).collect();
+            page.compared.left_out = (all - rows.len()) as u64;
+            let verdicts = self.compare(&entry.fields, &rows).await?;
+            for (row, verdict) in rows.iter().zip(verdicts) {
+                anew::add(&mut page, verdict, || bracket::text(&row.key));
+            }
+            Ok(page)
+        })
+        .await
+    }
+}
+
+/// A document of the log that cannot be read.
+fn unreadable() -> EngineError {
+    defect("a document of the undo log cannot be read")
+}

@@ -1,0 +1,203 @@
+//! The undo log as it is read for a comparison: entry by entry in the order in which ranges and batches wrote it, some rows
+//! at a time.
+
+use std::collections::HashMap;
+
+use shardlift_domain::ids::MigrationKey;
+use shardlift_domain::mismatch::LogPlace;
+use shardlift_domain::spec::Sample;
+use shardlift_domain::sql::quote_ident;
+use sqlx::postgres::PgArguments;
+use sqlx::query::Query;
+use sqlx::{AssertSqlSafe, PgConnection, Postgres, Row};
+
+use crate::engine::postgres::fence::signed;
+use crate::engine::postgres::table::Table;
+
+const NEXT: &str = "\
+    SELECT range_index, batch, part, fields, input_fields, rows FROM shardlift.undo
+    WHERE migration = $1 AND version = $2 AND (range_index, batch, part) >= ($3, $4, $5)
+    ORDER BY range_index, batch, part LIMIT 1";
+const TYPES: &str = "\
+    SELECT a.attname::text, format_type(a.atttypid, a.atttypmod) FROM pg_attribute a
+    WHERE a.attrelid = $1::int8::oid AND a.attnum > 0 AND NOT a.attisdropped";
+
+/// The types of a table's columns, with length and precision.
+pub(super) type Types = HashMap<String, String>;
+
+/// Reads them.
+pub(super) async fn types(conn: &mut PgConnection, table: &Table) -> Result<Types, sqlx::Error> {
+    sqlx::query_as(TYPES).bind(table.oid).fetch_all(conn).await.map(|rows: Vec<_>| rows.into_iter().collect())
+}
+
+/// One entry of the log.
+pub(super) struct Entry {
+    migration: MigrationKey,
+    place: LogPlace,
+    /// The columns that were changed.
+    pub(super) fields: Vec<String>,
+    /// Those that the digest of the other inputs is made of.
+    pub(super) inputs: Vec<String>,
+    rows: u32,
+}
+
+/// Some rows of an entry: behind `from`, up to `to`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Part {
+    pub(super) from: u32,
+    pub(super) to: u32,
+}
+
+impl Part {
+    /// How many rows it has.
+    pub(super) fn rows(self) -> u64 {
+        u64::from(self.to.saturating_sub(self.from))
+    }
+}
+
+impl Entry {
+    /// The entry that a place is in, or the one that follows it.
+    pub(super) async fn after(
+        conn: &mut PgConnection,
+        migration: &MigrationKey,
+        place: LogPlace,
+    ) -> Result<Option<Self>, sqlx::Error> {
+        let row = sqlx::query(NEXT)
+            .bind(migration.id.as_str())
+            .bind(i64::from(migration.version.0))
+            .bind(i32::try_from(place.range).unwrap_or(i32::MAX))
+            .bind(signed(place.batch))
+            .bind(i32::try_from(place.part).unwrap_or(i32::MAX))
+            .fetch_optional(conn)
+            .await?;
+        row.map(|row| {
+            let number = |value: i32| u32::try_from(value).unwrap_or_default();
+            let place = LogPlace {
+                range: number(row.try_get(0)?),
+                batch: u64::try_from(row.try_get::<i64, _>(1)?).unwrap_or_default(),
+                part: number(row.try_get(2)?),
+                row: 0,
+            };
+            Ok(Self {
+                migration: migration.clone(),
+                place,
+                fields: row.try_get(3)?,
+                inputs: row.try_get(4)?,
+                rows: number(row.try_get(5)?),
+            })
+        })
+        .transpose()
+    }
+
+    /// One that stands for any, to look at a statement without running it.
+    pub(super) fn sample(migration: &MigrationKey, fields: Vec<String>) -> Self {
+        let place = LogPlace::default();
+        Self { migration: migration.clone(), place, fields, inputs: Vec::new(), rows: 1 }
+    }
+
+    /// Its next rows, at most so many, behind a place that may be in an earlier entry.
+    pub(super) fn part(&self, after: LogPlace, rows: u32) -> Part {
+        let here = LogPlace { row: 0, ..after } == self.place;
+        let from = if here { after.row.min(self.rows) } else { 0 };
+        Part { from, to: from.saturating_add(rows.max(1)).min(self.rows) }
+    }
+
+    /// The place behind so many rows of it.
+    pub(super) fn behind(&self, row: u32) -> LogPlace {
+        if row >= self.rows { self.place.next_entry() } else { LogPlace { row, ..self.place } }
+    }
+
+    /// A query whose first parameters name the entry, as [`Entry::unfolded`] wants it.
+    pub(super) fn query(&self, sql: String) -> Query<'static, Postgres, PgArguments> {
+        sqlx::query(AssertSqlSafe(sql))
+            .bind(self.migration.id.as_str().to_owned())
+            .bind(i64::from(self.migration.version.0))
+            .bind(i32::try_from(self.place.range).unwrap_or(i32::MAX))
+            .bind(signed(self.place.batch))
+            .bind(i32::try_from(self.place.part).unwrap_or(i32::MAX))
+    }
+
+    /// A query that makes rows of a part: `k0…` the key's columns, `o0…` the old values, `w` the digest of what was written,
+    /// `i` that of the inputs, `n` its number; only those in the sample. All with the prefix `shardlift_`.
+    pub(super) fn unfolded(&self, keys: usize, part: Part, sample: Sample) -> String {
+        let slice = |array: &str, n: usize| {
+            let begin = u64::from(self.rows) * n as u64;
+            format!("u.{array}[{}:{}]", begin + u64::from(part.from) + 1, begin + u64::from(part.to))
+        };
+        let (mut arrays, mut names) = (Vec::new(), Vec::new());
+        for n in 0..keys {
+            arrays.push(slice("keys", n));
+            names.push(format!("shardlift_k{n}"));
+        }
+        for n in 0..self.fields.len() {
+            arrays.push(slice("old", n));
+            names.push(format!("shardlift_o{n}"));
+        }
+        for (array, name) in [("written", "w"), ("inputs", "i")] {
+            arrays.push(slice(array, 0));
+            names.push(format!("shardlift_{name}"));
+        }
+        format!(
+            "SELECT l.* FROM shardlift.undo u, unnest({}) WITH ORDINALITY AS l ({}, shardlift_n) \
+             WHERE u.migration = $1 AND u.version = $2 AND u.range_index = $3 AND u.batch = $4 AND u.part = $5{}",
+            arrays.join(", "),
+            names.join(", "),
+            sampled(keys, sample),
+        )
+    }
+}
+
+/// By the key: the same rows every time.
+fn sampled(keys: usize, sample: Sample) -> String {
+    match sample {
+        Sample::All => String::new(),
+        Sample::Percent(share) => {
+            format!(" AND abs(hashtextextended(ARRAY[{}]::text, 0) % 100) < {share}", key(keys, "l"))
+        }
+    }
+}
+
+/// The key's columns of an unfolded row.
+pub(super) fn key(keys: usize, row: &str) -> String {
+    (0..keys).map(|n| format!("{row}.shardlift_k{n}")).collect::<Vec<_>>().join(", ")
+}
+
+/// The digest that the log holds, of these columns as they are in the table now. `table`: ready for SQL.
+pub(super) fn digest_of_columns(table: &str, columns: &[String]) -> String {
+    digest(columns.iter().map(|column| format!("{table}.{}", quote_ident(column))))
+}
+
+/// The same of these expressions.
+pub(super) fn digest(values: impl Iterator<Item = String>) -> String {
+    format!("hashtextextended(ROW({})::text COLLATE \"C\", 0)", values.collect::<Vec<_>>().join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shardlift_domain::ids::{MigrationId, Version};
+
+    fn entry() -> Entry {
+        let migration = MigrationKey { id: MigrationId::new("m").expect("a name"), version: Version::FIRST };
+        let place = LogPlace { range: 1, batch: 7, part: 0, row: 0 };
+        Entry { migration, place, fields: vec!["a".into(), "b".into()], inputs: Vec::new(), rows: 10 }
+    }
+
+    #[test]
+    fn an_entry_is_read_part_by_part_from_wherever_the_walk_stands() {
+        let entry = entry();
+        let earlier = LogPlace { range: 0, batch: 99, part: 3, row: 8 };
+        assert_eq!(entry.part(earlier, 4), Part { from: 0, to: 4 });
+        assert_eq!(entry.part(entry.behind(4), 4), Part { from: 4, to: 8 });
+        assert_eq!(entry.part(entry.behind(8), 4), Part { from: 8, to: 10 });
+        assert!(entry.behind(10) > LogPlace { row: 10, ..entry.place }, "the next entry");
+    }
+
+    #[test]
+    fn a_part_is_cut_out_of_each_column() {
+        let sql = entry().unfolded(1, Part { from: 4, to: 8 }, Sample::Percent(5));
+        for piece in ["u.keys[5:8]", "u.old[5:8]", "u.old[15:18]", "u.written[5:8]", "% 100) < 5"] {
+            assert!(sql.contains(piece), "{sql}");
+        }
+    }
+}

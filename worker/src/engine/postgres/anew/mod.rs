@@ -1,0 +1,166 @@
+//! The transform evaluated anew on what the undo log keeps, and compared with what is there.
+//!
+//! [`log`] reads the log, entry by entry; [`set_list`] has the shard evaluate a `SET` list, [`program`] runs a program of
+//! the worker; [`repeatable`] asks the shard whether a list gives the same again. Nothing here is used by what wrote the
+//! rows: of that only the names of columns and the digest's formula are shared, which stand in the log itself.
+
+mod log;
+mod program;
+mod repeatable;
+mod set_list;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use shardlift_domain::failure::{ErrorCode, Failure};
+use shardlift_domain::ids::{MigrationKey, ShardId, TaskId};
+use shardlift_domain::migration::Step;
+use shardlift_domain::mismatch::{LogPlace, MismatchesPage, MismatchesRequest};
+use shardlift_domain::spec::{Anew, Sample};
+use shardlift_domain::verdict::{CheckResult, Severity};
+use sqlx::Row;
+
+use self::log::Entry;
+use self::program::Program;
+use self::set_list::SetList;
+use super::error::{OrTrouble, sqlstate, trouble, words};
+use super::fence::unsigned;
+use super::session::{Access, Purpose, QUICK, Session, task_name, within};
+use super::walk::{Walk, assignments};
+use crate::engine::findings::Findings;
+use crate::engine::{DataJob, EngineError, EngineResult, anew};
+use crate::lease::TaskLease;
+
+/// The longest that the server lets one statement run.
+const STATEMENT: Duration = Duration::from_secs(60);
+const MEND: &str =
+    "leave `transform` out of `verify`, or write the transform so that it depends on the row alone";
+
+/// How the transform is evaluated.
+enum How {
+    /// By the shard.
+    List(SetList),
+    /// By the worker.
+    Program(Program),
+}
+
+/// The walk over one migration's log.
+struct Look {
+    session: Session,
+    migration: MigrationKey,
+    how: How,
+}
+
+/// The check of `verify`.
+pub(super) async fn verify(
+    access: &Access,
+    lease: &TaskLease,
+    job: &DataJob,
+    anew: &Anew,
+) -> EngineResult<CheckResult> {
+    let mut look = Look::open(access, lease.task(), job).await?;
+    let changed = look.changed().await?;
+    let result = anew::verify(&mut look, lease, anew, changed).await?;
+    look.session.close().await;
+    Ok(result)
+}
+
+/// One page of a listing.
+pub(super) async fn mismatches(
+    access: &Access,
+    request: &MismatchesRequest,
+    job: &DataJob,
+) -> EngineResult<MismatchesPage> {
+    let (migration, shard) = (request.migration.clone(), access.shard.clone());
+    let task = TaskId { migration, shard, step: Step::Verify, range: None };
+    let mut look = Look::open(access, &task, job).await?;
+    let page = anew::page(&mut look, request.after, request.limit).await?;
+    look.session.close().await;
+    Ok(page)
+}
+
+/// Adds what keeps the transform from being evaluated anew on this shard.
+pub(super) async fn check(
+    session: &mut Session,
+    walk: &Walk,
+    list: &[(String, String)],
+    findings: &mut Findings,
+) -> EngineResult<()> {
+    let shard = session.shard.clone();
+    let refused = within(QUICK, repeatable::problem(&mut session.conn, list)).await.or_trouble(&shard)?;
+    if let Some(why) = refused {
+        let what = format!("verify: transform cannot evaluate this transform anew: {why}");
+        findings.of_spec(Severity::Error, ErrorCode::TransformInvalid, what, MEND);
+        return Ok(());
+    }
+    let types = within(QUICK, log::types(&mut session.conn, &walk.table)).await.or_trouble(&shard)?;
+    let list = SetList::new(walk.clone(), list.to_vec(), types);
+    match within(QUICK, list.explain(&mut session.conn)).await {
+        Ok(()) => Ok(()),
+        Err(error) if sqlstate(&error).is_some_and(|code| code.starts_with("42")) => {
+            let what = format!("the transform cannot be evaluated by itself: {}", words(&error));
+            findings.of_spec(Severity::Error, ErrorCode::TransformInvalid, what, MEND);
+            Ok(())
+        }
+        Err(error) => Err(trouble(&shard, error)),
+    }
+}
+
+impl Look {
+    async fn open(access: &Access, task: &TaskId, job: &DataJob) -> EngineResult<Self> {
+        let mut session = access.open(&task_name(task), Purpose::Batch(STATEMENT)).await?;
+        let walk = Walk::resolve(&mut session, task, job).await?;
+        let shard = session.shard.clone();
+        let types = within(QUICK, log::types(&mut session.conn, &walk.table)).await.or_trouble(&shard)?;
+        let how = match (assignments(&shard, &job.data.transform)?, &job.transformer) {
+            (Some(list), _) => {
+                let problem = repeatable::problem(&mut session.conn, &list);
+                if let Some(why) = within(QUICK, problem).await.or_trouble(&shard)? {
+                    return Err(unrepeatable(&shard, &why));
+                }
+                How::List(SetList::new(walk, list, types))
+            }
+            (None, Some(transformer)) => How::Program(Program::new(walk, transformer.clone(), types)),
+            (None, None) => return Err(unrepeatable(&shard, "this worker has no such program")),
+        };
+        Ok(Self { session, migration: task.migration.clone(), how })
+    }
+
+    /// How many rows the ranges say were changed.
+    async fn changed(&mut self) -> EngineResult<u64> {
+        let sum = sqlx::query(
+            "SELECT coalesce(sum(rows_changed), 0)::int8 FROM shardlift.checkpoint WHERE migration = $1 AND version = $2",
+        )
+        .bind(self.migration.id.as_str())
+        .bind(i64::from(self.migration.version.0))
+        .fetch_one(&mut self.session.conn);
+        let sum = within(QUICK, sum).await.and_then(|row| row.try_get(0));
+        sum.map(unsigned).or_trouble(&self.session.shard)
+    }
+}
+
+#[async_trait]
+impl anew::Look for Look {
+    async fn next(&mut self, after: LogPlace, rows: u32, sample: Sample) -> EngineResult<MismatchesPage> {
+        let entry = Entry::after(&mut self.session.conn, &self.migration, after);
+        let entry = within(QUICK, entry).await.or_trouble(&self.session.shard)?;
+        let Some(entry) = entry else { return Ok(MismatchesPage::default()) };
+        let part = entry.part(after, rows);
+        match &self.how {
+            How::List(list) => {
+                let page =
+                    within(STATEMENT + QUICK, list.compare(&mut self.session.conn, &entry, part, sample));
+                page.await.or_trouble(&self.session.shard)
+            }
+            How::Program(program) => {
+                let shard = self.session.shard.clone();
+                program.compare(&mut self.session.conn, &shard, &entry, part, sample).await
+            }
+        }
+    }
+}
+
+fn unrepeatable(shard: &ShardId, why: &str) -> EngineError {
+    let what = format!("the transform cannot be evaluated anew: {why}");
+    EngineError::Failed(Failure::new(ErrorCode::TransformInvalid, what, MEND).on_shard(shard))
+}
