@@ -25,7 +25,7 @@ pub(crate) fn in_doubt(paint: Paint, found: &InDoubt) -> String {
             "nothing is in doubt on the shards that answered\n"
         });
     } else {
-        let columns = ["SHARD", "MIGRATION", "AGE", "EPOCH", "DECISION", "LOCKS"];
+        let columns = ["SHARD", "MIGRATION", "AGE", "OWNER", "EPOCH", "DECISION", "LOCKS"];
         let mut table = Table::new(&columns.map(|name| (name, Side::Left)));
         for (shard, one, decision) in &found.transactions {
             table.row(row(shard, one, decision));
@@ -42,7 +42,7 @@ pub(crate) fn in_doubt(paint: Paint, found: &InDoubt) -> String {
 fn row(shard: &ShardId, one: &PreparedTransaction, decision: &'static str) -> Vec<Cell> {
     let (what, epoch) = match &one.named {
         Some(named) => (line(&named.migration), named.token.epoch.to_string()),
-        None => (format!("{} (of {})", line(&one.gid), line(&one.owner)), "-".to_owned()),
+        None => (line(&one.gid), "-".to_owned()),
     };
     let tone = match decision {
         "commit" | "abort" | "open" => Tone::Strong,
@@ -55,6 +55,7 @@ fn row(shard: &ShardId, one: &PreparedTransaction, decision: &'static str) -> Ve
         shard.to_string().into(),
         what.into(),
         span(one.age_ms / 1000).into(),
+        line(&one.owner).into(),
         epoch.into(),
         Cell::new(tone, decision),
         locks.into(),
@@ -114,9 +115,9 @@ mod tests {
             unknown: vec![],
         };
         let expected = "\
-SHARD  MIGRATION                 AGE  EPOCH  DECISION  LOCKS
-s1     0001_columns@1            12s  7      commit    AccessExclusiveLock public.messages
-s2     theirs\\u{1b}[2J (of dba)  12s  -      foreign   none on tables
+SHARD  MIGRATION        AGE  OWNER  EPOCH  DECISION  LOCKS
+s1     0001_columns@1   12s  app    7      commit    AccessExclusiveLock public.messages
+s2     theirs\\u{1b}[2J  12s  dba    -      foreign   none on tables
 ";
         assert_eq!(in_doubt(Paint::PLAIN, &found), expected);
         assert_eq!(in_doubt(Paint::PLAIN, &InDoubt::default()), "nothing is in doubt\n");

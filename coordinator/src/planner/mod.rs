@@ -231,11 +231,11 @@ fn locks(schema: &SchemaSpec) -> Vec<String> {
     for (statement, lock, table) in sql::locks(statements) {
         wanted.entry((Reverse(lock), table)).or_default().push(statement.to_string());
     }
-    let bounds = format!(
-        "asked for in tries of {} ms, held for {} ms at most",
-        schema.lock_timeout.as_millis(),
-        schema.hold_timeout.as_millis()
-    );
+    let held = match schema.atomic {
+        true => "held until it is decided".to_owned(),
+        false => format!("held for {} ms at most", schema.hold_timeout.as_millis()),
+    };
+    let bounds = format!("asked for in tries of {} ms, {held}", schema.lock_timeout.as_millis());
     let note = |((Reverse(lock), table), numbers): ((Reverse<Lock>, Relation), Vec<String>)| {
         let bounds = if lock > Lock::ShareUpdateExclusive { format!(", {bounds}") } else { String::new() };
         let which = if numbers.len() == 1 { "statement" } else { "statements" };

@@ -99,6 +99,16 @@ fn expand_backfill_contract_is_one_plan() {
 }
 
 #[test]
+fn an_atomic_change_says_how_long_locks_are_held() {
+    let spec = parse(
+        "id: a_schema\nkind: schema\nengine: postgres\ncluster: chat\natomic: true\n\
+         up: [\"ALTER TABLE messages ADD COLUMN migrated boolean\"]\n\
+         down: [\"ALTER TABLE messages DROP COLUMN migrated\"]\n",
+    );
+    golden("atomic", &World::new().plan(&[spec]));
+}
+
+#[test]
 fn a_circle_is_told_with_its_members_and_only_those() {
     let specs = [
         schema("a", &["c"]),
