@@ -41,6 +41,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where metrics and health are shown, if at all.
     pub metrics_listen: Option<SocketAddr>,
+    /// Where the REST API is served, if at all; loopback in this release.
+    pub rest_listen: Option<SocketAddr>,
     /// Logs and traces.
     pub telemetry: Settings,
     /// Whether the gRPC reflection service is offered.
@@ -55,6 +57,15 @@ pub struct Config {
     pub lease_ttl: Duration,
     /// The clusters and their shards, as declared; names and ids are unique.
     pub clusters: Vec<ClusterConfig>,
+}
+
+/// What the command line says instead of the file.
+#[derive(Debug, Clone, Default)]
+pub struct Flags {
+    /// Where clients and workers connect.
+    pub listen: Option<String>,
+    /// Where the REST API is served.
+    pub rest_listen: Option<String>,
 }
 
 /// A declared cluster.
@@ -73,9 +84,12 @@ pub struct ClusterConfig {
 }
 
 impl Config {
-    /// Reads file, environment (`SHARDLIFT__…`) and the flag `--listen`, and tells everything that is wrong at once.
-    pub fn load(file: &Path, listen: Option<&str>) -> Result<Self, ConfigProblems> {
-        let flags: Vec<_> = listen.map(|listen| ("listen", listen.into())).into_iter().collect();
+    /// Reads file, environment (`SHARDLIFT__…`) and the flags `--listen` and `--rest-listen`, and tells everything that is
+    /// wrong at once.
+    pub fn load(file: &Path, flags: &Flags) -> Result<Self, ConfigProblems> {
+        let told = [("listen", &flags.listen), ("rest_listen", &flags.rest_listen)];
+        let flags: Vec<_> =
+            told.into_iter().filter_map(|(key, told)| Some((key, told.as_deref()?.into()))).collect();
         load::<Written>(Some(file), "SHARDLIFT", &flags)?.check()
     }
 }
@@ -86,6 +100,7 @@ struct Written {
     name: String,
     listen: String,
     metrics_listen: Option<String>,
+    rest_listen: Option<String>,
     reflection: bool,
     telemetry: telemetry::Written,
     store: WrittenStore,
@@ -117,6 +132,7 @@ impl Default for Written {
             name: NAME.to_owned(),
             listen: "127.0.0.1:7400".to_owned(),
             metrics_listen: None,
+            rest_listen: None,
             reflection: false,
             telemetry: telemetry::Written::default(),
             store: WrittenStore::default(),
@@ -139,18 +155,13 @@ impl Written {
         if self.name.trim().is_empty() {
             problems.add("name", "it is empty");
         }
-        let listen = address(&mut problems, "listen", &self.listen);
-        if listen.is_some_and(|listen| !listen.ip().is_loopback()) {
-            problems.add(
-                "listen",
-                "this release knows no authentication, so it listens on a loopback address only, such as 127.0.0.1",
-            );
-        }
+        let listen = loopback(&mut problems, "listen", &self.listen);
         let metrics_listen =
             self.metrics_listen.as_deref().and_then(|text| address(&mut problems, "metrics_listen", text));
-        if listen.is_some() && listen == metrics_listen && listen.is_some_and(|listen| listen.port() != 0) {
-            problems.add("metrics_listen", "it is the same address as `listen`");
-        }
+        let rest_listen =
+            self.rest_listen.as_deref().and_then(|text| loopback(&mut problems, "rest_listen", text));
+        let listens = [("listen", listen), ("metrics_listen", metrics_listen), ("rest_listen", rest_listen)];
+        same_addresses(&mut problems, &listens);
         let store = self.store.check(&mut problems);
         let advertise = self.election.advertise(&mut problems);
         let election = self.election.check(&mut problems, &self.name);
@@ -165,6 +176,7 @@ impl Written {
             // Only a value for the case that is refused below.
             listen: listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0))),
             metrics_listen,
+            rest_listen,
             telemetry: self.telemetry.check(&mut problems),
             reflection: self.reflection,
             store,
@@ -183,6 +195,28 @@ fn address(problems: &mut ConfigProblems, key: &str, text: &str) -> Option<Socke
         problems.add(key, format!("{text:?} is not an address with a port, such as 127.0.0.1:7400"));
     }
     parsed
+}
+
+/// What authentication does not guard is for this machine only.
+fn loopback(problems: &mut ConfigProblems, key: &str, text: &str) -> Option<SocketAddr> {
+    let parsed = address(problems, key, text);
+    if parsed.is_some_and(|address| !address.ip().is_loopback()) {
+        problems.add(
+            key,
+            "this release knows no authentication, so it listens on a loopback address only, such as 127.0.0.1",
+        );
+    }
+    parsed
+}
+
+fn same_addresses(problems: &mut ConfigProblems, listens: &[(&str, Option<SocketAddr>)]) {
+    for (at, (key, address)) in listens.iter().enumerate() {
+        let Some(address) = address.filter(|address| address.port() != 0) else { continue };
+        let taken = listens.iter().take(at).find(|(_, other)| *other == Some(address));
+        if let Some((other, _)) = taken {
+            problems.add(*key, format!("it is the same address as `{other}`"));
+        }
+    }
 }
 
 fn clusters(problems: &mut ConfigProblems, written: &[WrittenCluster]) -> Vec<ClusterConfig> {

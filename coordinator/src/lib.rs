@@ -26,6 +26,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use api::Listening;
 use config::{Config, ElectionConfig, StoreConfig};
 use election::{Election, Etcd, Peer, Standalone};
 use metrics::Metrics;
@@ -42,6 +43,13 @@ pub async fn run(config: Config, reread: Reread, shutdown: CancellationToken) ->
     let listener = TcpListener::bind(config.listen)
         .await
         .with_context(|| format!("cannot listen on {} (`listen`): choose a free address", config.listen))?;
+    let rest =
+        match config.rest_listen {
+            Some(address) => Some(TcpListener::bind(address).await.with_context(|| {
+                format!("cannot listen on {address} (`rest_listen`): choose a free address")
+            })?),
+            None => None,
+        };
     let store: Arc<dyn Store> = match &config.store {
         StoreConfig::Sqlite { path } => Arc::new(SqliteStore::open(path).await?),
         StoreConfig::Postgres { url } => Arc::new(PostgresStore::open(url).await?),
@@ -78,9 +86,13 @@ pub async fn run(config: Config, reread: Reread, shutdown: CancellationToken) ->
         tokio::spawn(doors.serve(shutdown.child_token()));
     }
     tracing::info!(address = %listener.local_addr()?, "listening");
+    if let Some(rest) = &rest {
+        tracing::info!(address = %rest.local_addr()?, "listening for REST");
+    }
     let services = Services::new(orchestrator, declare);
     tokio::spawn(reload_on_hangup(services.clone(), hangups, shutdown.clone()));
-    let ended = serve(services, heart, listener, config.reflection, shutdown).await;
+    let listening = Listening { grpc: listener, rest, reflection: config.reflection };
+    let ended = serve(services, heart, listening, shutdown).await;
     election.leave().await;
     ended
 }
@@ -90,8 +102,7 @@ pub async fn run(config: Config, reread: Reread, shutdown: CancellationToken) ->
 async fn serve(
     services: Services,
     heart: JoinHandle<()>,
-    listener: TcpListener,
-    reflection: bool,
+    listening: Listening,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let closing = CancellationToken::new();
@@ -101,7 +112,7 @@ async fn serve(
         drop(guard);
         ended
     });
-    let served = api::serve(services, listener, reflection, closing).await;
+    let served = api::serve(services, listening, closing).await;
     shutdown.cancel();
     heart.await.and_then(|ended| ended).context("the orchestrator ended with a defect")?;
     served

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use clap::Parser;
 use shardlift_coordinator::Reread;
-use shardlift_coordinator::config::Config;
+use shardlift_coordinator::config::{self, Config};
 use shardlift_coordinator::store::StoreError;
 use shardlift_domain::{ErrorCode, Failure};
 use shardlift_runtime::shutdown::Shutdown;
@@ -25,6 +25,15 @@ struct Flags {
     /// Where clients and workers connect, instead of what the file says.
     #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
+    /// Where the REST API is served, instead of what the file says.
+    #[arg(long, value_name = "ADDR")]
+    rest_listen: Option<String>,
+}
+
+impl Flags {
+    fn instead(&self) -> config::Flags {
+        config::Flags { listen: self.listen.clone(), rest_listen: self.rest_listen.clone() }
+    }
 }
 
 #[tokio::main]
@@ -33,7 +42,7 @@ async fn main() -> ExitCode {
     tls::install_provider();
     #[cfg(feature = "failpoints")]
     let _failpoints = fail::FailScenario::setup();
-    let config = Config::load(&flags.config, flags.listen.as_deref()).map_err(Failure::from);
+    let config = Config::load(&flags.config, &flags.instead()).map_err(Failure::from);
     let (name, settings) = match &config {
         Ok(config) => (config.name.as_str(), config.telemetry.clone()),
         Err(_) => ("", Settings::default()),
@@ -55,8 +64,8 @@ async fn main() -> ExitCode {
 
 async fn start(flags: &Flags, config: Config) -> anyhow::Result<()> {
     let shutdown = Shutdown::on_signals()?;
-    let (file, listen) = (flags.config.clone(), flags.listen.clone());
-    let reread: Reread = Arc::new(move || Config::load(&file, listen.as_deref()));
+    let (file, instead) = (flags.config.clone(), flags.instead());
+    let reread: Reread = Arc::new(move || Config::load(&file, &instead));
     shardlift_coordinator::run(config, reread, shutdown.token()).await
 }
 

@@ -1,4 +1,4 @@
-//! The one table between failures and gRPC: code out, typed details in and out, never text to be parsed.
+//! The one table between failures, gRPC and HTTP: code out, typed details in and out, never text to be parsed.
 
 use prost::Message;
 use shardlift_domain::failure::{ErrorCode, Failure};
@@ -15,8 +15,10 @@ pub fn grpc_code(code: ErrorCode) -> Code {
     use ErrorCode::{
         ConfigInvalid, CoordinatorNotLeader, CoordinatorNotReady, CoordinatorUnreachable, FenceForked,
         FenceStale, Internal, LeaseLost, LintRefused, PlanCycle, PlanMissingDependency, PlanRefused,
-        PlanStale, RequestIllegal, RequestInvalid, RequestNotFound, ShardNoWorker, ShardUnreachable,
-        SpecConflict, SpecInvalid, SpecUnsupported, StoreFenced, StoreUnavailable, WorkerRefused,
+        PlanStale, RequestForeignOrigin, RequestIllegal, RequestInvalid, RequestNoSuchRoute, RequestNotFound,
+        RequestTimedOut, RequestTooLarge, RequestTooMany, RequestWrongMediaType, RequestWrongMethod,
+        ShardNoWorker, ShardUnreachable, SpecConflict, SpecInvalid, SpecUnsupported, StoreFenced,
+        StoreUnavailable, WorkerRefused,
     };
     match code {
         SpecInvalid
@@ -25,9 +27,14 @@ pub fn grpc_code(code: ErrorCode) -> Code {
         | PlanMissingDependency
         | LintRefused
         | RequestInvalid
+        | RequestWrongMediaType
         | ConfigInvalid => Code::InvalidArgument,
         SpecConflict => Code::AlreadyExists,
         RequestNotFound => Code::NotFound,
+        RequestNoSuchRoute | RequestWrongMethod => Code::Unimplemented,
+        RequestForeignOrigin => Code::PermissionDenied,
+        RequestTooLarge | RequestTooMany => Code::ResourceExhausted,
+        RequestTimedOut => Code::DeadlineExceeded,
         CoordinatorNotLeader
         | CoordinatorNotReady
         | CoordinatorUnreachable
@@ -40,6 +47,51 @@ pub fn grpc_code(code: ErrorCode) -> Code {
         RequestIllegal | PlanRefused | WorkerRefused => Code::FailedPrecondition,
         // Failures of work on a shard reach a caller only inside an answer; as a refusal they mean its state.
         _ => Code::FailedPrecondition,
+    }
+}
+
+/// The HTTP status of a failure.
+pub fn http_status(code: ErrorCode) -> u16 {
+    use ErrorCode::{
+        ConfigInvalid, CoordinatorNotLeader, CoordinatorNotReady, CoordinatorUnreachable, FenceForked,
+        FenceStale, Internal, LeaseLost, LintRefused, PlanCycle, PlanMissingDependency, PlanRefused,
+        RequestForeignOrigin, RequestInvalid, RequestNoSuchRoute, RequestNotFound, RequestTimedOut,
+        RequestTooLarge, RequestTooMany, RequestWrongMediaType, RequestWrongMethod, RoutingUnroutable,
+        ShardNoWorker, ShardUnreachable, SpecInvalid, SpecUnsupported, StoreFenced, StoreUnavailable,
+        TransformInvalid, WorkerUnfit,
+    };
+    match code {
+        RequestInvalid => 400,
+        RequestForeignOrigin => 403,
+        RequestNotFound | RequestNoSuchRoute | RoutingUnroutable => 404,
+        RequestWrongMethod => 405,
+        RequestTooLarge => 413,
+        RequestWrongMediaType => 415,
+        // The request is well formed, and what it holds cannot be done.
+        SpecInvalid
+        | SpecUnsupported
+        | PlanCycle
+        | PlanMissingDependency
+        | PlanRefused
+        | LintRefused
+        | TransformInvalid
+        | ConfigInvalid => 422,
+        RequestTooMany => 429,
+        Internal => 500,
+        CoordinatorNotLeader
+        | CoordinatorNotReady
+        | CoordinatorUnreachable
+        | StoreUnavailable
+        | StoreFenced
+        | FenceStale
+        | FenceForked
+        | LeaseLost
+        | ShardNoWorker
+        | ShardUnreachable
+        | WorkerUnfit => 503,
+        RequestTimedOut => 504,
+        // All others are about the state of a migration, of the topology or of a shard.
+        _ => 409,
     }
 }
 
@@ -110,6 +162,33 @@ fn untyped(status: &Status) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn both_sides_of_the_table_agree_on_whose_turn_it_is() {
+        for code in ErrorCode::ALL {
+            let (grpc, http) = (grpc_code(*code), http_status(*code));
+            let ours = http >= 500;
+            let told =
+                matches!(grpc, Code::Unavailable | Code::Aborted | Code::Internal | Code::DeadlineExceeded);
+            // A stale plan is ours for gRPC, whose clients plan again by themselves, and the reader's for HTTP; of an
+            // unfit worker the state is told by gRPC.
+            let apart = matches!(code, ErrorCode::PlanStale | ErrorCode::WorkerUnfit);
+            assert!(apart || ours == told, "{code}: {grpc:?} and {http}");
+            assert!((400..600).contains(&http), "{code}: {http}");
+        }
+        for (code, http) in [
+            (ErrorCode::RequestInvalid, 400),
+            (ErrorCode::RequestNotFound, 404),
+            (ErrorCode::RequestIllegal, 409),
+            (ErrorCode::SpecConflict, 409),
+            (ErrorCode::PlanStale, 409),
+            (ErrorCode::SpecInvalid, 422),
+            (ErrorCode::Internal, 500),
+            (ErrorCode::CoordinatorNotReady, 503),
+        ] {
+            assert_eq!(http_status(code), http, "{code}");
+        }
+    }
 
     #[test]
     fn failures_survive_the_wire() {

@@ -61,12 +61,13 @@ async fn a_migration_is_applied_with_the_configuration_files_of_deploy_local() {
         Items::mongodb("chat-mg-01", 500, IdKind::ObjectId).await,
     ];
     let sandbox = Sandbox::new("deploy").unwrap();
-    let (listen, metrics) = (Port::reserve().unwrap(), Port::reserve().unwrap());
-    let (address, metrics) = (listen.address().to_string(), metrics.address().to_string());
+    let ports = [(); 3].map(|()| Port::reserve().unwrap());
+    let [address, metrics, rest] = ports.each_ref().map(|port| port.address().to_string());
     let store = format!("path = {:?}", sandbox.path().join("coordinator.db").display().to_string());
     let addresses = [
         ("127.0.0.1:7400", &*address),
         ("127.0.0.1:7401", &*metrics),
+        ("127.0.0.1:7410", &*rest),
         ("path = \"coordinator.db\"", &*store),
     ];
     let coordinator = copy(&sandbox, "coordinator.toml", &addresses);

@@ -19,6 +19,7 @@ mod partition;
 mod prechecks;
 mod quarantine;
 mod replica_sets;
+mod rest;
 mod rollback;
 mod rollout;
 mod rows;

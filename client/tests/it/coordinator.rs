@@ -241,6 +241,11 @@ impl MigrationService for Script {
         Ok(Response::new(v1::GetResponse { migration: Some(self.find(&request.into_inner().id)?) }))
     }
 
+    async fn events(&self, _: Request<v1::EventsRequest>) -> Answer<v1::EventsResponse> {
+        self.called("events")?;
+        Ok(Response::new(v1::EventsResponse::default()))
+    }
+
     async fn list(&self, _request: Request<v1::ListRequest>) -> Answer<v1::ListResponse> {
         self.called("list")?;
         Ok(Response::new(v1::ListResponse { migrations: self.migrations.borrow().clone() }))

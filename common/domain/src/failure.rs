@@ -8,10 +8,10 @@ use crate::ids::{MigrationKey, ShardId};
 use crate::migration::Step;
 
 macro_rules! codes {
-    ($($(#[$doc:meta])* $variant:ident = $code:literal, $fault:ident, $retry:literal;)*) => {
+    ($($(#[doc = $doc:literal])* $variant:ident = $code:literal, $fault:ident, $retry:literal;)*) => {
         /// Stable names of all errors. Each has a page `docs/errors/<code>.md`.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub enum ErrorCode { $($(#[$doc])* $variant,)* }
+        pub enum ErrorCode { $($(#[doc = $doc])* $variant,)* }
 
         impl ErrorCode {
             /// Every code there is.
@@ -20,6 +20,11 @@ macro_rules! codes {
             /// The stable text, such as `shard.unreachable`.
             pub fn as_str(self) -> &'static str {
                 match self { $(ErrorCode::$variant => $code,)* }
+            }
+
+            /// What it means, in one sentence.
+            pub fn summary(self) -> &'static str {
+                match self { $(ErrorCode::$variant => concat!($($doc),*).trim_ascii(),)* }
             }
 
             /// Whose fault it usually is.
@@ -68,6 +73,20 @@ codes! {
     RequestIllegal = "request.illegal-move", User, false;
     /// The request itself is malformed.
     RequestInvalid = "request.invalid", User, false;
+    /// The coordinator has nothing at this path.
+    RequestNoSuchRoute = "request.no-such-route", User, false;
+    /// What is at this path knows another method only.
+    RequestWrongMethod = "request.wrong-method", User, false;
+    /// The body is of a media type that is not understood here.
+    RequestWrongMediaType = "request.wrong-media-type", User, false;
+    /// The body is larger than any request may be.
+    RequestTooLarge = "request.too-large", User, false;
+    /// The request came from a page of another origin, or under a name that is not this server's.
+    RequestForeignOrigin = "request.foreign-origin", User, false;
+    /// More is open at the same time than one coordinator serves.
+    RequestTooMany = "request.too-many", User, true;
+    /// The answer took longer than a request may.
+    RequestTimedOut = "request.timed-out", Shardlift, true;
     /// A setting of the program is wrong.
     ConfigInvalid = "config.invalid", User, false;
     /// A shard does not meet what the migration needs.
@@ -292,6 +311,15 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), ErrorCode::ALL.len());
+    }
+
+    #[test]
+    fn every_code_says_what_it_means_in_a_sentence() {
+        for code in ErrorCode::ALL {
+            let summary = code.summary();
+            assert!(summary.ends_with('.') && !summary.contains("  "), "{code}: {summary:?}");
+        }
+        assert_eq!(ErrorCode::RequestNotFound.summary(), "No such migration.");
     }
 
     #[test]

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 use tracing::Instrument;
 
+use super::events;
 use super::forward::refusal;
 use super::spans::called;
 use super::views::migration_to_wire;
@@ -145,6 +146,13 @@ impl MigrationService for MigrationDoor {
             |view: &&MigrationView| wanted.is_empty() || wanted.contains(&view.migration.status.into());
         let migrations = views.iter().filter(shown).map(|view| migration_to_wire(view, false)).collect();
         Ok(Response::new(v1::ListResponse { migrations }))
+    }
+
+    async fn events(
+        &self,
+        request: Request<v1::EventsRequest>,
+    ) -> Result<Response<v1::EventsResponse>, Status> {
+        Ok(Response::new(events::page(&self.services, request.into_inner()).await.map_err(one)?))
     }
 
     type WatchStream = BoxStream<'static, Result<v1::WatchResponse, Status>>;

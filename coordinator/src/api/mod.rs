@@ -1,7 +1,9 @@
 //! The doors: they translate and (later) authorise; they decide nothing. While this coordinator does not lead, what
-//! people ask is passed on to the leader ([`forward`]), and workers are told where to go ([`fleet`]).
+//! people ask is passed on to the leader ([`forward`]), and workers are told where to go ([`fleet`]). REST ([`rest`]) stands
+//! before the same doors as gRPC.
 
 mod cluster;
+mod events;
 mod fleet;
 mod forward;
 mod hearing;
@@ -10,10 +12,12 @@ mod migration;
 mod mismatches;
 mod placement;
 mod quarantine;
+mod rest;
 mod spans;
 mod topology;
 mod views;
 
+use anyhow::Context;
 use shardlift_proto::v1::cluster_service_server::ClusterServiceServer;
 use shardlift_proto::v1::fleet_service_server::FleetServiceServer;
 use shardlift_proto::v1::migration_service_server::MigrationServiceServer;
@@ -31,13 +35,23 @@ const MAX_MESSAGE: usize = 16 * 1024 * 1024;
 /// Calls that may be answered at once, over all connections; more wait. Open streams do not count.
 const MAX_CALLS: usize = 1024;
 
-/// Serves gRPC on this listener until the token is cancelled, whether this coordinator leads or not.
+/// Where the doors are.
+pub struct Listening {
+    /// Of gRPC: clients and workers.
+    pub grpc: TcpListener,
+    /// Of REST, if there is such a door.
+    pub rest: Option<TcpListener>,
+    /// Whether the gRPC reflection service is offered.
+    pub reflection: bool,
+}
+
+/// Serves until the token is cancelled, whether this coordinator leads or not.
 pub async fn serve(
     services: Services,
-    listener: TcpListener,
-    reflection: bool,
+    listening: Listening,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
+    let Listening { grpc, rest, reflection } = listening;
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<MigrationServiceServer<migration::MigrationDoor>>().await;
     health.set_serving::<FleetServiceServer<fleet::FleetDoor>>().await;
@@ -52,17 +66,27 @@ pub async fn serve(
     let cluster = cluster::ClusterDoor::new(services.clone());
     let forward = forward::Forward::new(services.orchestrator().standing().clone(), shutdown.clone());
     let migration = MigrationServiceServer::new(migration).max_decoding_message_size(MAX_MESSAGE);
-    Server::builder()
+    let migration = forward.around(migration);
+    let cluster = forward.around(ClusterServiceServer::new(cluster));
+    let standing = services.orchestrator().standing().clone();
+    let admin = rest::Rest::new(migration.clone(), cluster.clone(), standing, shutdown.clone());
+    let grpc = Server::builder()
         .tcp_nodelay(true)
         .http2_keepalive_interval(Some(std::time::Duration::from_secs(5)))
         .http2_keepalive_timeout(Some(std::time::Duration::from_secs(10)))
         .layer(GlobalConcurrencyLimitLayer::new(MAX_CALLS))
         .add_service(health_service)
         .add_optional_service(reflection.transpose()?)
-        .add_service(forward.around(migration))
-        .add_service(forward.around(ClusterServiceServer::new(cluster)))
+        .add_service(migration)
+        .add_service(cluster)
         .add_service(FleetServiceServer::new(fleet).max_decoding_message_size(MAX_MESSAGE))
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), shutdown.cancelled_owned())
-        .await?;
+        .serve_with_incoming_shutdown(TcpListenerStream::new(grpc), shutdown.cancelled_owned());
+    let rest = async {
+        match rest {
+            Some(listener) => rest::serve(admin, listener).await.context("the REST door"),
+            None => Ok(()),
+        }
+    };
+    tokio::try_join!(async { grpc.await.context("the gRPC door") }, rest)?;
     Ok(())
 }

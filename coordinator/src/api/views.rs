@@ -92,6 +92,7 @@ fn shard_to_wire(
     }
 }
 
-fn moment(at: chrono::DateTime<chrono::Utc>) -> v1::Timestamp {
+/// A time.
+pub(super) fn moment(at: chrono::DateTime<chrono::Utc>) -> v1::Timestamp {
     convert::timestamp(at.timestamp(), at.timestamp_subsec_nanos())
 }

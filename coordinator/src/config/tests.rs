@@ -8,7 +8,7 @@ fn read(text: &str) -> Result<Config, ConfigProblems> {
     let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("coordinator.toml");
     std::fs::write(&file, text).expect("writes");
-    Config::load(&file, None)
+    Config::load(&file, &Flags::default())
 }
 
 const CLUSTER: &str = "[[cluster]]\nname = \"chat\"\nengine = \"postgres\"\nshards = [\"chat-pg-01\"]\n";
@@ -28,8 +28,31 @@ fn a_flag_wins_over_the_file() {
     let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("coordinator.toml");
     std::fs::write(&file, CLUSTER).expect("writes");
-    let config = Config::load(&file, Some("127.0.0.1:1")).expect("good");
+    let flags = Flags { listen: Some("127.0.0.1:1".into()), rest_listen: Some("[::1]:2".into()) };
+    let config = Config::load(&file, &flags).expect("good");
     assert_eq!(config.listen.port(), 1);
+    assert_eq!(config.rest_listen.map(|address| address.port()), Some(2));
+}
+
+#[test]
+fn the_rest_api_is_for_this_machine_only_and_has_an_address_of_its_own() {
+    assert_eq!(read(CLUSTER).expect("good").rest_listen, None, "none unless asked for");
+    for (wrong, why) in [
+        ("0.0.0.0:7410", "knows no authentication"),
+        ("10.0.0.1:7410", "knows no authentication"),
+        ("127.0.0.1:7400", "the same address as `listen`"),
+        ("127.0.0.1:7401", "the same address as `metrics_listen`"),
+        ("localhost", "is not an address"),
+    ] {
+        let text = format!("metrics_listen = \"127.0.0.1:7401\"\nrest_listen = {wrong:?}\n{CLUSTER}");
+        let problems = read(&text).expect_err("it was accepted");
+        let told: Vec<_> = problems.list().iter().map(|problem| problem.key.as_str()).collect();
+        assert_eq!(told, ["rest_listen"], "{wrong}: {problems}");
+        assert!(problems.to_string().contains(why), "{wrong}: {problems}");
+    }
+    // Any free port is a free one for each.
+    let text = format!("listen = \"127.0.0.1:0\"\nrest_listen = \"127.0.0.1:0\"\n{CLUSTER}");
+    assert!(read(&text).is_ok());
 }
 
 #[test]

@@ -26,7 +26,7 @@ use super::wake::Submission;
 use crate::planner::disposition::reusable;
 use crate::shard::{Edited, stale};
 use crate::store::{
-    Change, HistoryEntry, HistoryEvent, LeaderPermit, Moved, Store, StoreError, StoredMigration, Times,
+    Change, HistoryEvent, LeaderPermit, Moved, Recorded, Store, StoreError, StoredMigration, Times,
 };
 
 /// One migration with its parsed spec.
@@ -432,12 +432,15 @@ impl Book {
         change
     }
 
-    pub(super) async fn history(
+    pub(super) async fn events(
         &self,
         id: &MigrationId,
+        after: Option<u64>,
         limit: u32,
-    ) -> Result<Vec<HistoryEntry>, StoreError> {
-        self.store.history(id, limit).await
+    ) -> Result<Vec<Recorded>, Failure> {
+        // A migration that is not there has no history, which is not the same as one that is empty.
+        self.find(id, None)?;
+        Ok(self.store.events(id, after, limit).await?)
     }
 
     /// A change that is stored before it appears here, after all that was decided before: if that is not stored, this book

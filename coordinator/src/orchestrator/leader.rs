@@ -149,12 +149,12 @@ impl Leader {
                 let views = self.book.newest().map(|page| self.summary(page)).collect();
                 self.outbox.tell(reply, Ok(views));
             }
-            Wake::History(id, limit, reply) => {
+            Wake::Events(id, after, limit, reply) => {
                 // What is staged belongs to it.
                 self.store().await?;
                 // A history that cannot be read takes nobody's lead: if the store is gone, the next commit tells.
-                let entries = self.book.history(&id, limit).await;
-                answer(reply, entries.map_err(Failure::from));
+                let events = self.book.events(&id, after, limit).await;
+                answer(reply, events);
             }
             Wake::Shards(reply) => self.outbox.tell(reply, Ok(self.shard_views())),
             Wake::Workers(reply) => self.outbox.tell(reply, Ok(self.worker_views())),

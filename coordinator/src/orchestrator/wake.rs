@@ -24,7 +24,7 @@ use super::pulse::Pulse;
 use super::standing::Standing;
 use super::view::{Drained, LeaderView, MigrationView, PlanningView, ShardView, WorkerView};
 use crate::shard::Edit;
-use crate::store::HistoryEntry;
+use crate::store::Recorded;
 
 /// The answer of a command.
 pub(super) type Reply<T> = oneshot::Sender<Result<T, Failure>>;
@@ -117,7 +117,7 @@ pub(super) enum Wake {
     Asked(MigrationId, Verb, Reply<(MigrationView, bool)>),
     Get(MigrationId, Option<Version>, Reply<MigrationView>),
     List(Reply<Vec<MigrationView>>),
-    History(MigrationId, u32, Reply<Vec<HistoryEntry>>),
+    Events(MigrationId, Option<u64>, u32, Reply<Vec<Recorded>>),
     Shards(Reply<Vec<ShardView>>),
     Workers(Reply<Vec<WorkerView>>),
     Leader(Reply<LeaderView>),
@@ -265,9 +265,14 @@ impl Handle {
         ask!(self, List)
     }
 
-    /// What happened to a migration, oldest first.
-    pub async fn history(&self, id: MigrationId, limit: u32) -> Result<Vec<HistoryEntry>, Failure> {
-        ask!(self, History, id, limit)
+    /// What happened to a migration, oldest first: the first entries behind a sequence, or the newest ones.
+    pub async fn events(
+        &self,
+        id: MigrationId,
+        after: Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<Recorded>, Failure> {
+        ask!(self, Events, id, after, limit)
     }
 
     /// All declared shards.

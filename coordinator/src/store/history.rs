@@ -19,6 +19,16 @@ pub struct HistoryEntry {
     pub detail: serde_json::Value,
 }
 
+/// One thing that happened, as it was stored.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Recorded {
+    /// Its place in the order of all things that ever happened, over all migrations; there may be gaps. Fits in 53 bits,
+    /// so that every reader of JSON keeps it whole.
+    pub sequence: u64,
+    /// What happened.
+    pub entry: HistoryEntry,
+}
+
 macro_rules! events {
     ($($(#[$doc:meta])* $variant:ident = $word:literal,)*) => {
         /// The kinds of things that happen.

@@ -9,7 +9,7 @@ use shardlift_domain::progress::ShardProgress;
 use shardlift_domain::{Epoch, Fence, MigrationId, MigrationKey, Nonce, ShardId};
 
 use super::permit::next_epoch;
-use super::{Change, HistoryEntry, LeaderPermit, Snapshot, Store, StoreError, StoredMigration};
+use super::{Change, HistoryEntry, LeaderPermit, Recorded, Snapshot, Store, StoreError, StoredMigration};
 
 /// Clones are handles to the same content, as several coordinators have on one database.
 #[derive(Debug, Clone)]
@@ -77,13 +77,26 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    async fn history(&self, id: &MigrationId, limit: u32) -> Result<Vec<HistoryEntry>, StoreError> {
+    async fn events(
+        &self,
+        id: &MigrationId,
+        after: Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<Recorded>, StoreError> {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let content = self.content();
-        let newest = content.history.iter().rev().filter(|entry| entry.migration.id == *id).take(limit);
-        let mut entries: Vec<_> = newest.cloned().collect();
-        entries.reverse();
-        Ok(entries)
+        let mut events: Vec<_> = (1..)
+            .zip(&content.history)
+            .filter(|(sequence, entry)| {
+                entry.migration.id == *id && after.is_none_or(|after| *sequence > after)
+            })
+            .map(|(sequence, entry)| Recorded { sequence, entry: entry.clone() })
+            .collect();
+        match after {
+            Some(_) => events.truncate(limit),
+            None => drop(events.drain(..events.len().saturating_sub(limit))),
+        }
+        Ok(events)
     }
 }
 

@@ -26,7 +26,7 @@ use shardlift_domain::{Epoch, Fence, MigrationId, Nonce};
 pub use self::mongodb::{DEFAULT_DATABASE, MongodbStore};
 pub use change::{Change, Locks, Moved, Snapshot, StoredMigration, Times};
 pub use error::StoreError;
-pub use history::{HistoryEntry, HistoryEvent};
+pub use history::{HistoryEntry, HistoryEvent, Recorded};
 pub use memory::MemoryStore;
 pub use observed::ObservedStore;
 pub use permit::LeaderPermit;
@@ -63,6 +63,18 @@ pub trait Store: Send + Sync + 'static {
     /// next take-over or commit waits until that is settled or settles it, and a [`Store::load`] after it tells which.
     async fn commit(&self, permit: &LeaderPermit, change: Change) -> Result<(), StoreError>;
 
-    /// What happened to all versions of a migration: the newest `limit` entries, oldest first.
-    async fn history(&self, id: &MigrationId, limit: u32) -> Result<Vec<HistoryEntry>, StoreError>;
+    /// What happened to all versions of a migration, oldest first: the first `limit` entries behind the sequence `after`,
+    /// or the newest `limit` without one. Whoever goes on behind the last one that it got misses none and gets none twice.
+    async fn events(
+        &self,
+        id: &MigrationId,
+        after: Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<Recorded>, StoreError>;
+
+    /// The newest `limit` entries, oldest first, without their sequences.
+    async fn history(&self, id: &MigrationId, limit: u32) -> Result<Vec<HistoryEntry>, StoreError> {
+        let events = self.events(id, None, limit).await?;
+        Ok(events.into_iter().map(|recorded| recorded.entry).collect())
+    }
 }

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use shardlift_domain::{Epoch, Fence, MigrationId, Nonce};
 use tokio::time::Instant;
 
-use super::{Change, HistoryEntry, LeaderPermit, Snapshot, Store, StoreError};
+use super::{Change, LeaderPermit, Recorded, Snapshot, Store, StoreError};
 use crate::metrics::Metrics;
 
 /// A store with metrics around it.
@@ -66,8 +66,13 @@ impl Store for ObservedStore {
         self.told("commit", made)
     }
 
-    async fn history(&self, id: &MigrationId, limit: u32) -> Result<Vec<HistoryEntry>, StoreError> {
-        self.told("history", self.inner.history(id, limit).await)
+    async fn events(
+        &self,
+        id: &MigrationId,
+        after: Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<Recorded>, StoreError> {
+        self.told("history", self.inner.events(id, after, limit).await)
     }
 }
 

@@ -8,7 +8,7 @@ use shardlift_domain::spec::SpecFile;
 use shardlift_domain::{Checksum, MigrationKey, ShardId, Version};
 
 use super::rows::{Head, Rest, counted, from_json, from_time, from_word};
-use super::{HistoryEntry, StoreError, StoredMigration, Times};
+use super::{HistoryEntry, Recorded, StoreError, StoredMigration, Times};
 
 /// A row of `migrations`.
 #[derive(sqlx::FromRow)]
@@ -51,6 +51,7 @@ pub(in crate::store) struct ShardRow {
 /// A row of `migration_history` with the migration that it speaks of.
 #[derive(sqlx::FromRow)]
 pub(in crate::store) struct HistoryRow {
+    id: i64,
     name: String,
     version: i64,
     event_type: String,
@@ -100,8 +101,8 @@ pub(in crate::store) fn part(row: &ShardRow) -> Result<(ShardId, ShardMigration,
 }
 
 /// One entry of the history.
-pub(in crate::store) fn entry(row: HistoryRow) -> Result<HistoryEntry, StoreError> {
-    Ok(HistoryEntry {
+pub(in crate::store) fn entry(row: HistoryRow) -> Result<Recorded, StoreError> {
+    let entry = HistoryEntry {
         migration: MigrationKey {
             id: from_word("migrations.name", &row.name)?,
             version: version(row.version),
@@ -110,7 +111,8 @@ pub(in crate::store) fn entry(row: HistoryRow) -> Result<HistoryEntry, StoreErro
         at: from_time("migration_history.created_at", &row.created_at)?,
         actor: row.actor,
         detail: from_json("migration_history.details", &row.details)?,
-    })
+    };
+    Ok(Recorded { sequence: counted(row.id), entry })
 }
 
 fn version(number: i64) -> Version {

@@ -7,7 +7,7 @@ use tokio::sync::{mpsc::error::TryRecvError, watch};
 use tokio::time::Instant;
 
 use super::*;
-use crate::store::{Change, HistoryEntry, LeaderPermit, Snapshot, StoreError};
+use crate::store::{Change, LeaderPermit, Recorded, Snapshot, StoreError};
 
 /// How many shards report at once.
 const MANY: u32 = 40;
@@ -75,8 +75,13 @@ impl Store for Gated {
         self.inner.commit(permit, change).await
     }
 
-    async fn history(&self, id: &MigrationId, limit: u32) -> Result<Vec<HistoryEntry>, StoreError> {
-        self.inner.history(id, limit).await
+    async fn events(
+        &self,
+        id: &MigrationId,
+        after: Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<Recorded>, StoreError> {
+        self.inner.events(id, after, limit).await
     }
 }
 

@@ -11,7 +11,7 @@ use shardlift_domain::progress::Receipt;
 use tokio::time::Instant;
 
 use super::*;
-use crate::store::{Change, HistoryEntry, HistoryEvent, LeaderPermit, Snapshot, StoreError};
+use crate::store::{Change, HistoryEvent, LeaderPermit, Recorded, Snapshot, StoreError};
 
 /// A store whose commit of this number is answered with an error, made or not.
 struct Faulty {
@@ -57,8 +57,13 @@ impl Store for Faulty {
         Err(StoreError::Unavailable { doing: "commit", source: "it was made to fail".into() })
     }
 
-    async fn history(&self, id: &MigrationId, limit: u32) -> Result<Vec<HistoryEntry>, StoreError> {
-        self.inner.history(id, limit).await
+    async fn events(
+        &self,
+        id: &MigrationId,
+        after: Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<Recorded>, StoreError> {
+        self.inner.events(id, after, limit).await
     }
 }
 

@@ -308,6 +308,33 @@ async fn the_history_is_in_order_and_spans_versions(place: impl Place) {
     assert_eq!(store.history(&id("two"), 100).await.expect("reads").len(), 1);
 }
 
+async fn the_history_is_read_on_without_loss_or_repeat(place: impl Place) {
+    let store = place.open().await;
+    let permit = lead(&store, "leader").await;
+    for name in ["one", "two"] {
+        submit(&store, &permit, name).await;
+    }
+    for event in HistoryEvent::ALL {
+        let keys = ["one", "two", "one"].map(|name| stored(name, Version::FIRST).migration.key);
+        let history = keys.iter().map(|key| entry(key, *event)).collect();
+        store.commit(&permit, Change { history, ..Change::default() }).await.expect("commits");
+    }
+    let all = store.events(&id("one"), None, 1000).await.expect("reads");
+    assert_eq!(all.len(), 2 * HistoryEvent::ALL.len() + 1);
+    assert!(all.is_sorted_by(|one, next| one.sequence < next.sequence), "{all:#?}");
+    assert!(all.iter().all(|recorded| recorded.sequence < 1 << 53), "{all:#?}");
+    let (mut read, mut after) = (Vec::new(), 0);
+    loop {
+        let page = store.events(&id("one"), Some(after), 3).await.expect("reads");
+        assert!(page.len() <= 3, "{page:#?}");
+        let Some(last) = page.last() else { break };
+        after = last.sequence;
+        read.extend(page);
+    }
+    assert_eq!(read, all);
+    assert_eq!(store.events(&id("one"), Some(u64::MAX), 3).await.expect("reads"), []);
+}
+
 async fn figures_and_states_are_replaced(place: impl Place) {
     let store = place.open().await;
     let permit = lead(&store, "leader").await;
@@ -487,6 +514,7 @@ suite! {
     an_abandoned_commit_leaves_nothing_half,
     what_was_committed_is_there_for_the_next_one,
     the_history_is_in_order_and_spans_versions,
+    the_history_is_read_on_without_loss_or_repeat,
     figures_and_states_are_replaced,
     what_one_migration_holds_no_other_gets,
     what_was_decided_is_there_for_the_next_leader,

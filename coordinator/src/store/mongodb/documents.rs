@@ -11,7 +11,7 @@ use shardlift_domain::spec::SpecFile;
 use shardlift_domain::{Checksum, MigrationKey, ShardId, Version};
 
 use super::super::rows::{Head, Rest, counted, from_time, from_word, reason, stored_number, time_text};
-use super::super::{HistoryEntry, StoreError, StoredMigration, Times, steps};
+use super::super::{HistoryEntry, Recorded, StoreError, StoredMigration, Times, steps};
 
 /// The `_id` of a version of a migration.
 pub(super) fn name_of(key: &MigrationKey) -> String {
@@ -223,17 +223,36 @@ pub(super) fn event(entry: &HistoryEntry, (commit, place): (i64, i64)) -> Result
     })
 }
 
+/// Bits of a sequence for the place within a commit: more entries than a commit can have.
+const PLACE_BITS: u32 = 20;
+
+/// The `_id` of the entry with this sequence.
+pub(super) fn place_of(sequence: u64) -> Document {
+    let number = |part: u64| i64::try_from(part).unwrap_or(i64::MAX);
+    doc! { "commit": number(sequence >> PLACE_BITS), "place": number(sequence & ((1 << PLACE_BITS) - 1)) }
+}
+
+fn sequence_of(place: &Document) -> Result<u64, StoreError> {
+    let fields = Fields("migration_events._id", place);
+    Ok((fields.count("commit")? << PLACE_BITS) | fields.count("place")?)
+}
+
 /// And back.
-pub(super) fn entry(mut event: Document) -> Result<HistoryEntry, StoreError> {
+pub(super) fn entry(mut event: Document) -> Result<Recorded, StoreError> {
     let detail = from_bson("migration_events.details", event.remove("details").unwrap_or(Bson::Null))?;
+    let place = match event.remove("_id") {
+        Some(Bson::Document(place)) => sequence_of(&place)?,
+        _ => return Err(StoreError::Unreadable { what: "migration_events._id", why: "no document".into() }),
+    };
     let fields = Fields("migration_events", &event);
-    Ok(HistoryEntry {
+    let entry = HistoryEntry {
         migration: MigrationKey { id: fields.word("name")?, version: Version(fields.small("version")?) },
         event: fields.word("event_type")?,
         at: from_time("migration_events", fields.text("created_at")?)?,
         actor: fields.text("actor")?.to_owned(),
         detail,
-    })
+    };
+    Ok(Recorded { sequence: place, entry })
 }
 
 /// The shard that a lock is about: what is looked up when another one is to be acquired.

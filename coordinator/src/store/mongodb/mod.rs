@@ -20,7 +20,7 @@ use mongodb::Database;
 use shardlift_domain::{Epoch, Fence, MigrationId, Nonce};
 use shardlift_runtime::config::Secret;
 
-use super::{Change, HistoryEntry, LeaderPermit, Snapshot, Store, StoreError};
+use super::{Change, LeaderPermit, Recorded, Snapshot, Store, StoreError};
 use client::Writer;
 
 /// The name of the database unless the configuration says otherwise.
@@ -65,7 +65,12 @@ impl Store for MongodbStore {
         self.writer.commit(&self.database, permit.fence(), &change).await
     }
 
-    async fn history(&self, id: &MigrationId, limit: u32) -> Result<Vec<HistoryEntry>, StoreError> {
-        read::history(&self.database, id, limit).await
+    async fn events(
+        &self,
+        id: &MigrationId,
+        after: Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<Recorded>, StoreError> {
+        read::events(&self.database, id, after, limit).await
     }
 }

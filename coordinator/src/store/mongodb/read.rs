@@ -9,7 +9,7 @@ use shardlift_domain::{Failure, MigrationId};
 
 use super::super::error::answered;
 use super::super::rows::from_word;
-use super::super::{HistoryEntry, Snapshot, StoreError};
+use super::super::{Recorded, Snapshot, StoreError};
 use super::client::{COMMAND, begin};
 use super::decisions::decisions;
 use super::directory;
@@ -78,29 +78,34 @@ async fn all(
     Ok(found)
 }
 
-/// The newest entries of all versions of one id, oldest first.
-pub(super) async fn history(
+/// Entries of all versions of one id, oldest first: the first ones behind a sequence, or the newest ones.
+pub(super) async fn events(
     database: &Database,
     id: &MigrationId,
+    after: Option<u64>,
     limit: u32,
-) -> Result<Vec<HistoryEntry>, StoreError> {
+) -> Result<Vec<Recorded>, StoreError> {
     let doing = "read the history";
     if limit == 0 {
         // A limit of 0 would be none.
         return Ok(Vec::new());
     }
     let events = database.collection::<Document>("migration_events");
-    let find = events
-        .find(doc! { "name": id.as_str() })
-        .sort(doc! { "_id": -1 })
-        .limit(limit.into())
-        .max_time(COMMAND);
+    let (wanted, order) = match after {
+        Some(after) => {
+            (doc! { "name": id.as_str(), "_id": { "$gt": documents::place_of(after) } }, doc! { "_id": 1 })
+        }
+        None => (doc! { "name": id.as_str() }, doc! { "_id": -1 }),
+    };
+    let find = events.find(wanted).sort(order).limit(limit.into()).max_time(COMMAND);
     let mut cursor = answered(doing, find).await?;
-    let mut entries = Vec::new();
+    let mut found = Vec::new();
     while answered(doing, cursor.advance()).await? {
         let event = cursor.deserialize_current().map_err(StoreError::unavailable(doing))?;
-        entries.push(documents::entry(event)?);
+        found.push(documents::entry(event)?);
     }
-    entries.reverse();
-    Ok(entries)
+    if after.is_none() {
+        found.reverse();
+    }
+    Ok(found)
 }

@@ -20,7 +20,7 @@ use async_trait::async_trait;
 use shardlift_domain::{Epoch, Fence, MigrationId, Nonce};
 use shardlift_runtime::config::Secret;
 
-use super::{Change, HistoryEntry, LeaderPermit, Snapshot, Store, StoreError};
+use super::{Change, LeaderPermit, Recorded, Snapshot, Store, StoreError};
 use session::Sessions;
 
 /// A store in a PostgreSQL database.
@@ -92,10 +92,15 @@ impl Store for PostgresStore {
         }
     }
 
-    async fn history(&self, id: &MigrationId, limit: u32) -> Result<Vec<HistoryEntry>, StoreError> {
+    async fn events(
+        &self,
+        id: &MigrationId,
+        after: Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<Recorded>, StoreError> {
         let mut session = self.sessions.take().await?;
-        let entries = read::history(&mut session.connection, id, limit).await?;
+        let events = read::events(&mut session.connection, id, after, limit).await?;
         session.keep();
-        Ok(entries)
+        Ok(events)
     }
 }

@@ -9,7 +9,7 @@ use sqlx::PgConnection;
 use super::super::error::answered;
 use super::super::rows::{from_json, with_decisions};
 use super::super::tables::{self, HistoryRow, MigrationRow, ShardRow};
-use super::super::{HistoryEntry, Snapshot, StoreError, StoredMigration};
+use super::super::{Recorded, Snapshot, StoreError, StoredMigration};
 use super::{decisions, directory, locks};
 
 /// Everything; the caller's transaction keeps it to one moment.
@@ -73,21 +73,32 @@ async fn migrations(connection: &mut PgConnection) -> Result<Vec<StoredMigration
     Ok(migrations)
 }
 
-/// The newest entries of all versions of one id, oldest first.
-pub(super) async fn history(
+/// Entries of all versions of one id, oldest first: the first ones behind a sequence, or the newest ones.
+pub(super) async fn events(
     connection: &mut PgConnection,
     id: &MigrationId,
+    after: Option<u64>,
     limit: u32,
-) -> Result<Vec<HistoryEntry>, StoreError> {
-    let rows = sqlx::query_as::<_, HistoryRow>(
-        "SELECT m.name, m.version, h.event_type, \
-         to_char(h.created_at, 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') AS created_at, h.actor, h.details::text AS details \
-         FROM shardlift_coordinator.migration_history h JOIN shardlift_coordinator.migrations m ON m.id = h.migration_id \
-         WHERE m.name = $1 ORDER BY h.id DESC LIMIT $2",
-    )
-    .bind(id.as_str())
-    .bind(i64::from(limit))
-    .fetch_all(connection);
-    let rows = answered("read the history", rows).await?;
-    rows.into_iter().rev().map(tables::entry).collect()
+) -> Result<Vec<Recorded>, StoreError> {
+    let rows = match after {
+        Some(after) => sqlx::query_as::<_, HistoryRow>(
+            "SELECT h.id, m.name, m.version, h.event_type, \
+             to_char(h.created_at, 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') AS created_at, h.actor, h.details::text AS details \
+             FROM shardlift_coordinator.migration_history h \
+             JOIN shardlift_coordinator.migrations m ON m.id = h.migration_id \
+             WHERE m.name = $1 AND h.id > $2 ORDER BY h.id LIMIT $3",
+        )
+        .bind(id.as_str())
+        .bind(i64::try_from(after).unwrap_or(i64::MAX)),
+        None => sqlx::query_as(
+            "SELECT * FROM (SELECT h.id, m.name, m.version, h.event_type, \
+             to_char(h.created_at, 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') AS created_at, h.actor, h.details::text AS details \
+             FROM shardlift_coordinator.migration_history h \
+             JOIN shardlift_coordinator.migrations m ON m.id = h.migration_id \
+             WHERE m.name = $1 ORDER BY h.id DESC LIMIT $2) newest ORDER BY id",
+        )
+        .bind(id.as_str()),
+    };
+    let rows = answered("read the history", rows.bind(i64::from(limit)).fetch_all(connection)).await?;
+    rows.into_iter().map(tables::entry).collect()
 }

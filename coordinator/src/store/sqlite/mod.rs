@@ -20,7 +20,7 @@ use shardlift_domain::{Epoch, Fence, MigrationId, Nonce};
 use sqlx::SqlitePool;
 
 use super::rows::with_decisions;
-use super::{Change, HistoryEntry, LeaderPermit, Snapshot, Store, StoreError};
+use super::{Change, LeaderPermit, Recorded, Snapshot, Store, StoreError};
 
 /// A store in a SQLite file.
 #[derive(Debug)]
@@ -86,9 +86,14 @@ impl Store for SqliteStore {
         Ok(())
     }
 
-    async fn history(&self, id: &MigrationId, limit: u32) -> Result<Vec<HistoryEntry>, StoreError> {
+    async fn events(
+        &self,
+        id: &MigrationId,
+        after: Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<Recorded>, StoreError> {
         let mut connection =
             self.reader.acquire().await.map_err(StoreError::unavailable("read the history"))?;
-        read::history(&mut connection, id, limit).await
+        read::events(&mut connection, id, after, limit).await
     }
 }

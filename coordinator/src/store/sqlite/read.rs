@@ -4,7 +4,7 @@ use shardlift_domain::MigrationId;
 use sqlx::SqliteConnection;
 
 use super::super::tables::{self, HistoryRow, MigrationRow, ShardRow};
-use super::super::{HistoryEntry, StoreError, StoredMigration};
+use super::super::{Recorded, StoreError, StoredMigration};
 
 /// All migrations, in the order of submission.
 pub(super) async fn migrations(
@@ -40,21 +40,28 @@ pub(super) async fn migrations(
     Ok(migrations)
 }
 
-/// The newest entries of all versions of one id, oldest first.
-pub(super) async fn history(
+/// Entries of all versions of one id, oldest first: the first ones behind a sequence, or the newest ones.
+pub(super) async fn events(
     connection: &mut SqliteConnection,
     id: &MigrationId,
+    after: Option<u64>,
     limit: u32,
-) -> Result<Vec<HistoryEntry>, StoreError> {
-    let rows: Vec<HistoryRow> = sqlx::query_as(
-        "SELECT m.name, m.version, h.event_type, h.created_at, h.actor, h.details \
-         FROM migration_history h JOIN migrations m ON m.id = h.migration_id \
-         WHERE m.name = ? ORDER BY h.id DESC LIMIT ?",
-    )
-    .bind(id.as_str())
-    .bind(limit)
-    .fetch_all(connection)
-    .await
-    .map_err(StoreError::unavailable("read the history"))?;
-    rows.into_iter().rev().map(tables::entry).collect()
+) -> Result<Vec<Recorded>, StoreError> {
+    let rows = match after {
+        Some(after) => sqlx::query_as::<_, HistoryRow>(
+            "SELECT h.id, m.name, m.version, h.event_type, h.created_at, h.actor, h.details \
+             FROM migration_history h JOIN migrations m ON m.id = h.migration_id \
+             WHERE m.name = ? AND h.id > ? ORDER BY h.id LIMIT ?",
+        )
+        .bind(id.as_str())
+        .bind(i64::try_from(after).unwrap_or(i64::MAX)),
+        None => sqlx::query_as(
+            "SELECT * FROM (SELECT h.id, m.name, m.version, h.event_type, h.created_at, h.actor, h.details \
+             FROM migration_history h JOIN migrations m ON m.id = h.migration_id \
+             WHERE m.name = ? ORDER BY h.id DESC LIMIT ?) ORDER BY id",
+        )
+        .bind(id.as_str()),
+    };
+    let rows = rows.bind(limit).fetch_all(connection).await;
+    rows.map_err(StoreError::unavailable("read the history"))?.into_iter().map(tables::entry).collect()
 }

@@ -21,6 +21,7 @@ pub struct InstallationBuilder {
     election: Election,
     lease_ttl_ms: u64,
     coordinator_env: Vec<(String, String)>,
+    rest: bool,
     extra: String,
 }
 
@@ -34,6 +35,7 @@ impl Default for InstallationBuilder {
             election: Election::default(),
             lease_ttl_ms: 5000,
             coordinator_env: Vec::new(),
+            rest: false,
             extra: String::new(),
         }
     }
@@ -80,6 +82,12 @@ impl InstallationBuilder {
     /// After this long without a word a worker has lost its tasks.
     pub fn lease_ttl_ms(mut self, milliseconds: u64) -> Self {
         self.lease_ttl_ms = milliseconds;
+        self
+    }
+
+    /// The coordinators serve REST as well.
+    pub fn rest(mut self) -> Self {
+        self.rest = true;
         self
     }
 
@@ -130,12 +138,14 @@ impl InstallationBuilder {
 
     fn coordinator(&self, sandbox: &Sandbox, number: usize) -> Result<Coordinator> {
         let (listen, metrics) = (Port::reserve()?, Port::reserve()?);
+        let rest = self.rest.then(Port::reserve).transpose()?;
         let name = format!("coordinator-{number}");
         let config = sandbox.path().join(format!("{name}.toml"));
         let text = CoordinatorConfig {
             name: name.clone(),
             listen: listen.address().to_string(),
             metrics_listen: metrics.address().to_string(),
+            rest_listen: rest.as_ref().map(|rest| rest.address().to_string()),
             store: &self.store,
             file: sandbox.path().join("coordinator.db").display().to_string(),
             election: &self.election,
@@ -153,7 +163,7 @@ impl InstallationBuilder {
             });
         let process = Process::spawn(sandbox, launch)?;
         let member = Member { process, config, address: Some(listen.address()) };
-        Ok(Coordinator { member, listen, metrics })
+        Ok(Coordinator { member, listen, metrics, rest })
     }
 }
 

@@ -169,6 +169,8 @@ pub(super) struct CoordinatorConfig<'a> {
     pub(super) name: String,
     pub(super) listen: String,
     pub(super) metrics_listen: String,
+    /// Left out where there is none: older releases do not know the key.
+    pub(super) rest_listen: Option<String>,
     pub(super) store: &'a Store,
     /// The file, if the store is one.
     pub(super) file: String,
@@ -182,10 +184,14 @@ pub(super) struct CoordinatorConfig<'a> {
 impl CoordinatorConfig<'_> {
     pub(super) fn toml(&self) -> String {
         let mut toml = format!(
-            "name = {}\nlisten = {}\nmetrics_listen = {}\n{}\n{}\n{}\n[lease]\nttl_ms = {}\n",
+            "name = {}\nlisten = {}\nmetrics_listen = {}\n{}{}\n{}\n{}\n[lease]\nttl_ms = {}\n",
             text(&self.name),
             text(&self.listen),
             text(&self.metrics_listen),
+            self.rest_listen
+                .as_deref()
+                .map(|rest| format!("rest_listen = {}\n", text(rest)))
+                .unwrap_or_default(),
             self.extra,
             self.store.toml(&self.file),
             self.election.toml(),
@@ -261,6 +267,7 @@ mod tests {
             name: "c".into(),
             listen: "127.0.0.1:1".into(),
             metrics_listen: "127.0.0.1:2".into(),
+            rest_listen: Some("127.0.0.1:3".into()),
             store: &Store::Sqlite,
             file: "c.db".into(),
             election: &Election::Standalone,
@@ -270,6 +277,7 @@ mod tests {
         };
         let toml = config.toml();
         assert_eq!(toml.matches("[[cluster]]").count(), 1, "{toml}");
+        assert!(toml.contains("rest_listen = \"127.0.0.1:3\"\n"), "{toml}");
         assert!(toml.contains("shards = [\"a\", \"b\"]"), "{toml}");
     }
 }

@@ -42,6 +42,7 @@ pub struct Coordinator {
     member: Member,
     listen: Port,
     metrics: Port,
+    rest: Option<Port>,
 }
 
 impl Coordinator {
@@ -63,6 +64,11 @@ impl Coordinator {
     /// `http://127.0.0.1:port/metrics`.
     pub fn metrics_url(&self) -> String {
         format!("http://{}/metrics", self.metrics.address())
+    }
+
+    /// Where it serves REST, if it does.
+    pub fn rest_address(&self) -> Option<SocketAddr> {
+        self.rest.as_ref().map(Port::address)
     }
 }
 

@@ -25,6 +25,7 @@ use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{FORWARDED, WITHIN};
+use crate::api::Listening;
 use crate::election::{Election, ElectionError, Expiry, Leadership, Peer, Registered, Seat};
 use crate::orchestrator::{Joining, Order, Parts, Report, Standing};
 use crate::service::Services;
@@ -70,7 +71,8 @@ impl Ballot {
         };
         let (handle, heart) = crate::orchestrator::run(parts, shutdown.clone());
         let services = Services::new(handle, Arc::new(|| Ok(topology())));
-        let running = tokio::spawn(crate::serve(services.clone(), heart, listener, false, shutdown.clone()));
+        let listening = Listening { grpc: listener, rest: None, reflection: false };
+        let running = tokio::spawn(crate::serve(services.clone(), heart, listening, shutdown.clone()));
         Coordinator { name: name.to_owned(), address, services, shutdown, running }
     }
 

@@ -50,6 +50,9 @@ pub(crate) fn tell_access(cast: &Cast<'_>) -> Result<()> {
     println!();
     for coordinator in installation.coordinators() {
         println!("  metrics      {}", coordinator.metrics_url());
+        if let Some(address) = coordinator.rest_address() {
+            println!("  REST API     http://{address}/api/docs");
+        }
     }
     println!("  logs         {}", installation.directory().display());
     println!("\n  export SHARDLIFT_COORDINATOR={}", installation.urls().join(","));

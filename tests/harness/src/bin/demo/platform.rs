@@ -124,7 +124,7 @@ impl Platform {
             };
             builder.shard(&shard.id, cluster, engine, &shard.dsn())
         });
-        control.describe(builder, shape).start().await
+        control.describe(builder.rest(), shape).start().await
     }
 
     pub(crate) fn start_writers(&self) -> Vec<Writer> {

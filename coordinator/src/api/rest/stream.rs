@@ -1,0 +1,238 @@
+//! A migration followed as server-sent events: its history, each entry once and in order, and where it stands, as it
+//! changes. As slow as its reader, over when the reader goes, and not over when the lead passes on.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::response::sse::{Event, KeepAlive, Sse};
+use futures::{Stream, StreamExt};
+use serde::Serialize;
+use serde_json::json;
+use shardlift_domain::migration::Status;
+use shardlift_proto::v1;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep};
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::Rest;
+use super::answers::{EventBody, MigrationBody, PartBody};
+use super::problem::Problem;
+
+/// Events that may wait for the reader.
+const QUEUE: usize = 64;
+/// Entries of the history that are read at once.
+const PAGE: u32 = 500;
+/// Between two words, so that a connection that broke is noticed.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// Before a migration that rests is looked at again, or a leader is looked for.
+const AGAIN: Duration = Duration::from_secs(1);
+/// What changed the history usually changed the migration, and is told at once; anything else after this long.
+const HISTORY_WITHIN: Duration = Duration::from_secs(2);
+
+/// What is followed.
+pub(super) struct Wanted {
+    /// The migration's id.
+    pub(super) id: String,
+    /// The history begins behind this sequence.
+    pub(super) after: u64,
+    /// Also how far each shard is.
+    pub(super) shards: bool,
+    /// It ends when the migration rests.
+    pub(super) until_rest: bool,
+}
+
+/// Begins to follow. `place`: of the streams that may be open; it is free again at the end.
+pub(super) fn begin(
+    rest: Rest,
+    wanted: Wanted,
+    place: OwnedSemaphorePermit,
+) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+    let (out, queue) = mpsc::channel(QUEUE);
+    let follower = Follower {
+        rest,
+        wanted,
+        out,
+        settled: None,
+        due: Instant::now(),
+        told: None,
+        parts: BTreeMap::new(),
+    };
+    tokio::spawn(async move {
+        follower.run().await;
+        drop(place);
+    });
+    Sse::new(ReceiverStream::new(queue).map(Ok)).keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
+}
+
+/// Why nothing more is told.
+enum Stop {
+    /// The reader has gone, or this coordinator ends.
+    Gone,
+    /// A call was refused.
+    Refused(Problem),
+    /// What was wanted has come.
+    Enough,
+}
+
+impl From<tonic::Status> for Stop {
+    fn from(status: tonic::Status) -> Self {
+        Self::Refused(status.into())
+    }
+}
+
+struct Follower {
+    rest: Rest,
+    wanted: Wanted,
+    out: mpsc::Sender<Event>,
+    /// The migration without its figures, when the history was read last.
+    settled: Option<v1::Migration>,
+    /// When it is read again in any case.
+    due: Instant,
+    told: Option<MigrationBody>,
+    parts: BTreeMap<String, v1::ShardMigration>,
+}
+
+impl Follower {
+    async fn run(mut self) {
+        loop {
+            match self.watch().await {
+                Ok(()) => {}
+                // Nobody leads, or somebody else: the history goes on behind what was told.
+                Err(Stop::Refused(problem)) if problem.retryable() => {}
+                Err(Stop::Refused(problem)) => {
+                    let path = format!("/api/v1/migrations/{}/events", self.wanted.id);
+                    // It is the last word: whoever has gone does not miss it.
+                    let _ = self.tell("problem", None, &problem.document(&path, "")).await;
+                    return;
+                }
+                Err(Stop::Gone | Stop::Enough) => return,
+            }
+            tokio::select! {
+                () = self.out.closed() => return,
+                () = self.rest.closing.cancelled() => return,
+                () = sleep(AGAIN) => {}
+            }
+        }
+    }
+
+    /// Until the migration rests, or the lead passes on.
+    async fn watch(&mut self) -> Result<(), Stop> {
+        let request = v1::WatchRequest { id: self.wanted.id.clone() };
+        let mut watched = self.rest.migrations().watch(request).await?.into_inner();
+        loop {
+            let news = tokio::select! {
+                () = self.out.closed() => return Err(Stop::Gone),
+                () = self.rest.closing.cancelled() => return Err(Stop::Gone),
+                news = watched.message() => news?,
+            };
+            let Some(news) = news else { return Ok(()) };
+            self.look(news.migration.unwrap_or_default()).await?;
+        }
+    }
+
+    /// What led here comes first, then where the migration stands.
+    async fn look(&mut self, mut migration: v1::Migration) -> Result<(), Stop> {
+        let settled = settled(&migration);
+        if self.settled.as_ref() != Some(&settled) || self.due <= Instant::now() {
+            self.history().await?;
+            (self.settled, self.due) = (Some(settled), Instant::now() + HISTORY_WITHIN);
+        }
+        let parts = std::mem::take(&mut migration.shards);
+        let rests = Status::try_from(migration.status()).is_ok_and(Status::rests);
+        let body = MigrationBody::from(migration);
+        if self.told.as_ref() != Some(&body) {
+            self.tell("status", None, &body).await?;
+        }
+        if self.wanted.shards {
+            self.shards(parts).await?;
+        }
+        if self.wanted.until_rest && rests {
+            self.tell("end", None, &json!({ "status": json!(body)["status"] })).await?;
+            return Err(Stop::Enough);
+        }
+        self.told = Some(body);
+        Ok(())
+    }
+
+    /// Everything behind what was told already.
+    async fn history(&mut self) -> Result<(), Stop> {
+        loop {
+            let (id, after) = (self.wanted.id.clone(), Some(self.wanted.after));
+            let request = v1::EventsRequest { id, after, limit: PAGE };
+            let page = self.rest.migrations().events(request).await?.into_inner();
+            for event in page.events {
+                let event = EventBody::from(event);
+                self.tell("history", Some(event.sequence), &event).await?;
+                self.wanted.after = event.sequence;
+            }
+            if !page.more {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The shards that changed; at first all of them.
+    async fn shards(&mut self, parts: Vec<v1::ShardMigration>) -> Result<(), Stop> {
+        let mut changed: Vec<PartBody> = Vec::new();
+        for part in parts {
+            if self.parts.get(&part.shard) != Some(&part) {
+                self.parts.insert(part.shard.clone(), part.clone());
+                changed.push(part.into());
+            }
+        }
+        if changed.is_empty() {
+            return Ok(());
+        }
+        self.tell("shards", None, &json!({ "shards": changed })).await
+    }
+
+    async fn tell(&self, kind: &str, sequence: Option<u64>, body: &impl Serialize) -> Result<(), Stop> {
+        let event = Event::default().event(kind).retry(AGAIN).data(json!(body).to_string());
+        let event = match sequence {
+            Some(sequence) => event.id(sequence.to_string()),
+            None => event,
+        };
+        self.out.send(event).await.map_err(|_| Stop::Gone)
+    }
+}
+
+/// Without what changes with every batch: what is left changes with an entry of the history only.
+fn settled(migration: &v1::Migration) -> v1::Migration {
+    let part = |part: &v1::ShardMigration| v1::ShardMigration {
+        shard: part.shard.clone(),
+        step: part.step,
+        verified: part.verified,
+        error: part.error.clone(),
+        held: part.held,
+        wave: part.wave,
+        ..v1::ShardMigration::default()
+    };
+    v1::Migration {
+        rows_done: 0,
+        rows_total: 0,
+        rows_restored: 0,
+        conflicts: 0,
+        gate: None,
+        shards: migration.shards.iter().map(part).collect(),
+        ..migration.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_settle_nothing_and_steps_do() {
+        let part =
+            v1::ShardMigration { shard: "a".into(), step: v1::Step::Backfill.into(), ..Default::default() };
+        let before = v1::Migration { rows_done: 1, shards: vec![part], ..v1::Migration::default() };
+        let mut after = before.clone();
+        (after.rows_done, after.shards[0].batches, after.shards[0].rows_per_second) = (7, 3, 9.5);
+        assert_eq!(settled(&before), settled(&after));
+        after.shards[0].set_step(v1::Step::Sweep);
+        assert_ne!(settled(&before), settled(&after));
+    }
+}

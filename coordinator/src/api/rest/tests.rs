@@ -1,0 +1,276 @@
+//! The whole door in this process, over a coordinator that leads and has neither shards nor migrations.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{Method, Request, StatusCode, header};
+use http_body_util::BodyExt;
+use serde_json::Value;
+use shardlift_domain::topology::Topology;
+use tokio::time::timeout;
+use tonic::codegen::Service;
+
+use super::*;
+use crate::api::forward::Forward;
+use crate::election::{Peer, Standalone};
+use crate::orchestrator::Parts;
+use crate::service::Services;
+use crate::store::MemoryStore;
+
+struct Stage {
+    router: Router,
+    closing: CancellationToken,
+}
+
+struct Answer {
+    status: StatusCode,
+    media: String,
+    body: Value,
+    text: String,
+}
+
+impl Stage {
+    async fn new() -> Self {
+        let closing = CancellationToken::new();
+        let me = Peer { name: "c1".into(), address: "127.0.0.1:1".into() };
+        let parts = Parts {
+            name: me.name.clone(),
+            address: me.address.clone(),
+            ttl: Duration::from_secs(5),
+            declare: Arc::new(|| Ok(Topology::default())),
+            store: Arc::new(MemoryStore::default()),
+            metrics: Arc::default(),
+            election: Arc::new(Standalone::new(me)),
+        };
+        let (handle, _heart) = crate::orchestrator::run(parts, closing.clone());
+        handle.standing().settled(Duration::from_secs(20)).await;
+        let services = Services::new(handle, Arc::new(|| Ok(Topology::default())));
+        let standing = services.orchestrator().standing().clone();
+        let forward = Forward::new(standing.clone(), closing.clone());
+        let migrations = MigrationDoor::new(services.clone(), closing.clone());
+        let rest = Rest::new(
+            forward.around(MigrationServiceServer::new(migrations)),
+            forward.around(ClusterServiceServer::new(ClusterDoor::new(services))),
+            standing,
+            closing.clone(),
+        );
+        Self { router: router(rest), closing }
+    }
+
+    async fn ask(&self, method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+        let request = Request::builder().method(method).uri(path).header(header::HOST, "localhost");
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        let request = request.body(Body::from(body.to_owned())).expect("a request");
+        let answered = timeout(Duration::from_secs(20), self.router.clone().call(request)).await;
+        let (head, body) = answered.expect("answered in time").expect("infallible").into_parts();
+        let body = body.collect().await.expect("a body").to_bytes();
+        let media = head.headers.get(header::CONTENT_TYPE).and_then(|media| media.to_str().ok());
+        Answer {
+            status: head.status,
+            media: media.unwrap_or_default().to_owned(),
+            body: serde_json::from_slice(&body).unwrap_or_default(),
+            text: String::from_utf8_lossy(&body).into_owned(),
+        }
+    }
+
+    async fn get(&self, path: &str) -> Answer {
+        self.ask(Method::GET, path, &[], "").await
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        self.closing.cancel();
+    }
+}
+
+impl Answer {
+    fn refused(&self, status: u16, code: &str) {
+        assert_eq!(self.status.as_u16(), status, "{}", self.text);
+        assert_eq!(self.media, problem::PROBLEM, "{}", self.text);
+        assert_eq!(self.body["code"], code, "{}", self.text);
+        assert_eq!(self.body["status"], status, "{}", self.text);
+        let told = |key: &str| self.body[key].as_str().is_some_and(|text| !text.is_empty());
+        assert!(["type", "title", "detail", "instance", "next", "fault", "request_id"].into_iter().all(told));
+        assert!(self.body["failures"].as_array().is_some_and(|all| !all.is_empty()), "{}", self.text);
+    }
+}
+
+/// Method and path of each documented route.
+fn documented() -> Vec<(Method, String)> {
+    let document: Value = serde_json::from_str(&document::DOCUMENT).expect("JSON");
+    let paths = document["paths"].as_object().expect("paths");
+    let methods = |(path, methods): (&String, &Value)| {
+        let path = path.clone();
+        let names: Vec<String> = methods.as_object().expect("methods").keys().cloned().collect();
+        names.into_iter().map(move |method| (method.to_uppercase().parse().expect("a method"), path.clone()))
+    };
+    paths.iter().flat_map(methods).collect()
+}
+
+fn filled(path: &str) -> String {
+    path.replace("{id}", "absent").replace("{code}", "spec.invalid")
+}
+
+#[tokio::test]
+async fn every_documented_route_is_there_and_every_other_method_and_path_is_refused() {
+    let stage = Stage::new().await;
+    let routes = documented();
+    assert!(routes.len() > 20, "{routes:?}");
+    let paths: BTreeSet<&String> = routes.iter().map(|(_, path)| path).collect();
+    for path in paths {
+        for method in [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {
+            let there = routes.contains(&(method.clone(), path.clone()));
+            let answer = stage.ask(method.clone(), &filled(path), &[], "").await;
+            let code = answer.body["code"].as_str().unwrap_or_default().to_owned();
+            if there {
+                assert!(
+                    !matches!(code.as_str(), "request.no-such-route" | "request.wrong-method"),
+                    "{method} {path}: {code}"
+                );
+                assert!(!answer.status.is_server_error(), "{method} {path}: {}", answer.text);
+            } else {
+                answer.refused(405, "request.wrong-method");
+            }
+        }
+    }
+    for path in
+        ["/api/v1", "/api/v1/", "/api/v1/migration", "/api/v1/migrations/", "/favicon.ico", "/api/v2/shards"]
+    {
+        stage.get(path).await.refused(404, "request.no-such-route");
+    }
+}
+
+#[test]
+fn no_route_is_served_past_the_document() {
+    let files = [
+        include_str!("mod.rs"),
+        include_str!("document.rs"),
+        include_str!("migrations.rs"),
+        include_str!("verbs.rs"),
+        include_str!("cluster.rs"),
+        include_str!("events.rs"),
+        include_str!("health.rs"),
+    ];
+    let handlers: usize = files.iter().map(|text| text.matches("#[utoipa::path(").count()).sum();
+    assert_eq!(handlers, documented().len());
+    for text in files {
+        assert!(!text.contains(".route(") && !text.contains(".route_service("), "{text}");
+    }
+}
+
+#[test]
+fn the_document_explains_every_parameter_and_knows_every_shape_that_it_names() {
+    let document: Value = serde_json::from_str(&document::DOCUMENT).expect("JSON");
+    let schemas = document["components"]["schemas"].as_object().expect("schemas");
+    let text = document::DOCUMENT.as_str();
+    for named in text.split("#/components/schemas/").skip(1) {
+        let name = named.split('"').next().unwrap_or_default();
+        assert!(schemas.contains_key(name), "{name} is nowhere");
+    }
+    for (path, methods) in document["paths"].as_object().expect("paths") {
+        for (method, operation) in methods.as_object().expect("methods") {
+            assert!(operation["summary"].is_string(), "{method} {path}");
+            assert!(operation["responses"]["default"].is_object(), "{method} {path}");
+            for parameter in operation["parameters"].as_array().into_iter().flatten() {
+                assert!(parameter["description"].is_string(), "{method} {path}: {parameter}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_route_does_not_know_is_refused_and_not_ignored() {
+    let stage = Stage::new().await;
+    for (method, path) in documented() {
+        if path.starts_with("/api/docs") {
+            continue;
+        }
+        let sent = [("content-type", "application/json")];
+        let answer = stage.ask(method.clone(), &format!("{}?nonsense=1", filled(&path)), &sent, "{}").await;
+        answer.refused(400, "request.invalid");
+        assert!(answer.text.contains("nonsense"), "{method} {path}: {}", answer.text);
+        if method == Method::POST {
+            let answer = stage.ask(method.clone(), &filled(&path), &sent, "{\"nonsense\": 1}").await;
+            answer.refused(400, "request.invalid");
+            assert!(answer.text.contains("nonsense"), "{method} {path}: {}", answer.text);
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_told_by_every_route_that_names_it() {
+    let stage = Stage::new().await;
+    for (method, path) in documented() {
+        if path.contains("/migrations/{id}") {
+            let answer = stage.ask(method, &filled(&path), &[], "").await;
+            answer.refused(404, "request.not-found");
+            assert_eq!(answer.body["instance"], filled(&path));
+        }
+    }
+    let stream = [("accept", "text/event-stream")];
+    stage
+        .ask(Method::GET, "/api/v1/migrations/absent/events", &stream, "")
+        .await
+        .refused(404, "request.not-found");
+    stage.get("/api/v1/migrations/not%20a%20name").await.refused(400, "request.invalid");
+    stage.get("/api/v1/migrations/%ff").await.refused(400, "request.invalid");
+    stage.ask(Method::POST, "/api/v1/workers/absent/drain", &[], "").await.refused(404, "request.not-found");
+}
+
+#[tokio::test]
+async fn bad_requests_are_refused_with_the_place() {
+    let stage = Stage::new().await;
+    let json = [("content-type", "application/json")];
+    let plans = "/api/v1/plans";
+    let answer = stage.ask(Method::POST, plans, &json, "{\n \"specs\": 7}").await;
+    answer.refused(400, "request.invalid");
+    assert!(answer.text.contains("line 2 column"), "{}", answer.text);
+    stage.ask(Method::POST, plans, &[], "id: x").await.refused(415, "request.wrong-media-type");
+    let yaml = [("content-type", "application/yaml")];
+    let answer =
+        stage.ask(Method::POST, &format!("{plans}?name=7.yaml"), &yaml, "id: x\nkind: nonsense\n").await;
+    answer.refused(422, "spec.invalid");
+    assert!(
+        answer.body["file"].as_str().is_some_and(|file| file.starts_with("7.yaml:2:")),
+        "{}",
+        answer.text
+    );
+    let large = "x".repeat(crate::api::MAX_MESSAGE + 1);
+    stage.ask(Method::POST, plans, &yaml, &large).await.refused(413, "request.too-large");
+    for wrong in ["limit=0", "limit=501", "limit=many", "status=asleep", "cursor=x", "order=random"] {
+        stage.get(&format!("/api/v1/migrations?{wrong}")).await.refused(400, "request.invalid");
+    }
+    stage.get("/api/v1/routes?cluster=chat").await.refused(400, "request.invalid");
+    stage.get("/api/v1/migrations/m/events?shards=true").await.refused(400, "request.invalid");
+    let foreign = [("origin", "http://elsewhere.example")];
+    stage.ask(Method::POST, plans, &foreign, "").await.refused(403, "request.foreign-origin");
+    let key = [("content-type", "application/yaml"), ("idempotency-key", "")];
+    stage.ask(Method::POST, "/api/v1/migrations", &key, "id: x").await.refused(400, "request.invalid");
+}
+
+#[tokio::test]
+async fn a_coordinator_without_anything_tells_that() {
+    let stage = Stage::new().await;
+    for (path, key) in [
+        ("/api/v1/migrations", "migrations"),
+        ("/api/v1/shards", "shards"),
+        ("/api/v1/workers", "workers"),
+        ("/api/v1/topology", "clusters"),
+    ] {
+        let answer = stage.get(path).await;
+        assert_eq!((answer.status, answer.media.as_str()), (StatusCode::OK, "application/json"), "{path}");
+        assert_eq!(answer.body[key], serde_json::json!([]), "{path}: {}", answer.text);
+    }
+    let leader = stage.get("/api/v1/leader").await;
+    assert_eq!((&leader.body["name"], &leader.body["here"]), (&"c1".into(), &true.into()), "{}", leader.text);
+    assert_eq!(stage.get("/health/live").await.body["status"], "alive");
+    assert_eq!(stage.get("/health/ready").await.body["status"], "ready");
+    let page = stage.get("/api/docs").await;
+    assert!(page.media.starts_with("text/html") && page.text.contains("<title>"), "{}", page.media);
+    assert!(stage.get("/api/docs/errors/spec.invalid").await.text.starts_with("# `spec.invalid`"));
+    stage.get("/api/docs/errors/README").await.refused(404, "request.no-such-route");
+    assert_eq!(stage.get("/api/v1/openapi.json").await.text, *document::DOCUMENT);
+}

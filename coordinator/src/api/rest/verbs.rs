@@ -1,0 +1,88 @@
+//! The verbs that move a migration.
+
+use axum::Json;
+use axum::extract::State;
+use serde::Deserialize;
+use shardlift_proto::v1;
+use tonic::{Response, Status};
+use utoipa::ToSchema;
+
+use super::Rest;
+use super::answers::MovedBody;
+use super::asked::{Nothing, Path, Query, Sent};
+use super::problem::Problem;
+
+type Moved = Result<Json<MovedBody>, Problem>;
+
+fn moved(answer: Result<Response<v1::VerbResponse>, Status>) -> Moved {
+    Ok(Json(answer?.into_inner().into()))
+}
+
+/// Begins as soon as what the migration waits for is completed.
+#[utoipa::path(post, path = "/api/v1/migrations/{id}/start", tag = "verbs",
+    params(("id" = String, Path, description = "The migration's id.")),
+    responses((status = 200, description = "It is so now.", body = MovedBody)))]
+pub(super) async fn start(State(rest): State<Rest>, Path(id): Path, _: Query<Nothing>, sent: Sent) -> Moved {
+    sent.nothing()?;
+    moved(rest.migrations().start(v1::VerbRequest { id }).await)
+}
+
+/// Hands out no more work; open batches finish.
+#[utoipa::path(post, path = "/api/v1/migrations/{id}/pause", tag = "verbs",
+    params(("id" = String, Path, description = "The migration's id.")),
+    responses((status = 200, description = "It is so now.", body = MovedBody)))]
+pub(super) async fn pause(State(rest): State<Rest>, Path(id): Path, _: Query<Nothing>, sent: Sent) -> Moved {
+    sent.nothing()?;
+    moved(rest.migrations().pause(v1::VerbRequest { id }).await)
+}
+
+/// Goes on after a pause or a halt.
+#[utoipa::path(post, path = "/api/v1/migrations/{id}/resume", tag = "verbs",
+    params(("id" = String, Path, description = "The migration's id.")),
+    responses((status = 200, description = "It is so now.", body = MovedBody)))]
+pub(super) async fn resume(State(rest): State<Rest>, Path(id): Path, _: Query<Nothing>, sent: Sent) -> Moved {
+    sent.nothing()?;
+    moved(rest.migrations().resume(v1::VerbRequest { id }).await)
+}
+
+/// Gives up; what is done stays done.
+#[utoipa::path(post, path = "/api/v1/migrations/{id}/cancel", tag = "verbs",
+    params(("id" = String, Path, description = "The migration's id.")),
+    responses((status = 200, description = "It is so now.", body = MovedBody)))]
+pub(super) async fn cancel(State(rest): State<Rest>, Path(id): Path, _: Query<Nothing>, sent: Sent) -> Moved {
+    sent.nothing()?;
+    moved(rest.migrations().cancel(v1::VerbRequest { id }).await)
+}
+
+/// Tries the failed steps again.
+#[utoipa::path(post, path = "/api/v1/migrations/{id}/retry", tag = "verbs",
+    params(("id" = String, Path, description = "The migration's id.")),
+    responses((status = 200, description = "It is so now.", body = MovedBody)))]
+pub(super) async fn retry(State(rest): State<Rest>, Path(id): Path, _: Query<Nothing>, sent: Sent) -> Moved {
+    sent.nothing()?;
+    moved(rest.migrations().retry(v1::VerbRequest { id }).await)
+}
+
+/// How to roll back; may be left out.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schema(as = Rollback)]
+pub(super) struct RollbackAsked {
+    /// Also drop values that the application has written since, where a `down` does.
+    drop_data: bool,
+}
+
+/// Takes back what was changed, on every shard that was touched.
+#[utoipa::path(post, path = "/api/v1/migrations/{id}/rollback", tag = "verbs",
+    params(("id" = String, Path, description = "The migration's id.")),
+    request_body(content = Option<RollbackAsked>),
+    responses((status = 200, description = "It is so now.", body = MovedBody)))]
+pub(super) async fn rollback(
+    State(rest): State<Rest>,
+    Path(id): Path,
+    _: Query<Nothing>,
+    sent: Sent,
+) -> Moved {
+    let RollbackAsked { drop_data } = sent.optional()?;
+    moved(rest.migrations().rollback(v1::RollbackRequest { id, drop_data }).await)
+}
