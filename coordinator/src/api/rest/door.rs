@@ -184,7 +184,8 @@ mod tests {
         let told = finished(wrong, "/api/v1/plans", "r-1");
         assert_eq!(told.status(), StatusCode::METHOD_NOT_ALLOWED);
         assert_eq!(told.headers()[header::CONTENT_TYPE], PROBLEM);
-        assert_eq!((&told.headers()[header::ALLOW], &told.headers()[REQUEST_ID]), (&"POST", &"r-1"));
+        assert_eq!(told.headers()[header::ALLOW], "POST");
+        assert_eq!(told.headers()[REQUEST_ID], "r-1");
         let fine = finished(StatusCode::OK.into_response(), "/", "r-1");
         assert!(!fine.headers().contains_key(header::CONTENT_TYPE));
         assert_eq!(fine.headers()[header::X_CONTENT_TYPE_OPTIONS], "nosniff");
