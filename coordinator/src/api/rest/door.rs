@@ -68,11 +68,12 @@ fn finished(mut answer: Response, path: &str, id: &str) -> Response {
 /// A refusal that was not ours: by its status.
 fn unexplained(answer: &Response) -> Option<Problem> {
     match answer.status() {
-        StatusCode::METHOD_NOT_ALLOWED => {
-            let allowed = answer.headers().get(header::ALLOW).and_then(|allow| allow.to_str().ok());
-            let next = format!("use {}", allowed.unwrap_or("another method"));
-            Some(Problem::new(ErrorCode::RequestWrongMethod, "this path does not know that method", next))
-        }
+        // The header is added further out, by the router.
+        StatusCode::METHOD_NOT_ALLOWED => Some(Problem::new(
+            ErrorCode::RequestWrongMethod,
+            "what is at this path does not know that method",
+            "use a method that the header Allow of this answer names",
+        )),
         status if status.is_client_error() || status.is_server_error() => {
             let next = "compare it with /api/docs";
             Some(Problem::new(ErrorCode::RequestInvalid, "the request was not understood", next))
