@@ -145,7 +145,9 @@ async fn bad_requests_are_refused_with_problem_documents() {
     let wrong = "id: 0001_items\nkind: data\nengin: postgres\n";
     let problem =
         http.post_yaml("/api/v1/migrations?name=wrong.yaml", wrong).await.refused(422, "spec.invalid");
-    assert!(problem["file"].as_str().unwrap().starts_with("wrong.yaml:3:"), "{problem:#}");
+    let places: Vec<&str> =
+        problem["failures"].as_array().unwrap().iter().filter_map(|one| one["file"].as_str()).collect();
+    assert!(places.contains(&"wrong.yaml:3:1"), "every mistake is told with its place: {problem:#}");
     assert!(http.get(problem["type"].as_str().unwrap()).await.text.starts_with("# `spec.invalid`"));
     let elsewhere = slow(100).text().replace("cluster: items", "cluster: elsewhere");
     let plan = http.post_yaml("/api/v1/plans", &elsewhere).await.ok(200);
