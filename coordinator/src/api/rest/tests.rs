@@ -157,7 +157,9 @@ fn no_route_is_served_past_the_document() {
     let handlers: usize = files.iter().map(|text| text.matches("#[utoipa::path(").count()).sum();
     assert_eq!(handlers, documented().len());
     for text in files {
-        assert!(!text.contains(".route(") && !text.contains(".route_service("), "{text}");
+        for past in [".route(\"", ".route_service(", "axum::routing"] {
+            assert!(!text.contains(past), "{past} in {text}");
+        }
     }
 }
 
@@ -233,11 +235,7 @@ async fn bad_requests_are_refused_with_the_place() {
     let answer =
         stage.ask(Method::POST, &format!("{plans}?name=7.yaml"), &yaml, "id: x\nkind: nonsense\n").await;
     answer.refused(422, "spec.invalid");
-    assert!(
-        answer.body["file"].as_str().is_some_and(|file| file.starts_with("7.yaml:2:")),
-        "{}",
-        answer.text
-    );
+    assert!(answer.text.contains("\"file\":\"7.yaml:2:"), "every mistake has its place: {}", answer.text);
     let large = "x".repeat(crate::api::MAX_MESSAGE + 1);
     stage.ask(Method::POST, plans, &yaml, &large).await.refused(413, "request.too-large");
     for wrong in ["limit=0", "limit=501", "limit=many", "status=asleep", "cursor=x", "order=random"] {
