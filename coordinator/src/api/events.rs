@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use shardlift_domain::failure::Failure;
 use shardlift_domain::ids::ShardId;
-use shardlift_domain::migration::{Phase, Status, Step};
+use shardlift_domain::migration::{Decision, Phase, Status, Step};
 use shardlift_domain::quarantine::Held;
 use shardlift_proto::convert::held_to_wire;
 use shardlift_proto::v1;
@@ -42,6 +42,7 @@ struct Detail {
     wave: Option<u32>,
     held: Option<Held>,
     failure: Option<Failure>,
+    decision: Option<Decision>,
 }
 
 fn to_wire(recorded: Recorded) -> v1::Event {
@@ -66,6 +67,7 @@ fn to_wire(recorded: Recorded) -> v1::Event {
         wave: detail.wave.map(|wave| wave + 1),
         held: detail.held.map(held_to_wire),
         failure: detail.failure.map(Into::into),
+        decision: detail.decision.map(|decision| decision.as_str().to_owned()),
     }
 }
 
@@ -99,6 +101,12 @@ mod tests {
         let held =
             told(HistoryEvent::Quarantined, json!({ "shard": "a", "held": { "rows": 3, "discarded": 1 } }));
         assert_eq!(held.held.map(|held| (held.rows, held.discarded)), Some((3, 1)));
+    }
+
+    #[test]
+    fn a_decision_is_told_in_a_word() {
+        let decided = told(HistoryEvent::Decided, json!({ "decision": Decision::Commit }));
+        assert_eq!(decided.decision.as_deref(), Some("commit"));
     }
 
     #[test]

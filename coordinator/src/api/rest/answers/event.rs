@@ -41,6 +41,8 @@ pub(in super::super) struct EventBody {
     discarded: Option<u64>,
     /// What failed, or why it was halted.
     failure: Option<FailureBody>,
+    /// What was decided about what shards have prepared: `commit` or `abort`.
+    decision: Option<String>,
 }
 
 impl From<v1::Event> for EventBody {
@@ -61,6 +63,7 @@ impl From<v1::Event> for EventBody {
             quarantined: event.held.map(|held| held.rows),
             discarded: event.held.map(|held| held.discarded),
             failure: event.failure.map(Into::into),
+            decision: event.decision,
         }
     }
 }

@@ -54,6 +54,8 @@ pub(in super::super) struct MigrationBody {
     rows_done: u64,
     /// An estimate.
     rows_total: u64,
+    /// Of an atomic migration whose shards have still to hear it: `commit` or `abort`.
+    decided: Option<String>,
 }
 
 /// The gate behind a wave.
@@ -100,6 +102,7 @@ impl From<v1::Migration> for MigrationBody {
             uncovered: migration.uncovered,
             rows_done: migration.rows_done,
             rows_total: migration.rows_total,
+            decided: migration.decided,
         }
     }
 }
@@ -219,7 +222,9 @@ impl From<v1::ShardMigration> for PartBody {
 /// all of it.
 fn walk(step: Option<Step>, part: &v1::ShardMigration) -> (f64, Option<u64>) {
     match step {
-        Some(Step::Precheck | Step::Apply | Step::Split) => (0.0, None),
+        Some(Step::Precheck | Step::Apply | Step::Prepare | Step::Commit | Step::Abort | Step::Split) => {
+            (0.0, None)
+        }
         Some(Step::Sweep | Step::Verify | Step::Undo) | None => (1.0, None),
         Some(Step::Backfill) => {
             let progress = ShardProgress {
