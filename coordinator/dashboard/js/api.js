@@ -73,7 +73,7 @@ function unreachable() {
   return new Problem({
     code: "coordinator.unreachable",
     message: "the coordinator does not answer",
-    next: "see whether its process runs and whether this machine reaches it; this page goes on trying",
+    next: "see whether its process runs and whether this machine reaches it",
     fault: "network",
     retryable: true,
   });

@@ -28,11 +28,11 @@ function told(migration) {
   const add = (tone, title, failure, todo) => all.push({ tone, title, failure, todo });
   const { id, gate, status } = migration;
   if (isHalted(migration)) {
-    add("bad", "Halted by the system", migration.halted, `Then: ${ways(migration, "resume")}.`);
+    add("bad", "Halted by the system", migration.halted, `Possible now: ${ways(migration, "resume")}.`);
   } else if (status === "paused") {
     add("warn", "Paused by a person", null, `Nothing moves until somebody acts: ${ways(migration, "resume")}.`);
   }
-  if (status === "failed") add("bad", "Failed", migration.error, `Then: ${ways(migration, "retry")}.`);
+  if (status === "failed") add("bad", "Failed", migration.error, `Possible now: ${ways(migration, "retry")}.`);
   if (gate?.closed) add("warn", "The gate behind this wave is closed", gate.closed, "It opens by itself when that is over.");
   if (gate && !gate.closed) {
     const left = span(Math.ceil(gate.soak_left_ms / 1000));
@@ -58,7 +58,7 @@ function told(migration) {
 
 function ways(migration, verb) {
   if (isUndoing(migration)) return `${verb}, or cancel and leave it half undone`;
-  return `${verb}, roll back, or give up`;
+  return `${verb}, roll back or give up`;
 }
 
 function callout({ tone, title, failure, todo }) {

@@ -11,7 +11,7 @@ import { explain, LABELS, verbs } from "./moves.js";
 import { plot } from "./plot.js";
 import { problemList } from "./problems.js";
 
-/** `{ element, update(followed, stale) }`; `act(verb, meaning)` is called for a button. */
+/** `{ element, update(followed, stale) }`; `act(verb, id, meaning)` is called for a button. */
 export function detail({ act }) {
   const head = heading(act);
   const parts = [callouts(), course(), grid(), problemList()];
@@ -66,7 +66,7 @@ function heading(act) {
   );
   let now = null;
   const create = (verb) => {
-    const ask = () => act(verb, explain(verb, now.migration, now.sum));
+    const ask = () => act(verb, now.migration.id, explain(verb, now.migration, now.sum));
     return h("button", { type: "button", class: "button", data: { verb }, on: { click: ask } }, LABELS[verb]);
   };
   const update = (migration, sum, stale) => {

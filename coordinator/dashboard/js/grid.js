@@ -116,6 +116,8 @@ function drawCell(view, cell, part) {
 }
 
 function figuresOf(part, state) {
+  if (state === "failed") return part.error.code;
+  if (state === "trouble") return part.trouble.code;
   if (state === "backfill") return `${percent(part.fraction)}, ${count(part.rows_per_second)} rows/s`;
   return part.rows_total > 0 ? `${STATES[state].text}, ${count(part.rows_done)} rows` : STATES[state].text;
 }
@@ -212,7 +214,7 @@ function pairs(part, migration) {
   if (migration.kind === "data") {
     add("walked", percent(part.fraction));
     add("changed", `${count(part.rows_done)} of about ${count(part.rows_total)} rows`);
-    add("speed", part.step === "backfill" ? `${count(part.rows_per_second)} rows/s, batches of ${count(part.batch_size)}` : null);
+    add("speed", part.rows_per_second > 0 ? `${count(part.rows_per_second)} rows/s, batches of ${count(part.batch_size)}` : null);
     add("ranges", part.ranges > 0 ? `${count(part.ranges_done)} of ${count(part.ranges)} done, pass ${part.pass}` : null);
     add("left", part.eta_seconds === null ? null : span(part.eta_seconds));
     add("restored", part.rows_restored > 0 ? `${counted(part.rows_restored, "row")}, ${counted(part.conflicts, "conflict")}` : null);

@@ -39,9 +39,9 @@ function makeItem({ id }) {
   const link = h(
     "a",
     { class: "item", href: `#${encodeURIComponent(id)}` },
-    h("span", { class: "item-name" }, id),
-    h("span", { class: "badge" }),
+    h("span", { class: "item-name", title: id }, id),
     h("span", { class: "item-about" }),
+    h("span", { class: "badge" }),
     h("span", { class: "bar", "aria-hidden": "true" }, h("span", { class: "bar-fill" })),
   );
   return h("li", {}, link);
@@ -49,7 +49,7 @@ function makeItem({ id }) {
 
 function drawItem(item, migration, chosen) {
   const link = item.firstChild;
-  const [, badge, about, bar] = link.children;
+  const [, about, badge, bar] = link.children;
   setAttribute(link, "aria-current", chosen ? "true" : null);
   setAttribute(link, "data-tone", toneOf(migration));
   setAttribute(badge, "data-tone", toneOf(migration));

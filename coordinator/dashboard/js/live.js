@@ -108,10 +108,10 @@ export class Live {
 
   /** Asks for a verb, then shows at once what came of it. */
   async act(verb, id, body) {
-    const { migration, changed } = await act(verb, id, body);
-    if (this.followed?.id === id) this.followed.status(migration);
+    const answer = await act(verb, id, body);
+    if (this.followed?.id === id) this.followed.status(answer.migration);
     this.timers.list?.again();
-    return changed;
+    return answer;
   }
 }
 

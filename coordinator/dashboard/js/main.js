@@ -21,14 +21,13 @@ const dialog = confirmation();
 const views = {
   list: list({ showMore: () => live.showMore() }),
   fleet: fleet(),
-  detail: detail({ act: (verb, meaning) => dialog.ask(meaning, (body) => perform(verb, body)) }),
+  detail: detail({ act: (verb, id, meaning) => dialog.ask(meaning, (body) => perform(verb, id, body)) }),
   welcome: welcome(),
 };
 
-async function perform(verb, body) {
-  const id = live.followed.id;
-  const changed = await live.act(verb, id, body);
-  say(changed ? `${LABELS[verb]}: ${id} is ${standing(live.followed.migration)}.` : `${id} was so already.`);
+async function perform(verb, id, body) {
+  const { changed, migration } = await live.act(verb, id, body);
+  say(changed ? `${LABELS[verb]}: ${id} is ${standing(migration)}.` : `${id} was so already.`);
 }
 
 /** A short message, also for those who do not see it. */
@@ -98,8 +97,13 @@ function drawConnection() {
   const banner = byId("lost");
   show(banner, lost !== null);
   if (lost === null) return;
-  const old = lost.since ? `What you see is as of ${time(lost.since)}.` : "Nothing is known yet.";
-  setText(byId("lost-what"), `No news: ${lost.problem.message}. ${old} It is tried again by itself; ${lost.problem.next}.`);
+  const old = lost.since ? `what you see is as of ${time(lost.since)}` : "nothing is known yet";
+  const told = [lost.problem.message, old, lost.problem.next, "this page goes on trying"];
+  setText(byId("lost-what"), told.filter(Boolean).map(sentence).join(" "));
+}
+
+function sentence(text) {
+  return `${text[0].toUpperCase()}${text.slice(1).replace(/\.$/, "")}.`;
 }
 
 /** Tells those who do not see the page when the standing changes. */
@@ -119,6 +123,8 @@ byId("skip").addEventListener("click", (event) => {
 });
 byId("again").addEventListener("click", () => live.now());
 addEventListener("hashchange", () => {
+  // A question about one migration must not be answered while another one is seen.
+  dialog.element.close();
   drawNow();
   scrollTo(0, 0);
 });

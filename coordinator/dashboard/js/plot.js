@@ -4,7 +4,7 @@
 import { h, s, setAttribute, setText } from "./dom.js";
 import { span, time } from "./format.js";
 
-const [WIDTH, HEIGHT, TOP] = [320, 84, 6];
+const [WIDTH, HEIGHT, TOP] = [320, 84, 4];
 
 /** `{ element, update }`. `value` takes a number out of a sample, `text` writes it, `unit` follows it. */
 export function plot({ title, unit, value, text, tone }) {
@@ -16,7 +16,7 @@ export function plot({ title, unit, value, text, tone }) {
   const canvas = s(
     "svg",
     { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img", tabindex: "0" },
-    ...[0.25, 0.5, 0.75].map((part) => s("line", { class: "guide", x1: 0, x2: WIDTH, y1: part * HEIGHT, y2: part * HEIGHT })),
+    ...[TOP, (HEIGHT + TOP) / 2].map((y) => s("line", { class: "guide", x1: 0, x2: WIDTH, y1: y, y2: y })),
     area,
     line,
     reading,

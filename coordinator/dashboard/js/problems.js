@@ -17,8 +17,11 @@ export function problemList() {
     h("div", { class: "panel-head" }, h("h2", { id: "problems-heading" }, "Problems on shards")),
     entries,
   );
-  const update = (_, parts) => {
-    const all = problems(parts);
+  const update = (migration, parts) => {
+    // What the notice at the top says is not said twice.
+    const told = migration.halted ?? migration.error;
+    const known = ({ failure, shards }) => shards.length === 1 && failure.message === told?.message && failure.shard === told.shard;
+    const all = problems(parts).filter((problem) => !known(problem));
     show(element, all.length > 0);
     const shown = all.slice(0, MOST);
     renew(entries, JSON.stringify([shown, all.length]), () => [

@@ -79,7 +79,7 @@ fn serve(file: File) -> axum::routing::MethodRouter {
 
 fn answer(file: File, tag: &HeaderValue, asked: &HeaderMap) -> Response {
     let mut headers = HeaderMap::from_iter(
-        [(CACHE_CONTROL, CACHING), (CONTENT_SECURITY_POLICY, POLICY), (REFERRER_POLICY, "no-referrer")]
+        [(CACHE_CONTROL, CACHING), (CONTENT_SECURITY_POLICY, POLICY), (REFERRER_POLICY, "same-origin")]
             .map(|(name, value): (HeaderName, &'static str)| (name, HeaderValue::from_static(value))),
     );
     headers.insert(ETAG, tag.clone());
