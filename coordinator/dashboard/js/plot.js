@@ -91,11 +91,11 @@ export function plot({ title, unit, value, text, tone }) {
   return { element, update };
 }
 
-/** A round number that is at least this: 1, 2 or 5 times a power of ten. */
+/** A round number that is at least this. */
 function ceiling(most) {
   if (!(most > 0)) return 1;
   const power = 10 ** Math.floor(Math.log10(most));
-  return [1, 2, 2.5, 5, 10].map((step) => step * power).find((step) => step >= most);
+  return [1, 1.5, 2, 3, 4, 5, 6, 8, 10].map((step) => step * power).find((step) => step >= most);
 }
 
 function nearest(samples, at) {
