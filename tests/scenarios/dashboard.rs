@@ -89,7 +89,11 @@ fn expected_type(path: &str) -> &'static str {
 async fn every_file_of_the_dashboard_is_served_and_none_refers_to_anything_outside() {
     let (_play, http) = started().await;
     let files = files(&http).await;
-    assert_eq!(files.keys().cloned().collect::<BTreeSet<_>>(), folder(), "what the page names, and what there is");
+    assert_eq!(
+        files.keys().cloned().collect::<BTreeSet<_>>(),
+        folder(),
+        "what the page names, and what there is"
+    );
     for (path, answer) in &files {
         assert_eq!(answer.header("content-type"), Some(expected_type(path)), "{path}");
         assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{path}");

@@ -10,6 +10,7 @@ mod atomic;
 mod clocks;
 mod cluster;
 mod coordinator_faults;
+mod dashboard;
 mod deploy;
 mod elections;
 mod encodings;

@@ -12,7 +12,8 @@ use shardlift_domain::ids::Checksum;
 
 /// Nothing from elsewhere, nothing inline, in no frame: an id or a message that were taken for markup could still load
 /// and run nothing.
-const POLICY: &str = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; object-src 'none'";
+const POLICY: &str =
+    "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; object-src 'none'";
 
 /// A browser asks each time whether its copy is still the file: a new release is seen at once.
 const CACHING: &str = "no-cache";
@@ -144,6 +145,8 @@ mod tests {
         assert_eq!(fresh.status(), StatusCode::OK);
         assert_eq!(fresh.headers()[CONTENT_TYPE], "text/html; charset=utf-8");
         assert_eq!(fresh.headers()[ETAG], tag());
-        assert!(fresh.headers()[CONTENT_SECURITY_POLICY].to_str().unwrap().starts_with("default-src 'self';"));
+        assert!(
+            fresh.headers()[CONTENT_SECURITY_POLICY].to_str().unwrap().starts_with("default-src 'self';")
+        );
     }
 }

@@ -3,6 +3,7 @@
 //! before the same doors as gRPC.
 
 mod cluster;
+mod dashboard;
 mod events;
 mod fleet;
 mod forward;

@@ -86,7 +86,11 @@ impl Rest {
 /// Everything that is served over HTTP.
 fn router(rest: Rest) -> Router {
     let (routes, _) = document::routes().split_for_parts();
-    routes.with_state(rest).fallback(door::nowhere).layer(from_fn(door::through))
+    routes
+        .with_state(rest)
+        .merge(super::dashboard::router())
+        .fallback(door::nowhere)
+        .layer(from_fn(door::through))
 }
 
 /// Serves until the token is cancelled and the open requests are answered.
