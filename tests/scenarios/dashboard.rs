@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use crate::stage::{Answer, Http, Play};
+use crate::stage::{Answer, Engine, Http, Items, Play};
 
 /// Names of an XML language, which nobody fetches.
 const NAMESPACE: &str = "http://www.w3.org/2000/svg";
@@ -24,9 +24,9 @@ const FORBIDDEN: [&str; 12] = [
     "javascript:",
 ];
 
-/// A coordinator without shards, and its door.
+/// An installation, and the door of its coordinator.
 async fn started() -> (Play, Http) {
-    let play = Play::of(Play::builder(&[]).rest()).await;
+    let play = Play::of(Play::builder(&[&Items::of(Engine::Postgres, 1).await]).rest()).await;
     let http = Http::of(play.installation.coordinators()[0].rest_address().unwrap()).await;
     (play, http)
 }

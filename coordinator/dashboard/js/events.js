@@ -79,10 +79,10 @@ function joined(events) {
     const last = all.at(-1);
     const step = event.event === "step_done" ? event.step : null;
     if (step && last?.done === step) {
-      last.shards.push(event.shard);
+      last.shards.add(event.shard);
       last.at = event.at;
     } else {
-      all.push({ ...event, first: event.sequence, done: step, shards: step ? [event.shard] : [] });
+      all.push({ ...event, first: event.sequence, done: step, shards: new Set(step ? [event.shard] : []) });
     }
   }
   return all;
@@ -90,8 +90,9 @@ function joined(events) {
 
 /** What happened, in words; an event of a later release by its name. */
 function sentence(event) {
-  const { done, shards } = event;
+  const done = event.done;
   if (!done) return SENTENCES[event.event]?.(event) ?? words(event.event);
+  const shards = [...event.shards];
   if (shards.length === 1) return `${shards[0]}: ${done} done`;
   return `${done} done on ${counted(shards.length, "shard")}: ${few(shards.toReversed(), 3)}`;
 }

@@ -10,6 +10,9 @@ export const STATES = {
   waiting: { mark: "·", tone: "idle", text: "waits for its turn" },
   precheck: { mark: "P", tone: "early", text: "precheck" },
   apply: { mark: "A", tone: "busy", text: "schema is applied" },
+  prepare: { mark: "2", tone: "early", text: "prepared, waits for the decision" },
+  commit: { mark: "C", tone: "busy", text: "what was prepared is committed" },
+  abort: { mark: "↶", tone: "undo", text: "what was prepared is rolled back" },
   split: { mark: "R", tone: "early", text: "ranges are laid out" },
   backfill: { mark: "B", tone: "busy", text: "rows are changed" },
   sweep: { mark: "S", tone: "late", text: "searched for late rows" },
@@ -17,6 +20,7 @@ export const STATES = {
   undo: { mark: "U", tone: "undo", text: "is taken back" },
   trouble: { mark: "!", tone: "warn", text: "in trouble, tried again by itself" },
   failed: { mark: "✕", tone: "bad", text: "failed" },
+  other: { mark: "?", tone: "busy", text: "a step that this page does not know" },
   undone: { mark: "↺", tone: "undone", text: "taken back" },
   untouched: { mark: "–", tone: "idle", text: "left as it was" },
   done: { mark: "✓", tone: "good", text: "done" },
@@ -89,7 +93,7 @@ export function stateOf(part, migration) {
   if (migration.status === "cancelled") return "untouched";
   if (part.trouble) return "trouble";
   if (part.wave > migration.wave && part.step !== "precheck") return "waiting";
-  return part.step;
+  return part.step in STATES ? part.step : "other";
 }
 
 /** The sums over all shards that the page shows. */

@@ -37,7 +37,7 @@ function readiness({ leader, workers, shards }) {
     good(`${leader.name} leads, epoch ${leader.epoch}`),
     workers.length > 0 ? good(`${counted(workers.length, "worker")} connected`) : bad("No worker is connected. Start one beside your shards: shardlift-worker --config worker.toml"),
     shards.length === 0
-      ? bad("No shard is declared. Name your shards in the coordinator's file, under [[clusters]].")
+      ? bad("No shard is declared. Name your shards in the coordinator's file, under [[cluster]].")
       : reached === shards.length
         ? good(`${counted(shards.length, "shard")} declared, all reached`)
         : bad(`${reached} of ${counted(shards.length, "shard")} reached: shardlift shards says why`),
