@@ -38,6 +38,10 @@ function told(migration) {
     const left = span(Math.ceil(gate.soak_left_ms / 1000));
     add("busy", `Wave ${migration.wave} is done and verified, and soaks`, null, `The next step begins in ${left}, if its shards are in health. Pause it if you see something odd.`);
   }
+  if (migration.decided) {
+    const what = { commit: "Every shard commits", abort: "No shard commits" }[migration.decided] ?? migration.decided;
+    add(migration.decided === "abort" ? "undo" : "busy", `Decided: ${migration.decided}`, null, `${what}. The decision is stored; shards that have prepared hold their locks until they have heard it.`);
+  }
   if (migration.rolled_back_for) add("undo", "Rolled back by the system", migration.rolled_back_for, null);
   if (status === "pending" && migration.released === false) {
     add("idle", "Not started", null, `Start it here, or with: shardlift start ${id}`);

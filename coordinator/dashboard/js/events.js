@@ -19,6 +19,7 @@ const SENTENCES = {
   rolled_back: () => "is taken back",
   phase_entered: ({ phase }) => `all shards entered ${phase}`,
   gate_opened: ({ wave }) => `the gate behind wave ${wave} opened`,
+  decided: ({ decision }) => `every shard that has prepared is told to ${decision ?? "wait"}`,
   quarantined: ({ shard, quarantined }) => `${shard}: ${counted(quarantined ?? 0, "row")} set aside`,
   reopened: ({ shard }) => `${shard}: rows that were set aside are tried again`,
   step_failed: ({ shard, step, failure }) => `${shard}: ${step} failed: ${told(failure)}`,
