@@ -185,7 +185,7 @@ impl Player {
         let (sender, orders) = mpsc::channel(100);
         let hello = |shard: &str| ShardHello {
             shard: name(shard),
-            cluster: name("chat"),
+            cluster: name(if shard == "s3" { "billing" } else { "chat" }),
             engine: Engine::Postgres,
             fence: fence.clone(),
             server_version: Some("15".into()),
