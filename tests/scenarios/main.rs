@@ -7,6 +7,7 @@
 mod anew;
 mod application;
 mod atomic;
+mod browser;
 mod clocks;
 mod cluster;
 mod coordinator_faults;

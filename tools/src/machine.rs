@@ -11,6 +11,8 @@ pub(crate) enum For {
     Build,
     /// Compiling it, and starting real servers.
     Servers,
+    /// The same, and looking at the dashboard with a real browser.
+    Tests,
 }
 
 /// Something to have, and the Debian packages that bring it.
@@ -33,6 +35,10 @@ const TO_SERVE: [Need; 3] = [
     Need { packages: &["etcd-client"], present: || on_path("etcdctl").is_some() },
 ];
 
+/// Where the packages are called otherwise, as in Ubuntu, any `chromedriver` on PATH with its browser will do.
+const TO_BROWSE: [Need; 1] =
+    [Need { packages: &["chromium", "chromium-driver"], present: || on_path("chromedriver").is_some() }];
+
 /// Installs what is missing. Returns the path of `mongod` when servers are to be started.
 pub(crate) fn prepare(purpose: For) -> Result<Option<PathBuf>, Failure> {
     let mut packages = missing(&TO_BUILD);
@@ -41,6 +47,9 @@ pub(crate) fn prepare(purpose: For) -> Result<Option<PathBuf>, Failure> {
         return Ok(None);
     }
     packages.extend(missing(&TO_SERVE));
+    if purpose == For::Tests {
+        packages.extend(missing(&TO_BROWSE));
+    }
     let found = mongod::find()?;
     if found.is_none() {
         packages.extend(mongod::packages_to_get_it());

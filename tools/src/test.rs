@@ -118,8 +118,14 @@ fn understand<'a>(args: &[&'a str]) -> Result<Request<'a>, String> {
 }
 
 fn purpose(parts: &[Part]) -> For {
-    let servers = |part: &Part| matches!(part, Part::Tests(_)) && *part != TIDY;
-    if parts.iter().any(servers) { For::Servers } else { For::Build }
+    let has = |what: fn(&Part) -> bool| parts.iter().any(what);
+    if has(|part| [ALL_TESTS, SCENARIOS].contains(part)) {
+        For::Tests
+    } else if has(|part| *part == UNIT) {
+        For::Servers
+    } else {
+        For::Build
+    }
 }
 
 /// Runs one part and reads its results; fails only when cargo cannot be run.
@@ -207,10 +213,11 @@ mod tests {
     }
 
     #[test]
-    fn only_what_starts_servers_needs_them() {
+    fn only_what_starts_servers_or_a_browser_needs_them() {
         assert_eq!(purpose(&understand(&["--only", "tidy"]).unwrap().parts), For::Build);
-        assert_eq!(purpose(&understand(&["--only=scenarios"]).unwrap().parts), For::Servers);
-        assert_eq!(purpose(&understand(&[]).unwrap().parts), For::Servers);
+        assert_eq!(purpose(&understand(&["--only", "unit"]).unwrap().parts), For::Servers);
+        assert_eq!(purpose(&understand(&["--only=scenarios"]).unwrap().parts), For::Tests);
+        assert_eq!(purpose(&understand(&[]).unwrap().parts), For::Tests);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What scenarios share. It knows Shardlift by its files, its command line and its tables in a shard only.
 
+mod browser;
 mod collector;
 mod control;
 mod http;
@@ -11,6 +12,7 @@ mod shard;
 mod spec;
 mod witness;
 
+pub(crate) use browser::Browser;
 pub(crate) use collector::{Collector, Delivered, OTLP_ENDPOINT};
 pub(crate) use control::{Control, Lead, SEAT};
 pub(crate) use http::{Answer, Http, Stream};

@@ -1,0 +1,114 @@
+//! A person with a browser: looks at a real migration, pauses, resumes and gives it up by clicking.
+
+use serde_json::json;
+
+use crate::stage::{Browser, Engine, Form, Items, ItemsSpec, Play, assert_nothing_left};
+
+const ID: &str = "0001_items";
+/// Two minutes at the speed of these scenarios: what is clicked on still runs, on a slow machine too.
+const ROWS: u64 = 60_000;
+
+/// What the page says at its title, beside the name.
+fn badge(word: &str) -> String {
+    format!("document.querySelector('.head .badge')?.textContent === {}", json!(word))
+}
+
+/// The address of the page, and of a migration on it.
+fn page(play: &Play, id: &str) -> String {
+    format!("http://{}/#{id}", play.installation.coordinators()[0].rest_address().unwrap())
+}
+
+const BAR: &str =
+    "Number(document.querySelector('.run [role=progressbar]')?.getAttribute('aria-valuenow') ?? 0)";
+/// The key, as the protocol spells it.
+const ESCAPE: &str = "\u{e00c}";
+const CONFIRM: &str = "dialog[open] button[type=submit]";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_follows_pauses_resumes_and_gives_up_a_migration_by_clicking() {
+    let items = Items::of(Engine::Postgres, ROWS).await;
+    let play = Play::of(Play::builder(&[&items]).rest()).await;
+    let browser = Browser::open(1400, 1000).await;
+    browser.go(&page(&play, "")).await;
+    let empty = "document.querySelector('.welcome')?.checkVisibility() && document.body.innerText.includes('shardlift apply')";
+    browser.until("an empty page that teaches", empty).await;
+
+    // It appears by itself, is followed live, and its shard has a cell.
+    play.apply(&[ItemsSpec::new(ID, Engine::Postgres, Form::WithWhere).rows_per_second(500).text()]).await;
+    browser
+        .until("the migration to appear", &format!("document.querySelector('.name')?.textContent === '{ID}'"))
+        .await;
+    browser.until("it to run", &badge("running")).await;
+    browser
+        .until("the stream to be open", "document.querySelector('#connection').dataset.how === 'live'")
+        .await;
+    browser.until("progress", &format!("{BAR} > 0")).await;
+    let seen = browser.evaluate(BAR).await;
+    browser.until("more progress", &format!("{BAR} > {seen}")).await;
+    let cell = format!(
+        "document.querySelector('.cell[data-shard=\"{}\"]')?.dataset.state === 'backfill'",
+        items.shard
+    );
+    browser.until("the cell of the shard", &cell).await;
+
+    // Nothing is done before the question is answered with yes.
+    browser.click("[data-verb=pause]").await;
+    browser
+        .until(
+            "the question",
+            "document.querySelector('dialog[open]')?.innerText.includes('shardlift pause')",
+        )
+        .await;
+    browser.press(&[ESCAPE]).await;
+    browser.until("the question to go", "!document.querySelector('dialog[open]')").await;
+    assert_eq!(play.status(ID).await["status"], "running");
+
+    browser.click("[data-verb=pause]").await;
+    browser.click(CONFIRM).await;
+    browser.until("it to be paused", &badge("paused")).await;
+    assert_eq!(play.status(ID).await["status"], "paused");
+
+    browser.click("[data-verb=resume]").await;
+    browser.click(CONFIRM).await;
+    browser.until("it to run again", &badge("running")).await;
+    assert_eq!(play.status(ID).await["status"], "running");
+
+    browser.click("[data-verb=cancel]").await;
+    browser
+        .until(
+            "a word of what stays",
+            "document.querySelector('dialog[open]')?.innerText.includes('keep their new form')",
+        )
+        .await;
+    browser.click(CONFIRM).await;
+    browser.until("it to be given up", &badge("cancelled")).await;
+    assert_eq!(play.status(ID).await["status"], "cancelled");
+
+    assert_eq!(browser.complaints().await, Vec::<String>::new(), "in the console");
+    assert_nothing_left(&items).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_whose_coordinator_is_away_says_so_and_recovers() {
+    let items = Items::of(Engine::Postgres, ROWS).await;
+    let play = Play::of(Play::builder(&[&items]).rest()).await;
+    let browser = Browser::open(400, 800).await;
+    play.apply(&[ItemsSpec::new(ID, Engine::Postgres, Form::WithWhere).rows_per_second(500).text()]).await;
+    browser.go(&page(&play, ID)).await;
+    browser.until("it to run", &badge("running")).await;
+    let fits = "innerWidth === 400 && document.documentElement.scrollWidth <= innerWidth";
+    browser.until("a page that fits a phone", fits).await;
+
+    let seen = browser.evaluate(BAR).await;
+    play.installation.coordinator().kill9();
+    browser.until("the loss to be told", "document.querySelector('#lost').checkVisibility()").await;
+    browser.until("buttons to be off", "document.querySelector('[data-verb=pause]').disabled").await;
+
+    play.installation.coordinator().restart().await.unwrap();
+    browser.until("the loss to be over", "!document.querySelector('#lost').checkVisibility()").await;
+    browser
+        .until("the stream to be open", "document.querySelector('#connection').dataset.how === 'live'")
+        .await;
+    browser.until("it to run on", &badge("running")).await;
+    browser.until("more progress", &format!("{BAR} > {seen}")).await;
+}
