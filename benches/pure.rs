@@ -32,6 +32,7 @@ fn running(shards: u32) -> Migration {
         stop: None,
         on_verify_failure: shardlift_domain::spec::OnVerifyFailure::Halt,
         undo: None,
+        purge: None,
         traceparent: None,
         quarantined: BTreeMap::new(),
         rollout: Rollout::default(),

@@ -20,6 +20,7 @@ use crate::verbs::new::New;
 use crate::verbs::pause::Pause;
 use crate::verbs::placement::Placement;
 use crate::verbs::plan::Plan;
+use crate::verbs::purge::Purge;
 use crate::verbs::quarantine::Quarantine;
 use crate::verbs::resume::Resume;
 use crate::verbs::retry::Retry;
@@ -98,6 +99,7 @@ enum Verb {
     Cancel(Cancel),
     Retry(Retry),
     Rollback(Rollback),
+    Purge(Purge),
     Conflicts(Conflicts),
     Mismatches(Mismatches),
     Shards(Shards),
@@ -163,6 +165,7 @@ impl Arguments {
             Verb::Cancel(verb) => verb.run(&session).await,
             Verb::Retry(verb) => verb.run(&session).await,
             Verb::Rollback(verb) => verb.run(&session).await,
+            Verb::Purge(verb) => verb.run(&session).await,
             Verb::Conflicts(verb) => verb.run(&session).await,
             Verb::Mismatches(verb) => verb.run(&session).await,
             Verb::Shards(verb) => verb.run(&session).await,

@@ -95,6 +95,7 @@ impl Client {
                     Verb::Resume => to.migrations.resume(request).await,
                     Verb::Cancel => to.migrations.cancel(request).await,
                     Verb::Retry => to.migrations.retry(request).await,
+                    Verb::Purge => to.migrations.purge(request).await,
                     Verb::Rollback { drop_data } => {
                         let request = v1::RollbackRequest { id: id.to_string(), drop_data };
                         to.migrations.rollback(within(QUICK, request)).await

@@ -32,6 +32,9 @@ const NAME: &str = "coordinator";
 /// blocks them.
 const TTL_BOUNDS: std::ops::RangeInclusive<u64> = 500..=600_000;
 
+/// Longest time in seconds that before-images are kept, unless for ever.
+const LONGEST_KEPT: u64 = 10 * 366 * 86_400;
+
 /// The settings, all valid.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -55,6 +58,8 @@ pub struct Config {
     pub advertise: Option<String>,
     /// A worker that is silent for longer has lost its tasks.
     pub lease_ttl: Duration,
+    /// Before-images of completed migrations are removed so long after their end. `None`: never by themselves.
+    pub purge_after: Option<Duration>,
     /// The clusters and their shards, as declared; names and ids are unique.
     pub clusters: Vec<ClusterConfig>,
 }
@@ -106,6 +111,7 @@ struct Written {
     store: WrittenStore,
     election: WrittenElection,
     lease: WrittenLease,
+    undo: WrittenUndo,
     cluster: Vec<WrittenCluster>,
 }
 
@@ -113,6 +119,12 @@ struct Written {
 #[serde(default)]
 struct WrittenLease {
     ttl_ms: u64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(default)]
+struct WrittenUndo {
+    purge_after: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -138,6 +150,7 @@ impl Default for Written {
             store: WrittenStore::default(),
             election: WrittenElection::default(),
             lease: WrittenLease::default(),
+            undo: WrittenUndo::default(),
             cluster: Vec::new(),
         }
     }
@@ -146,6 +159,31 @@ impl Default for Written {
 impl Default for WrittenLease {
     fn default() -> Self {
         Self { ttl_ms: 5000 }
+    }
+}
+
+impl Default for WrittenUndo {
+    fn default() -> Self {
+        Self { purge_after: "7d".to_owned() }
+    }
+}
+
+impl WrittenUndo {
+    /// `never`, or a whole number of days, hours, minutes or seconds.
+    fn check(&self, problems: &mut ConfigProblems) -> Option<Duration> {
+        let text = self.purge_after.as_str();
+        if text == "never" {
+            return None;
+        }
+        let units = [("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)];
+        let found = units.into_iter().find_map(|(unit, seconds)| {
+            let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
+            number.checked_mul(seconds).filter(|seconds| *seconds <= LONGEST_KEPT)
+        });
+        if found.is_none() {
+            problems.add("undo.purge_after", format!("{text:?} is neither \"never\" nor a time such as 7d, 12h, 30m or 10s, of 10 years at most"));
+        }
+        found.map(Duration::from_secs)
     }
 }
 
@@ -183,6 +221,7 @@ impl Written {
             election,
             advertise,
             lease_ttl: Duration::from_millis(self.lease.ttl_ms),
+            purge_after: self.undo.check(&mut problems),
             clusters,
         };
         problems.into_result(config)

@@ -91,6 +91,7 @@ pub async fn run(config: Config, reread: Reread, shutdown: CancellationToken) ->
     }
     let services = Services::new(orchestrator, declare);
     tokio::spawn(reload_on_hangup(services.clone(), hangups, shutdown.clone()));
+    tokio::spawn(services.clone().purge(config.purge_after, shutdown.clone()));
     let listening = Listening { grpc: listener, rest, reflection: config.reflection };
     let ended = serve(services, heart, listening, shutdown).await;
     election.leave().await;

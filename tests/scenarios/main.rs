@@ -19,6 +19,7 @@ mod happy;
 mod messages;
 mod partition;
 mod prechecks;
+mod purge;
 mod quarantine;
 mod replica_sets;
 mod rest;

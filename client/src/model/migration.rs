@@ -57,6 +57,8 @@ pub struct MigrationView {
     pub decided: Option<String>,
     /// Why the system rolled it back; `None` when a person did, or nobody.
     pub rolled_back_for: Option<Failure>,
+    /// That what it had kept for a rollback is given up; `true`: it is gone.
+    pub purged: Option<bool>,
     /// Rows set aside on all shards.
     pub held: Held,
     /// The present wave, from 1.
@@ -125,6 +127,7 @@ impl MigrationView {
             undone: Undone { restored: migration.rows_restored, conflicts: migration.conflicts },
             decided: migration.decided.filter(|word| matches!(word.as_str(), "commit" | "abort")),
             rolled_back_for: migration.rolled_back_for.map(failure_from_wire),
+            purged: migration.purged,
             held: migration.held.map(held_from_wire).unwrap_or_default(),
             // A coordinator of a release before waves says 0.
             wave: migration.wave.max(1),

@@ -14,6 +14,7 @@ pub(crate) mod new;
 pub(crate) mod pause;
 pub(crate) mod placement;
 pub(crate) mod plan;
+pub(crate) mod purge;
 pub(crate) mod quarantine;
 pub(crate) mod resume;
 pub(crate) mod retry;

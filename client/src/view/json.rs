@@ -124,6 +124,7 @@ fn head(view: &MigrationView) -> Value {
         "rows_restored": view.undone.restored,
         "conflicts": view.undone.conflicts,
         "rolled_back_for": view.rolled_back_for.as_ref().map(failure),
+        "before_images": view.purged.map(|gone| if gone { "purged" } else { "purging" }),
         "quarantined": view.held.rows,
         "discarded": view.held.discarded,
         "wave": view.wave,
@@ -218,7 +219,7 @@ mod tests {
         value.as_object().expect("an object").keys().map(String::as_str).collect()
     }
 
-    const HEAD: [&str; 22] = [
+    const HEAD: [&str; 23] = [
         "id",
         "version",
         "kind",
@@ -235,6 +236,7 @@ mod tests {
         "rows_restored",
         "conflicts",
         "rolled_back_for",
+        "before_images",
         "quarantined",
         "discarded",
         "wave",

@@ -76,6 +76,7 @@ pub(crate) fn running() -> MigrationView {
         undone: Undone::default(),
         decided: None,
         rolled_back_for: None,
+        purged: None,
         held: Held::default(),
         wave: 1,
         waves: 1,

@@ -30,6 +30,11 @@ pub(crate) fn status(paint: Paint, view: &MigrationView) -> String {
     if let Some(text) = undone(view) {
         fact("undone", &text);
     }
+    match view.purged {
+        Some(true) => fact("purged", "its before-images are gone: it cannot be rolled back"),
+        Some(false) => fact("purging", "its before-images are being removed: it cannot be rolled back"),
+        None => {}
+    }
     if !view.held.is_empty() {
         fact("set aside", &held(view));
     }

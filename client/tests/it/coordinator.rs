@@ -225,6 +225,10 @@ impl MigrationService for Script {
         self.verb(verb, Request::new(v1::VerbRequest { id }))
     }
 
+    async fn purge(&self, request: Request<v1::VerbRequest>) -> Answer<v1::VerbResponse> {
+        self.verb("purge", request)
+    }
+
     async fn conflicts(&self, _: Request<v1::ConflictsRequest>) -> Answer<v1::ConflictsResponse> {
         self.called("conflicts")?;
         Ok(Response::new(v1::ConflictsResponse::default()))

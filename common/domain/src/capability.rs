@@ -20,8 +20,10 @@ pub const ASSERT: &str = "verify.assert";
 pub const ATOMIC: &str = "atomic";
 /// Evaluating the transform anew on the before-images: as a check of `verify`, and for `mismatches`.
 pub const ANEW: &str = "verify.transform";
+/// Removing before-images that are given up.
+pub const PURGE: &str = "purge";
 /// The words that are not the name of a transformer.
-const WORDS: [&str; 12] = [
+const WORDS: [&str; 13] = [
     SHARE,
     UNDO,
     QUARANTINE,
@@ -29,6 +31,7 @@ const WORDS: [&str; 12] = [
     ASSERT,
     ATOMIC,
     ANEW,
+    PURGE,
     "schema",
     "data",
     "transform.sql",

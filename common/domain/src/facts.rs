@@ -190,6 +190,15 @@ pub struct Conflict {
     pub reason: String,
 }
 
+/// Before-images that were removed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Purged {
+    /// Of so many rows.
+    pub rows: u64,
+    /// There may be more.
+    pub more: bool,
+}
+
 /// One page of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ConflictsPage {

@@ -106,6 +106,10 @@ impl MigrationService for MigrationDoor {
         self.verb(Request::new(v1::VerbRequest { id }), Verb::Rollback { drop_data }).await
     }
 
+    async fn purge(&self, request: Request<v1::VerbRequest>) -> Result<Response<v1::VerbResponse>, Status> {
+        self.verb(request, Verb::Purge).await
+    }
+
     async fn conflicts(
         &self,
         request: Request<v1::ConflictsRequest>,

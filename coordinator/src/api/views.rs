@@ -46,6 +46,7 @@ pub(super) fn migration_to_wire(view: &MigrationView, with_shards: bool) -> v1::
             soak_left_ms: gate.soak_left,
             closed: gate.closed.clone().map(Into::into),
         }),
+        purged: migration.purge.map(|purge| purge.done),
         shards: if with_shards { shards_to_wire(view) } else { Vec::new() },
     }
 }

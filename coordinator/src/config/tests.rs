@@ -20,7 +20,19 @@ fn what_is_left_out_has_a_default() {
     let StoreConfig::Sqlite { path } = config.store else { panic!("{:?}", config.store) };
     assert_eq!(path, PathBuf::from("coordinator.db"));
     assert_eq!(config.lease_ttl, Duration::from_secs(5));
+    assert_eq!(config.purge_after, Some(Duration::from_secs(7 * 86_400)));
     assert_eq!(config.clusters[0].engine, Engine::Postgres);
+}
+
+#[test]
+fn before_images_are_kept_for_a_time_or_for_ever() {
+    for (text, expected) in [("never", None), ("30m", Some(1_800)), ("0s", Some(0)), ("2d", Some(172_800))] {
+        let config = read(&format!("[undo]\npurge_after = \"{text}\"\n{CLUSTER}")).expect("good");
+        assert_eq!(config.purge_after, expected.map(Duration::from_secs), "{text}");
+    }
+    for text in ["", "7", "d", "-1d", "99999d", "1w"] {
+        assert!(read(&format!("[undo]\npurge_after = \"{text}\"\n{CLUSTER}")).is_err(), "{text}");
+    }
 }
 
 #[test]
@@ -58,7 +70,7 @@ fn the_rest_api_is_for_this_machine_only_and_has_an_address_of_its_own() {
 #[test]
 fn every_mistake_is_told_at_once() {
     let text = "listen = \"0.0.0.0:7400\"\nmetrics_listen = \"nonsense\"\nname = \" \"\n\
-                [store]\nkind = \"oracle\"\n[election]\nkind = \"raft\"\n[lease]\nttl_ms = 5\n\
+                [store]\nkind = \"oracle\"\n[election]\nkind = \"raft\"\n[lease]\nttl_ms = 5\n[undo]\npurge_after = \"soon\"\n\
                 [[cluster]]\nname = \"chat\"\nengine = \"oracle\"\nshards = [\"a\", \"a\", \"b c\"]\n\
                 [[cluster]]\nname = \"chat\"\nengine = \"mongodb\"\n";
     let problems = read(text).expect_err("it was accepted");
@@ -72,6 +84,7 @@ fn every_mistake_is_told_at_once() {
             "store.kind",
             "election.kind",
             "lease.ttl_ms",
+            "undo.purge_after",
             "cluster[0].engine",
             "cluster[0].shards[1]",
             "cluster[0].shards[2]",

@@ -3,7 +3,7 @@
 use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::fence::Token;
 use shardlift_domain::ids::{MigrationId, MigrationKey, ShardId, TaskId};
-use shardlift_domain::migration::{Event, Migration};
+use shardlift_domain::migration::Event;
 use shardlift_domain::quarantine::Held;
 use shardlift_domain::spec::SpecBody;
 use shardlift_domain::task::TaskEvent;
@@ -40,7 +40,7 @@ impl Leader {
     /// First the state, then the rows: if the rows are pending again and nobody hears of it, they are searched for
     /// anyway. It is answered once that is stored.
     pub(super) fn on_reopen(&mut self, id: &MigrationId, shards: Vec<ShardId>, reply: Reply<MigrationView>) {
-        match self.book.find(id, None).and_then(|page| self.reopenable(page.migration())) {
+        match self.book.find(id, None).and_then(|page| self.reopenable(page)) {
             Ok(key) => {
                 for shard in shards {
                     self.apply(&key, &Event::Reopened { shard });
@@ -51,13 +51,19 @@ impl Leader {
         }
     }
 
-    fn reopenable(&self, migration: &Migration) -> Result<MigrationKey, Failure> {
+    fn reopenable(&self, page: &Page) -> Result<MigrationKey, Failure> {
+        let migration = page.migration();
         let status = migration.status;
         let refuse = |why: &str| {
             let message = format!("cannot retry rows in quarantine of a migration that is {status}");
             Failure::new(ErrorCode::RequestIllegal, message, why).in_migration(&migration.key)
         };
         migration.may_reopen().map_err(refuse)?;
+        if migration.purge.is_some() && verifies_anew(&page.spec.body) {
+            return Err(refuse(
+                "its before-images were purged, and `verify: transform` needs them: change the rows by hand, then discard them",
+            ));
+        }
         if self.board.is_held(&migration.key) {
             return Err(refuse("a worker still finishes its last batch: ask again in a moment"));
         }
@@ -78,6 +84,10 @@ impl Leader {
         let view = self.book.find(id, None).map(|page| self.migration_view(page));
         self.outbox.tell(reply, view);
     }
+}
+
+fn verifies_anew(body: &SpecBody) -> bool {
+    matches!(body, SpecBody::Data(data) if data.anew().is_some())
 }
 
 /// More rows wait for a decision, on all shards together, than the spec allows.

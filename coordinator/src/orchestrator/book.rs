@@ -21,6 +21,7 @@ use shardlift_domain::verdict::Undone;
 use super::board::Board;
 use super::chronicle::{decided, record, records, times_after};
 use super::holders::{Holders, Taken, holds};
+use super::purge::may_purge;
 use super::staged::{Staged, Unsaved};
 use super::wake::Submission;
 use crate::planner::disposition::reusable;
@@ -341,6 +342,9 @@ impl Book {
         if matches!(event, Event::Asked(Verb::Rollback { .. })) {
             self.may_roll_back(page).map_err(Refused::Person)?;
         }
+        if matches!(event, Event::Asked(Verb::Purge)) {
+            may_purge(page).map_err(Refused::Person)?;
+        }
         let before = page.migration();
         let mut migration = Migration::clone(before);
         let made = migration
@@ -494,6 +498,7 @@ fn fresh(planned: &PlannedMigration, spec: &Spec, file: spec::SpecFile) -> Store
         stop: None,
         on_verify_failure: spec.on_verify_failure,
         undo: None,
+        purge: None,
         traceparent: None,
         quarantined: BTreeMap::new(),
         rollout: Rollout::of(planned.waves.iter().map(|wave| wave.soak)),

@@ -52,6 +52,7 @@ pub(super) fn records(
         Event::Quarantined { shard, held, .. } => {
             add(HistoryEvent::Quarantined, Some(json!({ "shard": shard, "held": held })));
         }
+        Event::Purged => add(HistoryEvent::Purged, None),
         Event::Reopened { shard } => add(HistoryEvent::Reopened, Some(json!({ "shard": shard }))),
         Event::Soaked { wave } => add(HistoryEvent::GateOpened, Some(json!({ "wave": wave }))),
         Event::StepFailed { shard, step, failure } => {
@@ -91,6 +92,7 @@ fn asked(verb: Verb) -> HistoryEvent {
         Verb::Cancel => HistoryEvent::Cancelled,
         Verb::Retry => HistoryEvent::Retried,
         Verb::Rollback { .. } => HistoryEvent::RollbackBegun,
+        Verb::Purge => HistoryEvent::PurgeBegun,
     }
 }
 

@@ -44,6 +44,12 @@ fn comparable(page: &Page) -> Result<Comparable, Failure> {
             "`shardlift conflicts` lists the rows that the rollback has left alone",
         );
     }
+    if migration.purge.is_some() {
+        return refuse(
+            format!("the before-images of {id} were purged: there is nothing to compare its rows with"),
+            "ask the shards with queries of your own",
+        );
+    }
     Ok(Comparable {
         migration: migration.key.clone(),
         file: page.stored.spec.clone(),

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use shardlift_domain::capability::{Capabilities, SHARE};
 use shardlift_domain::facts::{
-    ConflictsPage, ConflictsRequest, FactsRequest, PlacementPage, PlacementRequest, ShardFacts, ShardHello,
+    ConflictsPage, ConflictsRequest, FactsRequest, PlacementPage, PlacementRequest, Purged, ShardFacts,
+    ShardHello,
 };
 use shardlift_domain::failure::Failure;
 use shardlift_domain::fence::Token;
-use shardlift_domain::ids::{ShardId, TaskId, WorkerId};
+use shardlift_domain::ids::{MigrationKey, ShardId, TaskId, WorkerId};
 use shardlift_domain::mismatch::{MismatchesPage, MismatchesRequest};
 use shardlift_domain::prepared::PreparedTransaction;
 use shardlift_domain::progress::Receipt;
@@ -123,6 +124,15 @@ pub enum Order {
         /// Of which migration.
         request: MismatchesRequest,
     },
+    /// Remove some before-images of a shard.
+    AskPurge {
+        /// Names the question.
+        query: u64,
+        /// Which shard.
+        shard: ShardId,
+        /// Of which migration.
+        migration: MigrationKey,
+    },
 }
 
 /// What a worker tells the coordinator. That it lives is for the door: see [`Pulse`].
@@ -156,6 +166,8 @@ pub enum Report {
     Prepared(u64, Result<Vec<PreparedTransaction>, Failure>),
     /// A page of rows that are not what their transform gives, as asked.
     Mismatches(u64, Result<MismatchesPage, Failure>),
+    /// Before-images were removed, as asked.
+    Purged(u64, Result<Purged, Failure>),
 }
 
 /// One connected worker.

@@ -135,6 +135,9 @@ impl Leader {
             Wake::Prepared(shard, all, reply) => self.ask_prepared(shard, all, reply),
             Wake::Comparable(id, reply) => self.on_comparable(&id, reply),
             Wake::Mismatches(shard, request, reply) => self.ask_mismatches(shard, *request, reply),
+            Wake::Purgeable(after, reply) => self.on_purgeable(after, reply),
+            Wake::Purge(shard, migration, reply) => self.ask_purge(shard, migration, reply),
+            Wake::Purged(migration, reply) => self.on_purged(&migration, reply),
             Wake::Edit(edit, reply) => self.on_edit(*edit, reply).await?,
             Wake::Submit(submissions, revision, start, reply) => {
                 let made = self.book.submit(submissions, revision, start).await;

@@ -22,6 +22,7 @@ mod leader;
 mod outbox;
 mod places;
 mod pulse;
+mod purge;
 mod queries;
 mod reports;
 mod role;
@@ -44,4 +45,4 @@ pub use view::{
     Drained, GateView, LeaderView, MigrationView, PlanningView, ShardStatus, ShardView, WorkerView,
 };
 pub(crate) use wake::not_leader;
-pub use wake::{Comparable, Decided, Handle, Joining, Room, Submission, Welcome};
+pub use wake::{Comparable, Decided, Handle, Joining, Purgeable, Room, Submission, Welcome};

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use shardlift_domain::capability::{ANEW, ATOMIC, UNDO};
+use shardlift_domain::capability::{ANEW, ATOMIC, PURGE, UNDO};
 use shardlift_domain::facts::{
-    ConflictsPage, ConflictsRequest, FactsRequest, PlacementPage, PlacementRequest, ShardFacts,
+    ConflictsPage, ConflictsRequest, FactsRequest, PlacementPage, PlacementRequest, Purged, ShardFacts,
 };
 use shardlift_domain::failure::{ErrorCode, Failure};
-use shardlift_domain::ids::{ShardId, WorkerId};
+use shardlift_domain::ids::{MigrationKey, ShardId, WorkerId};
 use shardlift_domain::mismatch::{MismatchesPage, MismatchesRequest};
 use shardlift_domain::prepared::PreparedTransaction;
 use shardlift_domain::quarantine::{QuarantineAnswer, QuarantineRequest};
@@ -24,6 +24,7 @@ enum Asker {
     Conflicts(Reply<ConflictsPage>),
     Prepared(Reply<Vec<PreparedTransaction>>),
     Mismatches(Reply<MismatchesPage>),
+    Purge(Reply<Purged>),
 }
 
 /// What a worker answered.
@@ -34,6 +35,7 @@ pub(super) enum Answer {
     Conflicts(Result<ConflictsPage, Failure>),
     Prepared(Result<Vec<PreparedTransaction>, Failure>),
     Mismatches(Result<MismatchesPage, Failure>),
+    Purged(Result<Purged, Failure>),
 }
 
 impl Asker {
@@ -45,6 +47,7 @@ impl Asker {
             Asker::Conflicts(reply) => reply.is_closed(),
             Asker::Prepared(reply) => reply.is_closed(),
             Asker::Mismatches(reply) => reply.is_closed(),
+            Asker::Purge(reply) => reply.is_closed(),
         }
     }
 
@@ -56,6 +59,7 @@ impl Asker {
             Asker::Conflicts(reply) => answer(reply, Err(failure)),
             Asker::Prepared(reply) => answer(reply, Err(failure)),
             Asker::Mismatches(reply) => answer(reply, Err(failure)),
+            Asker::Purge(reply) => answer(reply, Err(failure)),
         }
     }
 }
@@ -167,6 +171,16 @@ impl Leader {
         }
     }
 
+    pub(super) fn ask_purge(&mut self, shard: ShardId, migration: MigrationKey, reply: Reply<Purged>) {
+        match self.somebody_who(&shard, PURGE) {
+            Ok((worker, session)) => {
+                let query = self.queries.add(session, Asker::Purge(reply));
+                self.order(&worker, Order::AskPurge { query, shard, migration });
+            }
+            Err(problem) => self.outbox.tell(reply, Err(problem)),
+        }
+    }
+
     /// A worker that reaches the shard and knows this word; the refusal names one that does not.
     fn somebody_who(&self, shard: &ShardId, word: &str) -> Result<(WorkerId, SessionId), Failure> {
         let able = self
@@ -198,6 +212,7 @@ impl Leader {
             (Asker::Conflicts(reply), Answer::Conflicts(page)) => answer(reply, page),
             (Asker::Prepared(reply), Answer::Prepared(page)) => answer(reply, page),
             (Asker::Mismatches(reply), Answer::Mismatches(page)) => answer(reply, page),
+            (Asker::Purge(reply), Answer::Purged(purged)) => answer(reply, purged),
             (asker, _) => asker.refuse(Failure::new(
                 ErrorCode::Internal,
                 "a worker answered another question than it was asked",

@@ -33,6 +33,7 @@ impl Leader {
             Report::Conflicts(query, answer) => self.answer_query(query, Answer::Conflicts(answer)),
             Report::Prepared(query, answer) => self.answer_query(query, Answer::Prepared(answer)),
             Report::Mismatches(query, answer) => self.answer_query(query, Answer::Mismatches(answer)),
+            Report::Purged(query, answer) => self.answer_query(query, Answer::Purged(answer)),
             Report::Progress(task, token, receipt) => self.on_progress(&task, token, receipt),
             Report::Released(task, token) => drop(self.board.on(&task, TaskEvent::Released(token))),
             Report::Shared(task, token, rest) => self.on_shared(&task, token, rest),
@@ -171,7 +172,10 @@ impl Leader {
                 if report.passed() {
                     return self.step_done(&migration, shard, Step::Verify);
                 }
-                let undoable = self.book.page(&migration).is_some_and(|page| page.spec.undoable());
+                let undoable = self
+                    .book
+                    .page(&migration)
+                    .is_some_and(|page| page.spec.undoable() && page.migration().purge.is_none());
                 let failure = mismatch(&report, undoable);
                 let failure = failure.in_migration(&migration).on_shard(&shard).in_step(Step::Verify);
                 self.apply(&migration, &Event::StepFailed { shard, step: Step::Verify, failure });

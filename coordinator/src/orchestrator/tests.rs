@@ -252,7 +252,8 @@ impl Player {
                     | Order::AskQuarantine { .. }
                     | Order::AskConflicts { .. }
                     | Order::AskPrepared { .. }
-                    | Order::AskMismatches { .. } => {}
+                    | Order::AskMismatches { .. }
+                    | Order::AskPurge { .. } => {}
                 }
             }
         })
@@ -281,7 +282,7 @@ impl Player {
                         }
                         Some(Order::AskFacts { query, shard, request }) => self.say(facts(query, shard, &request.relations)).await,
                         Some(Order::Withdraw { task, token }) => self.say(Report::Released(task, token)).await,
-                        Some(Order::Heartbeat | Order::Adjust { .. } | Order::Drain(_) | Order::AskPlacement { .. } | Order::AskQuarantine { .. } | Order::AskConflicts { .. } | Order::AskPrepared { .. } | Order::AskMismatches { .. }) => {}
+                        Some(Order::Heartbeat | Order::Adjust { .. } | Order::Drain(_) | Order::AskPlacement { .. } | Order::AskQuarantine { .. } | Order::AskConflicts { .. } | Order::AskPrepared { .. } | Order::AskMismatches { .. } | Order::AskPurge { .. }) => {}
                     },
                     () = sleep(Duration::from_millis(200)) => self.beat(),
                 }

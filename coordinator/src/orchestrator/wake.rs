@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use shardlift_domain::capability::Capabilities;
 use shardlift_domain::facts::{
-    ConflictsPage, ConflictsRequest, FactsRequest, PlacementPage, PlacementRequest, ShardFacts, ShardHello,
+    ConflictsPage, ConflictsRequest, FactsRequest, PlacementPage, PlacementRequest, Purged, ShardFacts,
+    ShardHello,
 };
 use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::fence::Fence;
@@ -100,6 +101,15 @@ pub struct Comparable {
     pub shards: Vec<ShardId>,
 }
 
+/// A migration whose before-images are to be removed.
+#[derive(Debug, Clone)]
+pub struct Purgeable {
+    /// Which version.
+    pub migration: MigrationKey,
+    /// Where some may be.
+    pub shards: Vec<ShardId>,
+}
+
 /// All that can wake the orchestrator, besides time.
 pub(super) enum Wake {
     Planning(Reply<PlanningView>),
@@ -112,6 +122,9 @@ pub(super) enum Wake {
     Prepared(ShardId, bool, Reply<Vec<PreparedTransaction>>),
     Comparable(MigrationId, Reply<Comparable>),
     Mismatches(ShardId, Box<MismatchesRequest>, Reply<MismatchesPage>),
+    Purgeable(Option<Duration>, Reply<Vec<Purgeable>>),
+    Purge(ShardId, MigrationKey, Reply<Purged>),
+    Purged(MigrationKey, Reply<()>),
     Edit(Box<Edit>, Reply<(bool, u64)>),
     Submit(Vec<Submission>, u64, bool, Reply<()>),
     Asked(MigrationId, Verb, Reply<(MigrationView, bool)>),
@@ -233,6 +246,21 @@ impl Handle {
         request: MismatchesRequest,
     ) -> Result<MismatchesPage, Failure> {
         ask!(self, Mismatches, shard, Box::new(request))
+    }
+
+    /// Gives up the before-images of what ended longer ago than this, and tells of which migrations some are to be removed.
+    pub async fn purgeable(&self, after: Option<Duration>) -> Result<Vec<Purgeable>, Failure> {
+        ask!(self, Purgeable, after)
+    }
+
+    /// Asks a worker of the shard to remove some before-images.
+    pub async fn purge(&self, shard: ShardId, migration: MigrationKey) -> Result<Purged, Failure> {
+        ask!(self, Purge, shard, migration)
+    }
+
+    /// No shard holds before-images of it any more.
+    pub async fn purged(&self, migration: MigrationKey) -> Result<(), Failure> {
+        ask!(self, Purged, migration)
     }
 
     /// Changes the topology; answers after the commit: whether anything changed, and the revision now.

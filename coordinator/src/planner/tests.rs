@@ -160,6 +160,7 @@ impl World {
             stop: None,
             on_verify_failure: spec.on_verify_failure,
             undo: None,
+            purge: None,
             traceparent: None,
             quarantined: BTreeMap::new(),
             rollout: Rollout::default(),

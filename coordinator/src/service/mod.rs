@@ -6,6 +6,7 @@ mod indoubt;
 mod mismatches;
 mod placement;
 mod plan;
+mod purge;
 mod quarantine;
 mod submit;
 mod topology;

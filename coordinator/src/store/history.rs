@@ -68,6 +68,10 @@ events! {
     RollbackBegun = "rollback_begun",
     /// What it changed is taken back.
     RolledBack = "rolled_back",
+    /// A person, or time, gave up what it has kept for a rollback.
+    PurgeBegun = "purge_begun",
+    /// No shard has anything left of that.
+    Purged = "purged",
     /// All shards entered the next phase.
     PhaseEntered = "phase_entered",
     /// A wave is done and has soaked: the next one begins, or nothing is left.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use shardlift_domain::migration::{Decision, Migration, Phase, Rollout, Status, Stop, Undo};
+use shardlift_domain::migration::{Decision, Migration, Phase, Purge, Rollout, Status, Stop, Undo};
 use shardlift_domain::quarantine::Held;
 use shardlift_domain::routing::DirectoryEntry;
 use shardlift_domain::spec::{Engine, Kind, OnVerifyFailure};
@@ -29,6 +29,8 @@ pub(in crate::store) struct Rest {
     #[serde(default)]
     undo: Option<Undo>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    purge: Option<Purge>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     traceparent: Option<String>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     quarantined: BTreeMap<ShardId, Held>,
@@ -48,6 +50,7 @@ impl Rest {
             stop: migration.stop.clone(),
             on_verify_failure: migration.on_verify_failure,
             undo: migration.undo.clone(),
+            purge: migration.purge,
             traceparent: migration.traceparent.clone(),
             quarantined: migration.quarantined.clone(),
             rollout: migration.rollout.clone(),
@@ -89,6 +92,7 @@ impl Head {
             stop: rest.stop,
             on_verify_failure: rest.on_verify_failure,
             undo: rest.undo,
+            purge: rest.purge,
             traceparent: rest.traceparent,
             quarantined: rest.quarantined,
             rollout: rest.rollout,

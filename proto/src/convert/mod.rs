@@ -32,7 +32,10 @@ pub use quarantine::{
     held_from_wire, held_to_wire, quarantine_from_wire, quarantine_to_wire, quarantined_from_wire,
     quarantined_to_wire, row_from_wire, row_to_wire,
 };
-pub use undo::{conflicts_from_wire, conflicts_page_from_wire, conflicts_page_to_wire, conflicts_to_wire};
+pub use undo::{
+    conflicts_from_wire, conflicts_page_from_wire, conflicts_page_to_wire, conflicts_to_wire,
+    purged_from_wire, purged_to_wire,
+};
 
 /// Why a message cannot be understood.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -1,6 +1,6 @@
 //! What undoing has left alone.
 
-use shardlift_domain::facts::{Conflict, ConflictsPage, ConflictsRequest};
+use shardlift_domain::facts::{Conflict, ConflictsPage, ConflictsRequest, Purged};
 use shardlift_domain::ids::ShardId;
 
 use super::common::key_from_wire;
@@ -44,4 +44,14 @@ pub fn conflicts_page_to_wire(page: ConflictsPage) -> v1::ConflictsPage {
 /// A page from the wire.
 pub fn conflicts_page_from_wire(page: v1::ConflictsPage) -> ConflictsPage {
     ConflictsPage { conflicts: page.conflicts.into_iter().map(Into::into).collect(), next: page.next }
+}
+
+/// What was removed, to the wire.
+pub fn purged_to_wire(purged: Purged) -> v1::Purged {
+    v1::Purged { rows: purged.rows, more: purged.more }
+}
+
+/// What was removed, from the wire.
+pub fn purged_from_wire(purged: v1::Purged) -> Purged {
+    Purged { rows: purged.rows, more: purged.more }
 }

@@ -16,7 +16,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use shardlift_domain::facts::{
-    ConflictsPage, ConflictsRequest, FactsRequest, PlacementPage, PlacementRequest, ShardFacts, ShardHello,
+    ConflictsPage, ConflictsRequest, FactsRequest, PlacementPage, PlacementRequest, Purged, ShardFacts,
+    ShardHello,
 };
 use shardlift_domain::fence::Fence;
 use shardlift_domain::mismatch::{MismatchesPage, MismatchesRequest};
@@ -223,6 +224,10 @@ pub trait ShardEngine: Send + Sync + 'static {
     /// was kept, by a path of its own, and compared with what is there. Reads only, in bounded time and memory, each few
     /// rows in a snapshot of their own. A row that somebody has changed since is never told as a mismatch.
     async fn mismatches(&self, request: &MismatchesRequest, job: &DataJob) -> EngineResult<MismatchesPage>;
+
+    /// Removes some of the before-images of a migration, a bounded number, if the shard's fence admits the leader. Asked again
+    /// until there is nothing more; doing it once too often removes nothing.
+    async fn purge(&self, leader: &Fence, migration: &MigrationKey) -> EngineResult<Purged>;
 }
 
 /// How far an undoing is after a batch of it.

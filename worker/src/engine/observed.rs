@@ -6,7 +6,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use shardlift_domain::Failure;
 use shardlift_domain::facts::{
-    ConflictsPage, ConflictsRequest, FactsRequest, PlacementPage, PlacementRequest, ShardFacts, ShardHello,
+    ConflictsPage, ConflictsRequest, FactsRequest, PlacementPage, PlacementRequest, Purged, ShardFacts,
+    ShardHello,
 };
 use shardlift_domain::fence::Fence;
 use shardlift_domain::ids::MigrationKey;
@@ -149,6 +150,10 @@ impl ShardEngine for Observed {
 
     async fn mismatches(&self, request: &MismatchesRequest, job: &DataJob) -> EngineResult<MismatchesPage> {
         self.inner.mismatches(request, job).await
+    }
+
+    async fn purge(&self, leader: &Fence, migration: &MigrationKey) -> EngineResult<Purged> {
+        self.told(self.inner.purge(leader, migration).await)
     }
 }
 

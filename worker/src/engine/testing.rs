@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use shardlift_domain::facts::{
-    ConflictsPage, ConflictsRequest, FactsRequest, PlacementPage, PlacementRequest, ShardFacts, ShardHello,
+    ConflictsPage, ConflictsRequest, FactsRequest, PlacementPage, PlacementRequest, Purged, ShardFacts,
+    ShardHello,
 };
 use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::fence::{Attempt, Epoch, Fence, Nonce, Token};
@@ -305,6 +306,10 @@ impl ShardEngine for Memory {
 
     async fn mismatches(&self, _request: &MismatchesRequest, _job: &DataJob) -> EngineResult<MismatchesPage> {
         Ok(MismatchesPage::default())
+    }
+
+    async fn purge(&self, _leader: &Fence, _migration: &MigrationKey) -> EngineResult<Purged> {
+        Ok(Purged::default())
     }
 }
 

@@ -12,9 +12,10 @@ use shardlift_domain::fence::{Fence, Token};
 use shardlift_domain::ids::{ShardId, TaskId};
 use shardlift_domain::quarantine::QuarantineAnswer;
 use shardlift_proto::convert::{
-    check_request_from_wire, conflicts_from_wire, conflicts_page_to_wire, depth_from_wire, facts_to_wire,
-    mismatches_from_wire, mismatches_page_to_wire, page_to_wire, placement_from_wire, prepared_to_wire,
-    quarantine_from_wire, quarantined_to_wire, task_from_wire, token_from_wire,
+    WireError, check_request_from_wire, conflicts_from_wire, conflicts_page_to_wire, depth_from_wire,
+    facts_to_wire, key_from_wire, mismatches_from_wire, mismatches_page_to_wire, page_to_wire,
+    placement_from_wire, prepared_to_wire, purged_to_wire, quarantine_from_wire, quarantined_to_wire,
+    task_from_wire, token_from_wire,
 };
 use shardlift_proto::v1;
 use tokio::sync::mpsc;
@@ -223,6 +224,22 @@ impl Tasks {
         });
     }
 
+    /// Removes some before-images.
+    pub(super) fn purge(&mut self, query: v1::PurgeQuery, shards: &Shards) {
+        self.clear();
+        let (out, shards, number) = (self.out.clone(), shards.clone(), query.query);
+        let leader = self.pulse.leader().clone();
+        self.running.spawn(async move {
+            let answer = match purge(query, &leader, &shards).await {
+                Ok(purged) => v1::purge_answer::Answer::Purged(purged),
+                Err(failure) => v1::purge_answer::Answer::Failure(failure.into()),
+            };
+            let answer = v1::PurgeAnswer { query: number, answer: Some(answer) };
+            // If the session is over nobody waits for it.
+            let _ = out.send(wire::wrap(v1::from_worker::Message::Purge(answer))).await;
+        });
+    }
+
     /// The session is over: running batches finish, and their tasks stop; scans end at once, since the next leader
     /// has them made again. When the worker stops it waits for them.
     pub(super) async fn end(mut self, stopping: bool) {
@@ -321,6 +338,15 @@ async fn mismatches(query: v1::MismatchesQuery, shards: &Shards) -> Result<v1::M
     let page = engine.mismatches(&request, &job).await;
     page.map(mismatches_page_to_wire)
         .map_err(|error| error.into_failure().on_shard(&shard).in_migration(&request.migration))
+}
+
+/// Some before-images less.
+async fn purge(query: v1::PurgeQuery, leader: &Fence, shards: &Shards) -> Result<v1::Purged, Failure> {
+    let shard = shard_id(&query.shard)?;
+    let migration = key_from_wire(query.migration.ok_or(WireError::Missing("migration"))?)?;
+    let engine = shards.admitted(&shard).await?;
+    let purged = engine.purge(leader, &migration).await;
+    purged.map(purged_to_wire).map_err(|error| error.into_failure().on_shard(&shard).in_migration(&migration))
 }
 
 fn shard_id(text: &str) -> Result<ShardId, Failure> {

@@ -5,6 +5,7 @@
 
 mod decision;
 mod moves;
+mod purge;
 mod quarantine;
 mod resource;
 mod state;
@@ -14,6 +15,7 @@ mod waves;
 
 pub use decision::{Aftermath, Decision};
 pub use moves::{Event, Illegal, Outcome, Transition, Verb};
+pub use purge::Purge;
 pub use resource::Resource;
 pub use state::{Migration, Phase, ShardMigration, Status, Step, Stop, Undo};
 pub use waves::Rollout;

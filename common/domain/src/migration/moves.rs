@@ -29,11 +29,13 @@ pub enum Verb {
         /// Also what the application has written since, where a `down` drops it.
         drop_data: bool,
     },
+    /// Remove what is kept for a rollback.
+    Purge,
 }
 
 impl Verb {
     /// Every verb.
-    pub const ALL: [Verb; 7] = [
+    pub const ALL: [Verb; 8] = [
         Verb::Start,
         Verb::Pause,
         Verb::Resume,
@@ -41,6 +43,7 @@ impl Verb {
         Verb::Retry,
         Verb::Rollback { drop_data: false },
         Verb::Rollback { drop_data: true },
+        Verb::Purge,
     ];
 
     /// The word for people.
@@ -52,6 +55,7 @@ impl Verb {
             Verb::Cancel => "cancel",
             Verb::Retry => "retry",
             Verb::Rollback { .. } => "roll back",
+            Verb::Purge => "purge",
         }
     }
 }
@@ -101,6 +105,8 @@ pub enum Event {
         /// That there are more than may be, if one was added to them just now.
         over: Option<Failure>,
     },
+    /// No shard holds before-images of it any more.
+    Purged,
     /// Rows of a shard that were set aside are to be tried again.
     Reopened {
         /// Which shard.
@@ -182,6 +188,7 @@ impl Migration {
             Event::StepFailed { shard, step, failure } => self.step_failed(shard, *step, failure),
             Event::Quarantined { shard, held, over } => self.set_aside(shard, *held, over.as_ref()),
             Event::Reopened { shard } => self.reopen(shard),
+            Event::Purged => self.images_gone(),
             Event::Soaked { wave } => self.soaked(*wave),
         }
         Ok(())
@@ -211,6 +218,7 @@ impl Migration {
                 self.status = Status::Cancelled;
             }
             (Verb::Rollback { drop_data }, _) => return self.asked_back(verb, drop_data),
+            (Verb::Purge, _) => return self.give_up_images().or_else(illegal),
             (Verb::Start | Verb::Resume | Verb::Retry, Status::Running)
             | (Verb::Resume | Verb::Retry, Status::RollingBack)
             | (Verb::Pause, Status::Paused)
@@ -248,6 +256,11 @@ impl Migration {
                 return illegal("nothing of it was changed; submit the spec again as its next version");
             }
             _ if !self.touched => return illegal("nothing of it was changed yet; cancel it"),
+            _ if self.purge.is_some() => {
+                return illegal(
+                    "its before-images were purged: go on forward, with a migration that mends what it did",
+                );
+            }
             _ => self.roll_back(drop_data, None),
         }
         Ok(())
@@ -363,7 +376,9 @@ impl Migration {
         // something to decide about.
         match failure.code {
             ErrorCode::VerifyMismatch
-                if self.status == Status::Running && self.on_verify_failure == OnVerifyFailure::Rollback =>
+                if self.status == Status::Running
+                    && self.on_verify_failure == OnVerifyFailure::Rollback
+                    && self.purge.is_none() =>
             {
                 self.roll_back(false, Some(failure.clone()));
             }

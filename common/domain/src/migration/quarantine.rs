@@ -63,6 +63,10 @@ impl Migration {
         }
         part.todo = Some(Step::Sweep);
         part.verified = false;
+        if let Some(purge) = &mut self.purge {
+            // What is changed now leaves before-images again.
+            purge.done = false;
+        }
         if self.status == Status::Completed {
             self.status = Status::Pending;
             self.released = false;

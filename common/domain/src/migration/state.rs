@@ -12,6 +12,7 @@ use crate::spec::{Engine, Kind, OnVerifyFailure};
 use crate::verdict::Undone;
 
 use super::decision::Decision;
+use super::purge::Purge;
 use super::waves::Rollout;
 
 /// Where a migration stands.
@@ -298,6 +299,9 @@ pub struct Migration {
     /// Only when a rollback was begun: from then on there is no way forward any more.
     #[serde(default)]
     pub undo: Option<Undo>,
+    /// Only when what it has kept for a rollback is given up.
+    #[serde(default)]
+    pub purge: Option<Purge>,
     /// The W3C trace context of its submit: kept so that every leader's spans join that trace. Nothing is decided by it.
     #[serde(default)]
     pub traceparent: Option<String>,

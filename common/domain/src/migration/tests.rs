@@ -37,6 +37,7 @@ pub(super) fn fresh(kind: Kind, shards: u8) -> Migration {
         stop: None,
         on_verify_failure: OnVerifyFailure::Halt,
         undo: None,
+        purge: None,
         traceparent: None,
         quarantined: BTreeMap::new(),
         rollout: Rollout::default(),
@@ -82,7 +83,7 @@ pub(super) fn go(migration: &Migration, event: &Event) -> Migration {
 fn every_verb_in_every_status_does_what_the_table_says() {
     use Status::*;
     // Rows: status. Columns: start, pause, resume, cancel, retry; `None` is illegal. Then both forms of a rollback of what
-    // was changed.
+    // was changed; what may be purged has ended, and stays as it is.
     let table = [
         (Pending, [Some(Pending), None, None, Some(Cancelled), None], None),
         (
@@ -99,7 +100,8 @@ fn every_verb_in_every_status_does_what_the_table_says() {
     ];
     assert_eq!(table.len(), Status::ALL.len());
     for (status, row, back) in table {
-        for (verb, expected) in Verb::ALL.into_iter().zip(row.into_iter().chain([back, back])) {
+        let purged = status.is_final().then_some(status);
+        for (verb, expected) in Verb::ALL.into_iter().zip(row.into_iter().chain([back, back, purged])) {
             let got = with_status(status).on(&Event::Asked(verb)).ok().map(|made| made.migration.status);
             assert_eq!(got, expected, "{verb:?} while {status}");
         }
@@ -113,6 +115,41 @@ fn what_changed_nothing_has_nothing_to_roll_back() {
         let illegal = untouched.on(&BACK).expect_err("nothing was changed");
         assert_eq!(illegal.verb, Verb::Rollback { drop_data: false });
     }
+}
+
+#[test]
+fn from_the_moment_of_a_purge_there_is_no_way_back() {
+    const PURGE: Event = Event::Asked(Verb::Purge);
+    for status in [Status::Completed, Status::Cancelled] {
+        let purging = go(&with_status(status), &PURGE);
+        assert!(purging.purges() && purging.status == status);
+        assert_eq!(go(&purging, &PURGE), purging, "twice is once");
+        assert!(purging.on(&BACK).is_err(), "{status}");
+        let over = go(&purging, &Event::Purged);
+        assert!(!over.purges() && over.on(&BACK).is_err());
+        assert_eq!(go(&over, &Event::Purged), over);
+        assert_eq!(go(&over, &PURGE), over);
+    }
+    let untouched = Migration { touched: false, ..with_status(Status::Cancelled) };
+    assert_eq!(go(&untouched, &PURGE), untouched, "it keeps nothing");
+    let back = go(&with_status(Status::Completed), &BACK);
+    assert_eq!(go(&back, &Event::Purged), back, "old news of a purge that nobody asked for");
+    assert!(Migration { kind: Kind::Schema, ..with_status(Status::Completed) }.on(&PURGE).is_err());
+}
+
+#[test]
+fn rows_that_are_tried_again_after_a_purge_leave_images_that_go_as_well() {
+    let over = go(&go(&with_status(Status::Completed), &Event::Asked(Verb::Purge)), &Event::Purged);
+    let again = go(&over, &Event::Reopened { shard: shard(0) });
+    assert!(again.status == Status::Pending && !again.purges(), "not while it runs");
+    assert!(again.purge.is_some_and(|purge| !purge.done));
+    let mut failing = again.clone();
+    failing.status = Status::Running;
+    failing.phase = Phase::Verify;
+    failing.on_verify_failure = OnVerifyFailure::Rollback;
+    failing.shards.get_mut(&shard(0)).expect("there").todo = Some(Step::Verify);
+    let halted = go(&failing, &failed(0, Step::Verify, ErrorCode::VerifyMismatch));
+    assert_eq!(halted.status, Status::Paused, "nothing is there to roll back with");
 }
 
 #[test]

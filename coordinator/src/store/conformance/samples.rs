@@ -53,6 +53,7 @@ pub(in crate::store) fn stored(name: &str, version: Version) -> StoredMigration 
         undo: None,
         quarantined: BTreeMap::from([(shard(0), Held { rows: 3, discarded: 1 })]),
         rollout: Rollout { wave: 1, soaks_ms: vec![0, 60_000] },
+        purge: None,
         traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned()),
         shards: (0..3).map(|number| (shard(number), ShardMigration::fresh(u32::from(number > 0)))).collect(),
     };

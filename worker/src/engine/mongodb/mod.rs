@@ -34,6 +34,7 @@ mod lookahead;
 mod placement;
 mod precheck;
 mod proof;
+mod purge;
 mod quarantine;
 mod rewrite;
 mod schema;
@@ -49,7 +50,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use shardlift_domain::facts::{
-    ConflictsPage, ConflictsRequest, FactsRequest, PlacementPage, PlacementRequest, ShardFacts, ShardHello,
+    ConflictsPage, ConflictsRequest, FactsRequest, PlacementPage, PlacementRequest, Purged, ShardFacts,
+    ShardHello,
 };
 use shardlift_domain::fence::Fence;
 use shardlift_domain::ids::{ClusterName, MigrationKey, ShardId};
@@ -144,6 +146,10 @@ impl ShardEngine for MongodbEngine {
 
     async fn mismatches(&self, request: &MismatchesRequest, job: &DataJob) -> EngineResult<MismatchesPage> {
         anew::mismatches(&self.connection, request, job).await
+    }
+
+    async fn purge(&self, leader: &Fence, migration: &MigrationKey) -> EngineResult<Purged> {
+        purge::purge(&self.connection, leader, migration).await
     }
 }
 

@@ -28,6 +28,7 @@ mod key;
 mod ledger;
 mod placement;
 mod precheck;
+mod purge;
 mod quarantine;
 mod schema;
 mod session;
@@ -48,7 +49,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use shardlift_domain::Failure;
 use shardlift_domain::facts::{
-    ConflictsPage, ConflictsRequest, FactsRequest, PlacementPage, PlacementRequest, ShardFacts, ShardHello,
+    ConflictsPage, ConflictsRequest, FactsRequest, PlacementPage, PlacementRequest, Purged, ShardFacts,
+    ShardHello,
 };
 use shardlift_domain::fence::Fence;
 use shardlift_domain::ids::{ClusterName, MigrationKey, ShardId};
@@ -163,5 +165,9 @@ impl ShardEngine for PostgresEngine {
 
     async fn mismatches(&self, request: &MismatchesRequest, job: &DataJob) -> EngineResult<MismatchesPage> {
         anew::mismatches(&self.access, request, job).await
+    }
+
+    async fn purge(&self, leader: &Fence, migration: &MigrationKey) -> EngineResult<Purged> {
+        purge::purge(&self.access, leader, migration).await
     }
 }

@@ -1,0 +1,90 @@
+//! purge: before-images that are given up are removed from the shards, some at a time, by whoever leads. What is to be removed
+//! is stored; so wherever this ends, the next leader goes on.
+
+use std::time::Duration;
+
+use shardlift_domain::failure::{ErrorCode, Failure};
+use shardlift_domain::ids::{MigrationKey, ShardId};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::Services;
+use crate::orchestrator::Purgeable;
+
+/// How often it is looked what is due, when nothing else happens.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
+/// How long is waited after a look at least: changes come by the hundred.
+const PAUSE: Duration = Duration::from_secs(1);
+/// How long one answer of a shard may take.
+const ANSWER_WITHIN: Duration = Duration::from_secs(60);
+
+impl Services {
+    /// Removes what is given up, and gives up what has been kept for longer than `after`, until the token is cancelled.
+    /// `None`: only what a person wants gone. While this coordinator does not lead, nothing happens.
+    pub async fn purge(self, after: Option<Duration>, shutdown: CancellationToken) {
+        let mut changes = self.orchestrator.changes();
+        loop {
+            changes.mark_unchanged();
+            let Some(whole) = shutdown.run_until_cancelled(self.purge_once(after)).await else { return };
+            let news = async {
+                // A shard that was out of reach is not asked again with every change.
+                tokio::time::sleep(if whole { PAUSE } else { LOOK_EVERY }).await;
+                // A closed channel is the end of the orchestrator: the token follows.
+                let _ = timeout(LOOK_EVERY, changes.changed()).await;
+            };
+            if shutdown.run_until_cancelled(news).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Whether all that is to be removed is gone, as far as this coordinator is asked.
+    async fn purge_once(&self, after: Option<Duration>) -> bool {
+        // Another one leads otherwise, and looks.
+        let Ok(open) = self.orchestrator.purgeable(after).await else { return true };
+        let mut whole = true;
+        for Purgeable { migration, shards } in open {
+            if let Err(failure) = self.purge_shards(&migration, &shards).await {
+                whole = false;
+                tracing::info!(%migration, code = %failure.code, message = %failure.message, "before-images are left; it is tried again");
+            }
+        }
+        whole
+    }
+
+    /// A shard that cannot be reached does not keep the others from being purged.
+    async fn purge_shards(&self, migration: &MigrationKey, shards: &[ShardId]) -> Result<(), Failure> {
+        let mut trouble = None;
+        for shard in shards {
+            match self.purge_shard(migration, shard).await {
+                Ok(rows) => tracing::info!(%migration, %shard, rows, "before-images are removed"),
+                Err(failure) => trouble = Some(failure),
+            }
+        }
+        match trouble {
+            Some(failure) => Err(failure),
+            None => self.orchestrator.purged(migration.clone()).await,
+        }
+    }
+
+    async fn purge_shard(&self, migration: &MigrationKey, shard: &ShardId) -> Result<u64, Failure> {
+        let mut rows = 0;
+        loop {
+            let some =
+                timeout(ANSWER_WITHIN, self.orchestrator.purge(shard.clone(), migration.clone())).await;
+            let some = some.unwrap_or_else(|_| Err(slow(shard)))?;
+            rows += some.rows;
+            if !some.more {
+                return Ok(rows);
+            }
+        }
+    }
+}
+
+fn slow(shard: &ShardId) -> Failure {
+    Failure::new(
+        ErrorCode::ShardUnreachable,
+        format!("shard {shard} gave no answer within {} s", ANSWER_WITHIN.as_secs()),
+        "look whether its server is overloaded; it is asked again",
+    )
+}
