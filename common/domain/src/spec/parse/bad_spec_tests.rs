@@ -291,6 +291,10 @@ fn problems_of_the_tuning_keys() {
         let text = postgres("sql: { v: \"2\" }\n", &format!("sql: {{ v: \"2\" }}\n{line}\n"));
         assert_eq!(told_yaml(&text), expected, "{text}");
     }
+}
+
+#[test]
+fn problems_of_checks_that_do_not_fit_the_spec() {
     let text = schema("postgres", "  - SELECT 1") + "verify: [remaining]\n";
     let only = "7:10: verify: remaining is for kind: data; a schema spec has questions of its own only";
     assert_eq!(told_yaml(&text), only);
