@@ -16,9 +16,9 @@ const FEATURES: [&str; 2] = ["--features", "shardlift-coordinator/failpoints,sha
 /// How many tests of one program run at once; cargo's own name for it.
 const THREADS: &str = "RUST_TEST_THREADS";
 
-/// Twice the processors: scenarios mostly wait, for servers, leases and time-outs.
+/// Four times the processors: scenarios mostly wait, for servers, leases and time-outs.
 fn threads() -> usize {
-    2 * std::thread::available_parallelism().map_or(1, usize::from)
+    4 * std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// One part of the run.
