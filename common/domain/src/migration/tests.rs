@@ -140,7 +140,7 @@ fn from_the_moment_of_a_purge_there_is_no_way_back() {
 #[test]
 fn rows_that_are_tried_again_after_a_purge_leave_images_that_go_as_well() {
     let over = go(&go(&with_status(Status::Completed), &Event::Asked(Verb::Purge)), &Event::Purged);
-    let again = go(&over, &Event::Reopened { shard: shard(0) });
+    let again = go(&over, &Event::Reopened { shard: shard(1) });
     assert!(again.status == Status::Pending && !again.purges(), "not while it runs");
     assert!(again.purge.is_some_and(|purge| !purge.done));
     let mut failing = again.clone();

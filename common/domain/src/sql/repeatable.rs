@@ -88,7 +88,8 @@ fn called(tree: &Tree<'_>) -> Vec<Relation> {
     let word = |at: usize| tokens.get(at).and_then(|token| parse_ident(token.text()).ok());
     let dot = |at: usize| tokens.get(at).is_some_and(|token| token.text() == ".");
     let mut names: Vec<Relation> = Vec::new();
-    for (at, token) in tokens.iter().enumerate() {
+    // The first two are the probe's own.
+    for (at, token) in tokens.iter().enumerate().skip(2) {
         let before = at.checked_sub(1).filter(|_| token.kind() == SyntaxKind::L_PAREN);
         let Some((before, name)) = before.and_then(|before| Some((before, word(before)?))) else { continue };
         let qualified = before.checked_sub(2).filter(|_| dot(before - 1));
