@@ -11,8 +11,6 @@ pub(crate) enum For {
     Build,
     /// Compiling it, and starting real servers.
     Servers,
-    /// The same, and looking at the dashboard with a real browser.
-    Tests,
 }
 
 /// Something to have, and the Debian packages that bring it.
@@ -47,9 +45,6 @@ pub(crate) fn prepare(purpose: For) -> Result<Option<PathBuf>, Failure> {
         return Ok(None);
     }
     packages.extend(missing(&TO_SERVE));
-    if purpose == For::Tests {
-        packages.extend(missing(&TO_BROWSE));
-    }
     let found = mongod::find()?;
     if found.is_none() {
         packages.extend(mongod::packages_to_get_it());
@@ -61,6 +56,11 @@ pub(crate) fn prepare(purpose: For) -> Result<Option<PathBuf>, Failure> {
     };
     mongod::check(&mongod)?;
     Ok(Some(mongod))
+}
+
+/// A browser with its driver. Unlike everything else one can do without it: see who calls this.
+pub(crate) fn prepare_browser() -> Result<(), Failure> {
+    apt::install(&missing(&TO_BROWSE))
 }
 
 fn missing(needs: &[Need]) -> Vec<&'static str> {

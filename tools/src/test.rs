@@ -21,6 +21,10 @@ fn threads() -> usize {
     4 * std::thread::available_parallelism().map_or(1, usize::from)
 }
 
+/// Scenarios that look at the dashboard with a real browser. Packages of it are called otherwise on other systems, or are not
+/// there: then these are left out, and the last lines say so.
+const BROWSER: &str = "browser::";
+
 /// One part of the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
@@ -47,7 +51,7 @@ impl Part {
         }
     }
 
-    fn arguments(self, filter: Option<&str>) -> Vec<&str> {
+    fn arguments<'a>(self, filter: Option<&'a str>, without: Option<&'a str>) -> Vec<&'a str> {
         match self {
             Self::Format => vec!["fmt", "--all", "--check"],
             Self::Clippy => {
@@ -57,7 +61,8 @@ impl Part {
             Self::Build => [&["build", "--workspace", "--bins", "--tests"], &FEATURES[..]].concat(),
             Self::Tests(which) => {
                 let filter: Vec<&str> = filter.into_iter().collect();
-                [&["test", "--workspace", "--no-fail-fast"], &FEATURES[..], which, &filter].concat()
+                let skip = without.map_or(Vec::new(), |scenarios| vec!["--", "--skip", scenarios]);
+                [&["test", "--workspace", "--no-fail-fast"], &FEATURES[..], which, &filter, &skip].concat()
             }
         }
     }
@@ -81,13 +86,19 @@ pub(crate) fn run(args: &[&str]) -> Result<ExitCode, Failure> {
     };
     let cargo = Cargo::find()?;
     let mongod = machine::prepare(purpose(&request.parts))?;
+    let without = browser_is_missing(&request.parts).then_some(BROWSER);
     let mut counts = Counts::default();
     let mut times = Vec::new();
     for part in &request.parts {
-        let time = run_part(*part, request.filter, &cargo, mongod.as_deref(), &mut counts)?;
+        let arguments = part.arguments(request.filter, without);
+        let time = run_part(*part, &arguments, &cargo, mongod.as_deref(), &mut counts)?;
         times.push((part.name(), time));
     }
-    Ok(report(&request, &counts, &times))
+    let code = report(&request, &counts, &times);
+    if let Some(scenarios) = without {
+        eprintln!("left out: {scenarios}, since there is no chromedriver; the reason is above");
+    }
+    Ok(code)
 }
 
 fn understand<'a>(args: &[&'a str]) -> Result<Request<'a>, String> {
@@ -117,29 +128,36 @@ fn understand<'a>(args: &[&'a str]) -> Result<Request<'a>, String> {
     Ok(Request { parts, filter })
 }
 
-fn purpose(parts: &[Part]) -> For {
-    let has = |what: fn(&Part) -> bool| parts.iter().any(what);
-    if has(|part| [ALL_TESTS, SCENARIOS].contains(part)) {
-        For::Tests
-    } else if has(|part| *part == UNIT) {
-        For::Servers
-    } else {
-        For::Build
+/// Whether scenarios need a browser that is not there and could not be installed.
+fn browser_is_missing(parts: &[Part]) -> bool {
+    if !parts.iter().any(|part| [ALL_TESTS, SCENARIOS].contains(part)) {
+        return false;
     }
+    match machine::prepare_browser() {
+        Ok(()) => false,
+        Err(why) => {
+            eprintln!("no browser, so the scenarios {BROWSER} are left out: {why}");
+            true
+        }
+    }
+}
+
+fn purpose(parts: &[Part]) -> For {
+    let servers = |part: &Part| matches!(part, Part::Tests(_)) && *part != TIDY;
+    if parts.iter().any(servers) { For::Servers } else { For::Build }
 }
 
 /// Runs one part and reads its results; fails only when cargo cannot be run.
 fn run_part(
     part: Part,
-    filter: Option<&str>,
+    arguments: &[&str],
     cargo: &Cargo,
     mongod: Option<&Path>,
     counts: &mut Counts,
 ) -> Result<Duration, Failure> {
     let started = Instant::now();
-    let arguments = part.arguments(filter);
     println!("\n== {}: cargo {}", part.name(), arguments.join(" "));
-    let mut command = cargo.command(&arguments);
+    let mut command = cargo.command(arguments);
     command.env("RUST_BACKTRACE", "0").env("SHARDLIFT_BIN_DIR", cargo.bin_dir("debug")).stdin(Stdio::null());
     command.stdout(Stdio::piped());
     if let Some(mongod) = mongod {
@@ -208,16 +226,25 @@ mod tests {
     fn a_filter_reaches_the_tests_alone() {
         let request = understand(&["killed"]).unwrap();
         assert_eq!(request.parts, [Part::Build, ALL_TESTS]);
-        assert_eq!(request.parts[1].arguments(request.filter).last(), Some(&"killed"));
-        assert!(!request.parts[0].arguments(request.filter).contains(&"killed"));
+        assert_eq!(request.parts[1].arguments(request.filter, None).last(), Some(&"killed"));
+        assert!(!request.parts[0].arguments(request.filter, None).contains(&"killed"));
     }
 
     #[test]
-    fn only_what_starts_servers_or_a_browser_needs_them() {
+    fn without_a_browser_its_scenarios_alone_are_left_out() {
+        let arguments = ALL_TESTS.arguments(None, Some(BROWSER));
+        assert!(arguments.ends_with(&["--", "--skip", BROWSER]), "{arguments:?}");
+        assert!(!TIDY.arguments(None, None).contains(&"--skip"));
+        assert!(!Part::Build.arguments(None, Some(BROWSER)).contains(&"--skip"));
+        assert!(!browser_is_missing(&[Part::Build, TIDY]), "nothing here needs one");
+    }
+
+    #[test]
+    fn only_what_starts_servers_needs_them() {
         assert_eq!(purpose(&understand(&["--only", "tidy"]).unwrap().parts), For::Build);
         assert_eq!(purpose(&understand(&["--only", "unit"]).unwrap().parts), For::Servers);
-        assert_eq!(purpose(&understand(&["--only=scenarios"]).unwrap().parts), For::Tests);
-        assert_eq!(purpose(&understand(&[]).unwrap().parts), For::Tests);
+        assert_eq!(purpose(&understand(&["--only=scenarios"]).unwrap().parts), For::Servers);
+        assert_eq!(purpose(&understand(&[]).unwrap().parts), For::Servers);
     }
 
     #[test]
@@ -236,7 +263,7 @@ mod tests {
     #[test]
     fn every_part_that_compiles_uses_the_same_features() {
         for part in [Part::Clippy, Part::Build, ALL_TESTS, UNIT, SCENARIOS, TIDY] {
-            assert!(part.arguments(None).join(" ").contains(&FEATURES.join(" ")), "{part:?}");
+            assert!(part.arguments(None, None).join(" ").contains(&FEATURES.join(" ")), "{part:?}");
         }
     }
 }
