@@ -208,6 +208,7 @@ impl Written {
             let ttl = self.lease.ttl_ms;
             problems.add("lease.ttl_ms", format!("{ttl} is not between {least} and {most} milliseconds"));
         }
+        let purge_after = self.undo.check(&mut problems);
         let clusters = clusters(&mut problems, &self.cluster);
         let config = Config {
             name: self.name,
@@ -221,7 +222,7 @@ impl Written {
             election,
             advertise,
             lease_ttl: Duration::from_millis(self.lease.ttl_ms),
-            purge_after: self.undo.check(&mut problems),
+            purge_after,
             clusters,
         };
         problems.into_result(config)
