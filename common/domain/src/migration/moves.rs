@@ -376,7 +376,8 @@ impl Migration {
         // something to decide about.
         match failure.code {
             ErrorCode::VerifyMismatch
-                if self.status == Status::Running
+                if step == Step::Verify
+                    && self.status == Status::Running
                     && self.on_verify_failure == OnVerifyFailure::Rollback
                     && self.purge.is_none() =>
             {

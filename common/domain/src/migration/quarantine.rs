@@ -6,6 +6,7 @@ use crate::ids::ShardId;
 use crate::quarantine::Held;
 
 use super::state::{Migration, Status, Step, Stop};
+use crate::spec::Kind;
 
 impl Migration {
     /// Rows set aside on all shards.
@@ -36,8 +37,12 @@ impl Migration {
         Step::sequence(self.kind, self.has_where, self.atomic).contains(&Step::Sweep)
     }
 
-    /// The figures of one shard; halts if there are too many of them now.
+    /// The figures of one shard; halts if there are too many of them now. A schema change has no rows to set aside, and
+    /// must not be stopped in the middle of a vote by whoever tells of some.
     pub(super) fn set_aside(&mut self, shard: &ShardId, held: Held, over: Option<&Failure>) {
+        if self.kind == Kind::Schema {
+            return;
+        }
         let before = self.quarantined.get(shard).copied().unwrap_or_default();
         if !self.shards.contains_key(shard) || held.is_empty() {
             self.quarantined.remove(shard);

@@ -353,6 +353,12 @@ fn a_row_too_many_halts_it_wherever_its_shard_is_and_only_a_further_one_halts_it
     assert_eq!(go(&resumed, &aside(0, Held { rows: 3, discarded: 0 })).status, Status::Paused);
 }
 
+#[test]
+fn a_schema_change_has_no_rows_to_set_aside() {
+    let running = Migration { kind: Kind::Schema, ..with_status(Status::Running) };
+    assert_eq!(go(&running, &aside(0, Held { rows: 2, discarded: 0 })), running);
+}
+
 fn reopened(number: u8) -> Event {
     Event::Reopened { shard: shard(number) }
 }
