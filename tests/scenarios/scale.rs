@@ -268,6 +268,12 @@ async fn a_shard_whose_epoch_was_damaged_is_set_aside_and_the_others_go_on() {
     let play = Play::start(&[&damaged, &sound]).await;
     let epoch = async || play.installation.cli_json(&["leader"]).await.unwrap()["epoch"].as_u64();
     let before = epoch().await;
+    play.until("the shard to have its books", async || {
+        let there = "SELECT (to_regclass('shardlift.fence') IS NOT NULL)::text";
+        anyhow::ensure!(scalar(&damaged.dsn, there).await == "true", "there is no fence yet");
+        Ok(())
+    })
+    .await;
     let huge = "UPDATE shardlift.fence SET epoch = 9223372036854775806, nonce = 'noise'";
     execute(&damaged.dsn, huge).await;
     play.until("the shard to be set aside", async || {

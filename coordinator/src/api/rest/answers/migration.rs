@@ -40,6 +40,8 @@ pub(in super::super) struct MigrationBody {
     quarantined: u64,
     /// Rows that were set aside and given up.
     discarded: u64,
+    /// `purging` while they are removed, `purged` when none is left; null: none were given up.
+    before_images: Option<String>,
     /// The present wave, from 1.
     wave: u32,
     waves: u32,
@@ -94,6 +96,7 @@ impl From<v1::Migration> for MigrationBody {
             rolled_back_for: migration.rolled_back_for.map(Into::into),
             quarantined: held.rows,
             discarded: held.discarded,
+            before_images: migration.purged.map(|gone| if gone { "purged" } else { "purging" }.to_owned()),
             wave: migration.wave,
             waves: migration.waves,
             gate: migration.gate.map(gate),
