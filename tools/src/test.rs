@@ -16,9 +16,10 @@ const FEATURES: [&str; 2] = ["--features", "shardlift-coordinator/failpoints,sha
 /// How many tests of one program run at once; cargo's own name for it.
 const THREADS: &str = "RUST_TEST_THREADS";
 
-/// Four times the processors: scenarios mostly wait, for servers, leases and time-outs.
+/// Twice the processors: scenarios mostly wait, for servers, leases and time-outs. Four times is a fifth faster, and leaves no
+/// processor for whoever must answer in time.
 fn threads() -> usize {
-    4 * std::thread::available_parallelism().map_or(1, usize::from)
+    2 * std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// Scenarios that look at the dashboard with a real browser. Packages of it are called otherwise on other systems, or are not
