@@ -287,9 +287,13 @@ async fn a_shard_whose_epoch_was_damaged_is_set_aside_and_the_others_go_on() {
     execute(&damaged.dsn, &format!("UPDATE shardlift.fence SET epoch = {}, nonce = ''", before.unwrap()))
         .await;
     let spec = ItemsSpec::new(ID, Engine::Postgres, Form::WithWhere);
-    play.until("the shard to be there again", async || {
+    // The fence is of the leader's epoch, and not the leader's: it rises, and workers come back to it.
+    play.until("the leader to have risen and the shards to be there again", async || {
+        let leader = play.installation.cli_json(&["leader"]).await?;
+        anyhow::ensure!(leader["epoch"].as_u64() > before, "{leader:#}");
         let shards = play.installation.cli_json(&["shards"]).await?;
         anyhow::ensure!(shards["shards"][0]["reachable"] == true, "{shards:#}");
+        anyhow::ensure!(shards["shards"][1]["reachable"] == true, "{shards:#}");
         Ok(())
     })
     .await;
