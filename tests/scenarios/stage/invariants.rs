@@ -1,7 +1,5 @@
 //! The invariants that each scenario checks at its end; `I1` … `I8` are those of tests/README.md.
 
-use std::time::Duration;
-
 use bson::{Document, doc};
 use futures::TryStreamExt;
 use mongodb::Client;
@@ -19,18 +17,10 @@ pub(crate) async fn assert_exactly_once(items: &Items, form: Form, report: Optio
     assert!(violations.is_empty(), "{}: {violations:#?}\nerrors of the application: {errors:?}", items.shard);
 }
 
-/// A command that was under way when its owner was ended may open its transaction after that. MongoDB ends what was open
-/// for 60 s, and looks every 30 s.
-const ENDED_BY_MONGODB: Duration = Duration::from_secs(90);
-
 /// I3: nothing is left behind in the shard; waits for sessions that are just ending.
 pub(crate) async fn assert_nothing_left(items: &Items) {
     let nothing = format!("nothing of Shardlift to be left open on {}", items.shard);
-    let deadline = match items.engine() {
-        Engine::Postgres => DEADLINE,
-        Engine::Mongodb => ENDED_BY_MONGODB + Duration::from_secs(10),
-    };
-    let left = wait_for_ok(&nothing, deadline, async || {
+    let left = wait_for_ok(&nothing, DEADLINE, async || {
         let left = match items.engine() {
             Engine::Postgres => left_in_postgres(&items.dsn).await,
             Engine::Mongodb => left_in_mongodb(&items.dsn).await,
