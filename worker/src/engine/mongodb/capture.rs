@@ -7,10 +7,12 @@
 //! ```
 //! One document for each batch, or several where it would grow too large. Digests are of BSON: type and bytes count.
 
-use bson::{Bson, Document, RawDocumentBuf, doc};
+use bson::raw::{CStr, RawBsonRef, cstr};
+use bson::{Bson, Document, RawArrayBuf, RawDocument, RawDocumentBuf, doc};
 use mongodb::{ClientSession, Collection};
+use sha2::{Digest, Sha256};
 use shardlift_domain::ids::MigrationKey;
-use shardlift_domain::{Checksum, ErrorCode, Failure};
+use shardlift_domain::{ErrorCode, Failure};
 
 use super::connection::Books;
 use super::transaction::{COMMAND_LIMIT, by_id};
@@ -103,15 +105,38 @@ impl Fields {
         }
     }
 
-    fn rest(&self, mut document: Document) -> Document {
-        match self {
-            Fields::Named(names) => {
-                names.iter().for_each(|name| drop(document.remove(name)));
-                document
+    /// The same of a document as it came: what is only passed on need not be decoded.
+    fn kept_raw(&self, document: &RawDocument) -> EngineResult<RawDocumentBuf> {
+        let Fields::Named(names) = self else { return Ok(document.to_owned()) };
+        let mut found: Vec<Option<(&CStr, RawBsonRef<'_>)>> = vec![None; names.len()];
+        for element in document.iter_elements() {
+            let element = element.map_err(invalid)?;
+            let place = names.iter().position(|name| name.as_str() == element.key().as_str());
+            if let Some(found) = place.and_then(|place| found.get_mut(place)) {
+                *found = Some((element.key(), element.value().map_err(invalid)?));
             }
-            Fields::Whole => Document::new(),
         }
+        let mut kept = RawDocumentBuf::new();
+        found.into_iter().flatten().for_each(|(name, value)| kept.append(name, value));
+        Ok(kept)
     }
+
+    /// All that is not kept, in the order of the document.
+    fn rest(&self, document: &RawDocument) -> EngineResult<RawDocumentBuf> {
+        let mut rest = RawDocumentBuf::new();
+        let Fields::Named(names) = self else { return Ok(rest) };
+        for element in document.iter_elements() {
+            let element = element.map_err(invalid)?;
+            if !names.iter().any(|name| name.as_str() == element.key().as_str()) {
+                rest.append(element.key(), element.value().map_err(invalid)?);
+            }
+        }
+        Ok(rest)
+    }
+}
+
+fn invalid(_: impl std::error::Error) -> EngineError {
+    defect("a document of the shard is not valid BSON")
 }
 
 fn root(path: &str) -> &str {
@@ -122,17 +147,41 @@ fn root(path: &str) -> &str {
 pub(super) fn digest(document: &Document) -> EngineResult<i64> {
     let raw = RawDocumentBuf::try_from(document)
         .map_err(|_| defect("a document of the shard cannot be written as BSON"))?;
-    let digits = Checksum::of(raw.as_bytes());
-    let digits = digits.as_str().get(..16).unwrap_or_default();
-    u64::from_str_radix(digits, 16).map(u64::cast_signed).map_err(|_| defect("a digest is not a number"))
+    Ok(digest_raw(&raw))
+}
+
+/// The same of a document as it came: the first eight bytes of its SHA-256, the first one highest.
+fn digest_raw(document: &RawDocument) -> i64 {
+    let hash = Sha256::digest(document.as_bytes());
+    hash.iter().take(8).fold(0_u64, |digest, byte| digest << 8 | u64::from(*byte)).cast_signed()
 }
 
 /// One document as it was.
 #[derive(Debug, Clone)]
 struct Image {
-    key: Bson,
-    old: Document,
+    /// `{k: _id}`: how the row of the log begins. The same bytes are the same key, NaN among them.
+    key: RawDocumentBuf,
+    old: RawDocumentBuf,
     inputs: i64,
+}
+
+impl Image {
+    fn of(fields: &Fields, document: &RawDocument) -> EngineResult<Self> {
+        let inputs = digest_raw(&fields.rest(document)?);
+        Ok(Self { key: key(document)?, old: fields.kept_raw(document)?, inputs })
+    }
+
+    fn key(&self) -> EngineResult<Bson> {
+        let key = self.key.get("k").map_err(invalid)?.unwrap_or(RawBsonRef::Null);
+        Bson::try_from(key).map_err(invalid)
+    }
+}
+
+fn key(document: &RawDocument) -> EngineResult<RawDocumentBuf> {
+    let id = document.get("_id").map_err(invalid)?.unwrap_or(RawBsonRef::Null);
+    let mut key = RawDocumentBuf::new();
+    key.append(cstr!("k"), id);
+    Ok(key)
 }
 
 /// What a batch keeps.
@@ -152,8 +201,8 @@ pub(super) struct Log<'a> {
 
 impl Images {
     /// From documents that were read in the batch's transaction.
-    pub(super) fn of(fields: Fields, documents: Vec<Document>) -> EngineResult<Self> {
-        let images = documents.into_iter().map(|document| image(&fields, document));
+    pub(super) fn of(fields: Fields, documents: &[RawDocumentBuf]) -> EngineResult<Self> {
+        let images = documents.iter().map(|document| Image::of(&fields, document));
         Ok(Self { images: images.collect::<EngineResult<_>>()?, fields })
     }
 
@@ -170,16 +219,14 @@ impl Images {
         let mut cursor =
             find.max_time(COMMAND_LIMIT).session(&mut *session).await.map_err(error::asking(doing))?;
         let (mut bytes, mut images, mut cut) = (0, Vec::<Image>::new(), None);
-        while let Some(next) = cursor.next(&mut *session).await {
-            let raw = next.map_err(error::asking(doing))?;
-            bytes += raw.as_bytes().len();
+        while cursor.advance(&mut *session).await.map_err(error::asking(doing))? {
+            let document = cursor.current();
+            bytes += document.as_bytes().len();
             if let Some(last) = images.last().filter(|_| bytes > BUDGET) {
-                cut = Some(last.key.clone());
+                cut = Some(last.key()?);
                 break;
             }
-            let document = Document::try_from(raw.as_ref())
-                .map_err(|_| defect("a document of the shard is not valid BSON"))?;
-            images.push(image(fields, document)?);
+            images.push(Image::of(fields, document)?);
         }
         Ok((Self { fields: fields.clone(), images }, cut))
     }
@@ -211,15 +258,14 @@ impl Images {
             find.max_time(COMMAND_LIMIT).session(&mut *session).await.map_err(error::asking(doing))?;
         let mut images = self.images.into_iter().peekable();
         let mut parts = Parts::default();
-        while let Some(next) = cursor.next(&mut *session).await {
-            let raw = next.map_err(error::asking(doing))?;
-            let document = Document::try_from(raw.as_ref())
-                .map_err(|_| defect("a document of the shard is not valid BSON"))?;
-            let mine = |image: &Image| document.get("_id").is_some_and(|key| same(key, &image.key));
+        while cursor.advance(&mut *session).await.map_err(error::asking(doing))? {
+            let document = cursor.current();
+            let key = key(document)?;
             // Others of the window were not pending.
-            let Some(image) = images.next_if(mine) else { continue };
-            let written = digest(&self.fields.kept(&document))?;
-            parts.add(image, written)?;
+            let Some(image) = images.next_if(|image| image.key.as_bytes() == key.as_bytes()) else {
+                continue;
+            };
+            parts.add(image, digest_raw(&self.fields.kept_raw(document)?))?;
         }
         drop(cursor);
         if images.next().is_some() {
@@ -231,33 +277,28 @@ impl Images {
             name.insert("batch", super::fence::number(log.batch));
             name
         };
-        let documents =
-            (0_i64..).zip(parts.parts).map(|(part, rows)| entry(&name, part, &self.fields, rows.rows));
-        let inserted = log.books.undo().insert_many(documents).session(session).await;
+        let entries = (0_i64..).zip(parts.parts).map(|(part, rows)| rows.entry(&name, part, &self.fields));
+        let entries = entries.collect::<EngineResult<Vec<_>>>()?;
+        let undo = log.books.undo().clone_with_type::<RawDocumentBuf>();
+        let inserted = undo.insert_many(entries).session(session).await;
         inserted.map(drop).map_err(error::asking("writing before-images"))
     }
 }
 
 /// A document of the log.
 pub(super) fn entry(name: &Document, part: i64, fields: &Fields, rows: Vec<Bson>) -> Document {
+    let mut document = heading(name, part, fields);
+    document.insert("rows", rows);
+    document
+}
+
+fn heading(name: &Document, part: i64, fields: &Fields) -> Document {
     let mut id = name.clone();
     id.insert("part", part);
     let mut document = doc! { "_id": id.clone() };
     document.extend(id);
-    document.extend(doc! { "fields": fields.bson(), "rows": rows });
+    document.insert("fields", fields.bson());
     document
-}
-
-fn image(fields: &Fields, document: Document) -> EngineResult<Image> {
-    let key = document.get("_id").cloned().unwrap_or(Bson::Null);
-    let old = fields.kept(&document);
-    Ok(Image { key, old, inputs: digest(&fields.rest(document))? })
-}
-
-/// NaN is the same key as NaN, too, also inside a document.
-fn same(one: &Bson, other: &Bson) -> bool {
-    let odd = |key: &Bson| matches!(key, Bson::Double(_) | Bson::Document(_));
-    one == other || (odd(one) && odd(other) && bracket::text(one) == bracket::text(other))
 }
 
 #[derive(Default)]
@@ -267,15 +308,29 @@ struct Parts {
 
 #[derive(Default)]
 struct Part {
-    rows: Vec<Bson>,
+    rows: RawArrayBuf,
+    count: usize,
     bytes: usize,
+}
+
+impl Part {
+    fn entry(&self, name: &Document, part: i64, fields: &Fields) -> EngineResult<RawDocumentBuf> {
+        let heading = heading(name, part, fields);
+        let mut entry = RawDocumentBuf::try_from(&heading)
+            .map_err(|_| defect("the name of a document of the log cannot be written as BSON"))?;
+        entry.append(cstr!("rows"), &self.rows);
+        Ok(entry)
+    }
 }
 
 impl Parts {
     fn add(&mut self, image: Image, written: i64) -> EngineResult<()> {
-        let key = bracket::text(&image.key);
-        let row = doc! { "k": image.key, "o": image.old, "w": written, "i": image.inputs };
-        let bytes = RawDocumentBuf::try_from(&row).map_or(usize::MAX, |raw| raw.as_bytes().len());
+        let key = image.key()?;
+        let mut row = image.key;
+        row.append(cstr!("o"), &image.old);
+        row.append(cstr!("w"), written);
+        row.append(cstr!("i"), image.inputs);
+        let bytes = row.as_bytes().len();
         if bytes > 2 * PART - (64 << 10) {
             return Err(EngineError::Row(
                 Failure::new(
@@ -283,16 +338,17 @@ impl Parts {
                     "the document is too large for its before-image to be kept",
                     "make the document smaller, or leave it out by `where`; then retry",
                 )
-                .at_key(key),
+                .at_key(bracket::text(&key)),
             ));
         }
-        let room = |part: &Part| part.bytes + bytes <= PART && part.rows.len() < PART_ROWS;
+        let room = |part: &Part| part.bytes + bytes <= PART && part.count < PART_ROWS;
         if !self.parts.last().is_some_and(room) {
             self.parts.push(Part::default());
         }
         if let Some(part) = self.parts.last_mut() {
             part.bytes += bytes;
-            part.rows.push(row.into());
+            part.count += 1;
+            part.rows.push(&row);
         }
         Ok(())
     }
@@ -317,5 +373,19 @@ mod tests {
         assert_ne!(of(doc! { "a": null }), of(doc! {}));
         let fields = Fields::Named(vec!["b".into(), "a".into()]);
         assert_eq!(fields.kept(&doc! { "a": 1, "x": 2, "b": 3 }), doc! { "b": 3, "a": 1 });
+    }
+
+    #[test]
+    fn a_document_as_it_came_is_divided_like_a_decoded_one() {
+        let document = doc! { "_id": f64::NAN, "a": { "b": [1, null] }, "x": "y", "b": 3_i64, "z": 1.5 };
+        let raw = RawDocumentBuf::try_from(&document).expect("BSON");
+        for fields in [Fields::Named(vec!["b".into(), "none".into(), "a".into()]), Fields::Whole] {
+            let kept = fields.kept(&document);
+            assert_eq!(digest_raw(&fields.kept_raw(&raw).expect("kept")), digest(&kept).expect("a digest"));
+            let others = |name: &String| matches!(&fields, Fields::Named(names) if !names.contains(name));
+            let rest: Document = document.clone().into_iter().filter(|(name, _)| others(name)).collect();
+            let image = Image::of(&fields, &raw).expect("an image");
+            assert_eq!(image.inputs, digest(&rest).expect("a digest"));
+        }
     }
 }

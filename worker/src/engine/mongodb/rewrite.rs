@@ -67,7 +67,7 @@ pub(super) async fn rewrite(
             statements.add(statement(&last, &change)?);
             if undo == Undo::Capture {
                 fields = fields.with(Fields::of_update(&change));
-                olds.push(document);
+                olds.push(raw);
             }
         }
         changed += 1;
@@ -84,7 +84,7 @@ pub(super) async fn rewrite(
     }
     let images = match undo {
         Undo::None => None,
-        Undo::Capture => Some(Images::of(fields, olds)?),
+        Undo::Capture => Some(Images::of(fields, &olds)?),
     };
     Ok(Rewritten { changed, cut, images })
 }
