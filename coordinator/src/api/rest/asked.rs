@@ -158,7 +158,8 @@ impl Sent {
         })
     }
 
-    fn json<T: DeserializeOwned>(&self) -> Result<T, Problem> {
+    /// A body that must be there.
+    pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T, Problem> {
         let media = self.media();
         if media != "application/json" {
             let sent = if media.is_empty() { "no Content-Type".to_owned() } else { format!("{media:?}") };

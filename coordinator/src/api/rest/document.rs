@@ -12,7 +12,7 @@ use utoipa_axum::routes;
 
 use super::asked::{Nothing, Path, Query};
 use super::problem::{PROBLEM, Problem, ProblemBody};
-use super::{Rest, cluster, events, health, migrations, verbs};
+use super::{Rest, aside, changes, cluster, events, health, looks, migrations, verbs};
 
 /// The page that shows the document. It asks for nothing but the document.
 const PAGE: &str = include_str!("page.html");
@@ -36,7 +36,10 @@ const ERRORS: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/error_pages.
     tags(
         (name = "migrations", description = "Submit them and look at them."),
         (name = "verbs", description = "Move one: decided by the table of moves, answered after the commit."),
+        (name = "quarantine", description = "Rows that were set aside."),
+        (name = "looks", description = "Looks into the shards themselves."),
         (name = "cluster", description = "Shards, workers, the leader, the topology."),
+        (name = "topology", description = "Changes of the topology: each a new revision, answered after the commit."),
         (name = "program", description = "This coordinator itself.")
     )
 )]
@@ -51,6 +54,10 @@ pub(super) fn routes() -> OpenApiRouter<Rest> {
         .routes(routes!(migrations::parts))
         .routes(routes!(migrations::conflicts))
         .routes(routes!(migrations::quarantine))
+        .routes(routes!(aside::show))
+        .routes(routes!(aside::retry))
+        .routes(routes!(aside::discard))
+        .routes(routes!(looks::mismatches))
         .routes(routes!(events::events))
         .routes(routes!(verbs::start))
         .routes(routes!(verbs::pause))
@@ -58,12 +65,21 @@ pub(super) fn routes() -> OpenApiRouter<Rest> {
         .routes(routes!(verbs::cancel))
         .routes(routes!(verbs::rollback))
         .routes(routes!(verbs::retry))
+        .routes(routes!(verbs::purge))
         .routes(routes!(cluster::shards))
         .routes(routes!(cluster::workers))
         .routes(routes!(cluster::drain))
         .routes(routes!(cluster::leader))
         .routes(routes!(cluster::topology))
         .routes(routes!(cluster::route))
+        .routes(routes!(changes::reload))
+        .routes(routes!(changes::add_shard))
+        .routes(routes!(changes::remove_shard))
+        .routes(routes!(changes::set_routing))
+        .routes(routes!(changes::route_key))
+        .routes(routes!(looks::drift))
+        .routes(routes!(looks::placement))
+        .routes(routes!(looks::indoubt))
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
         .routes(routes!(openapi))

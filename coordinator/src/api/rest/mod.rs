@@ -6,12 +6,15 @@
 //! their words, [`problem`] the refusals. [`stream`] follows a migration as server-sent events.
 
 mod answers;
+mod aside;
 mod asked;
+mod changes;
 mod cluster;
 mod document;
 mod door;
 mod events;
 mod health;
+mod looks;
 mod migrations;
 mod problem;
 mod stream;

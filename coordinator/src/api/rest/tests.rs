@@ -36,6 +36,7 @@ impl Stage {
         let closing = CancellationToken::new();
         let me = Peer { name: "c1".into(), address: "127.0.0.1:1".into() };
         let parts = Parts {
+            quiet_within: None,
             name: me.name.clone(),
             address: me.address.clone(),
             ttl: Duration::from_secs(5),
@@ -153,6 +154,9 @@ fn no_route_is_served_past_the_document() {
         include_str!("cluster.rs"),
         include_str!("events.rs"),
         include_str!("health.rs"),
+        include_str!("looks.rs"),
+        include_str!("changes.rs"),
+        include_str!("aside.rs"),
     ];
     let handlers: usize = files.iter().map(|text| text.matches("#[utoipa::path(").count()).sum();
     assert_eq!(handlers, documented().len());
@@ -207,7 +211,12 @@ async fn what_is_not_there_is_told_by_every_route_that_names_it() {
     let stage = Stage::new().await;
     for (method, path) in documented() {
         if path.contains("/migrations/{id}") {
-            let answer = stage.ask(method, &filled(&path), &[], "").await;
+            let sent = [("content-type", "application/json")];
+            let (headers, body) = match path.ends_with("/quarantine/show") {
+                true => (sent.as_slice(), r#"{"shard": "s", "key": "1"}"#),
+                false => ([].as_slice(), ""),
+            };
+            let answer = stage.ask(method, &filled(&path), headers, body).await;
             answer.refused(404, "request.not-found");
             assert_eq!(answer.body["instance"], filled(&path));
         }
@@ -250,6 +259,38 @@ async fn bad_requests_are_refused_with_the_place() {
 }
 
 #[tokio::test]
+async fn a_change_of_the_topology_says_all_that_it_means() {
+    let stage = Stage::new().await;
+    let json = [("content-type", "application/json")];
+    let topology = "/api/v1/topology";
+    for (verb, body, complaint) in [
+        ("set-routing", r#"{"cluster": "c"}"#, "missing field `routing`"),
+        ("set-routing", r#"{"cluster": "c", "routing": {"rule": "magic", "key": "text"}}"#, "magic"),
+        (
+            "set-routing",
+            r#"{"cluster": "c", "routing": {"rule": "directory", "key": "text", "buckets": 7}}"#,
+            "buckets",
+        ),
+        ("route-key", r#"{"cluster": "c", "key": "k"}"#, "missing field `shard`"),
+        ("add-shard", r#"{"cluster": "c"}"#, "missing field `shard`"),
+    ] {
+        let answer = stage.ask(Method::POST, &format!("{topology}/{verb}"), &json, body).await;
+        answer.refused(400, "request.invalid");
+        assert!(answer.text.contains(complaint), "{verb}: {}", answer.text);
+    }
+    let nowhere =
+        stage.ask(Method::POST, &format!("{topology}/add-shard"), &json, r#"{"cluster": "c", "shard": "s"}"#);
+    assert!(nowhere.await.status.is_client_error());
+    let reloaded = stage.ask(Method::POST, &format!("{topology}/reload"), &[], "").await;
+    assert_eq!(
+        (reloaded.status, &reloaded.body["changed"]),
+        (StatusCode::OK, &false.into()),
+        "{}",
+        reloaded.text
+    );
+}
+
+#[tokio::test]
 async fn a_coordinator_without_anything_tells_that() {
     let stage = Stage::new().await;
     for (path, key) in [
@@ -257,6 +298,8 @@ async fn a_coordinator_without_anything_tells_that() {
         ("/api/v1/shards", "shards"),
         ("/api/v1/workers", "workers"),
         ("/api/v1/topology", "clusters"),
+        ("/api/v1/drift", "clusters"),
+        ("/api/v1/indoubt", "transactions"),
     ] {
         let answer = stage.get(path).await;
         assert_eq!((answer.status, answer.media.as_str()), (StatusCode::OK, "application/json"), "{path}");

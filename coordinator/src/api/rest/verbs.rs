@@ -63,6 +63,15 @@ pub(super) async fn retry(State(rest): State<Rest>, Path(id): Path, _: Query<Not
     moved(rest.migrations().retry(v1::VerbRequest { id }).await)
 }
 
+/// Gives up what the migration has kept for a rollback: it is removed from the shards, and there is no way back.
+#[utoipa::path(post, path = "/api/v1/migrations/{id}/purge", tag = "verbs",
+    params(("id" = String, Path, description = "The migration's id.")),
+    responses((status = 200, description = "It is so now; the shards follow.", body = MovedBody)))]
+pub(super) async fn purge(State(rest): State<Rest>, Path(id): Path, _: Query<Nothing>, sent: Sent) -> Moved {
+    sent.nothing()?;
+    moved(rest.migrations().purge(v1::VerbRequest { id }).await)
+}
+
 /// How to roll back; may be left out.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]

@@ -3,6 +3,7 @@
 
 mod cluster;
 mod event;
+mod looks;
 mod migration;
 mod plan;
 
@@ -12,6 +13,7 @@ use utoipa::ToSchema;
 
 pub(super) use cluster::{DrainBody, LeaderBody, RouteBody, ShardsBody, TopologyBody, WorkersBody};
 pub(super) use event::{EventBody, EventsBody};
+pub(super) use looks::{ChangedBody, DecidedBody, DriftBody, InDoubtBody, MismatchesBody, PlacementBody};
 pub(super) use migration::{
     ConflictsBody, MigrationBody, MigrationsBody, MovedBody, PartBody, PartsBody, QuarantineBody, StatusBody,
 };
