@@ -10,6 +10,7 @@ mod counts;
 mod help;
 mod machine;
 mod mongod;
+mod python;
 mod run;
 mod test;
 

@@ -107,7 +107,7 @@ fn find_file(dir: &Path, name: &str) -> Option<PathBuf> {
 }
 
 /// `${XDG_CACHE_HOME:-$HOME/.cache}/shardlift`.
-fn cache_dir() -> Result<PathBuf, Failure> {
+pub(crate) fn cache_dir() -> Result<PathBuf, Failure> {
     let given = std::env::var_os("XDG_CACHE_HOME").filter(|dir| !dir.is_empty()).map(PathBuf::from);
     let base = given.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
     base.map(|dir| dir.join("shardlift")).ok_or_else(|| "neither XDG_CACHE_HOME nor HOME is set".to_owned())

@@ -1,14 +1,14 @@
 //! `cargo xtask test`: the parts of the test run, and their sum.
 
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::{ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::cargo::Cargo;
 use crate::counts::Counts;
 use crate::machine::{self, For};
-use crate::{Failure, help};
+use crate::{Failure, help, python};
 
 /// The same features in every part that compiles, so that all use the same artefacts.
 const FEATURES: [&str; 2] = ["--features", "shardlift-coordinator/failpoints,shardlift-worker/failpoints"];
@@ -25,6 +25,9 @@ fn threads() -> usize {
 /// Scenarios that look at the dashboard with a real browser. Packages of it are called otherwise on other systems, or are not
 /// there: then these are left out, and the last lines say so.
 const BROWSER: &str = "browser::";
+
+/// Scenarios of strangers who come with Python. Where its packages cannot be had, these are left out, and the last lines say so.
+const PYTHON: &str = "python::";
 
 /// One part of the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +55,7 @@ impl Part {
         }
     }
 
-    fn arguments<'a>(self, filter: Option<&'a str>, without: Option<&'a str>) -> Vec<&'a str> {
+    fn arguments<'a>(self, filter: Option<&'a str>, without: &[&'a str]) -> Vec<&'a str> {
         match self {
             Self::Format => vec!["fmt", "--all", "--check"],
             Self::Clippy => {
@@ -62,7 +65,11 @@ impl Part {
             Self::Build => [&["build", "--workspace", "--bins", "--tests"], &FEATURES[..]].concat(),
             Self::Tests(which) => {
                 let filter: Vec<&str> = filter.into_iter().collect();
-                let skip = without.map_or(Vec::new(), |scenarios| vec!["--", "--skip", scenarios]);
+                let mut skip: Vec<&str> =
+                    without.iter().flat_map(|scenarios| ["--skip", scenarios]).collect();
+                if !skip.is_empty() {
+                    skip.insert(0, "--");
+                }
                 [&["test", "--workspace", "--no-fail-fast"], &FEATURES[..], which, &filter, &skip].concat()
             }
         }
@@ -87,17 +94,25 @@ pub(crate) fn run(args: &[&str]) -> Result<ExitCode, Failure> {
     };
     let cargo = Cargo::find()?;
     let mongod = machine::prepare(purpose(&request.parts))?;
-    let without = browser_is_missing(&request.parts).then_some(BROWSER);
+    let tools = Tools { mongod, python: python_for(&request.parts) };
+    let mut without = Vec::new();
+    if browser_is_missing(&request.parts) {
+        without.push((BROWSER, "there is no chromedriver"));
+    }
+    if needs_tools(&request.parts) && tools.python.is_none() {
+        without.push((PYTHON, "there is no Python with the packages that they need"));
+    }
+    let skipped: Vec<&str> = without.iter().map(|(scenarios, _)| *scenarios).collect();
     let mut counts = Counts::default();
     let mut times = Vec::new();
     for part in &request.parts {
-        let arguments = part.arguments(request.filter, without);
-        let time = run_part(*part, &arguments, &cargo, mongod.as_deref(), &mut counts)?;
+        let arguments = part.arguments(request.filter, &skipped);
+        let time = run_part(*part, &arguments, &cargo, &tools, &mut counts)?;
         times.push((part.name(), time));
     }
     let code = report(&request, &counts, &times);
-    if let Some(scenarios) = without {
-        eprintln!("left out: {scenarios}, since there is no chromedriver; the reason is above");
+    for (scenarios, why) in without {
+        eprintln!("left out: {scenarios}, since {why}; the reason is above");
     }
     Ok(code)
 }
@@ -129,9 +144,28 @@ fn understand<'a>(args: &[&'a str]) -> Result<Request<'a>, String> {
     Ok(Request { parts, filter })
 }
 
+/// What tests are run with, beside cargo.
+struct Tools {
+    mongod: Option<PathBuf>,
+    python: Option<PathBuf>,
+}
+
+fn needs_tools(parts: &[Part]) -> bool {
+    parts.iter().any(|part| [ALL_TESTS, SCENARIOS].contains(part))
+}
+
+/// The Python of scenarios; none where they need it and it could not be made.
+fn python_for(parts: &[Part]) -> Option<PathBuf> {
+    if !needs_tools(parts) {
+        return None;
+    }
+    let made = python::prepare();
+    made.map_err(|why| eprintln!("no Python, so the scenarios {PYTHON} are left out: {why}")).ok()
+}
+
 /// Whether scenarios need a browser that is not there and could not be installed.
 fn browser_is_missing(parts: &[Part]) -> bool {
-    if !parts.iter().any(|part| [ALL_TESTS, SCENARIOS].contains(part)) {
+    if !needs_tools(parts) {
         return false;
     }
     match machine::prepare_browser() {
@@ -153,7 +187,7 @@ fn run_part(
     part: Part,
     arguments: &[&str],
     cargo: &Cargo,
-    mongod: Option<&Path>,
+    tools: &Tools,
     counts: &mut Counts,
 ) -> Result<Duration, Failure> {
     let started = Instant::now();
@@ -161,8 +195,10 @@ fn run_part(
     let mut command = cargo.command(arguments);
     command.env("RUST_BACKTRACE", "0").env("SHARDLIFT_BIN_DIR", cargo.bin_dir("debug")).stdin(Stdio::null());
     command.stdout(Stdio::piped());
-    if let Some(mongod) = mongod {
-        command.env("SHARDLIFT_MONGOD", mongod);
+    for (key, program) in [("SHARDLIFT_MONGOD", &tools.mongod), ("SHARDLIFT_PYTHON", &tools.python)] {
+        if let Some(program) = program {
+            command.env(key, program);
+        }
     }
     if std::env::var_os(THREADS).is_none() {
         command.env(THREADS, threads().to_string());
@@ -227,16 +263,18 @@ mod tests {
     fn a_filter_reaches_the_tests_alone() {
         let request = understand(&["killed"]).unwrap();
         assert_eq!(request.parts, [Part::Build, ALL_TESTS]);
-        assert_eq!(request.parts[1].arguments(request.filter, None).last(), Some(&"killed"));
+        assert_eq!(request.parts[1].arguments(request.filter, &[]).last(), Some(&"killed"));
         assert!(!request.parts[0].arguments(request.filter, None).contains(&"killed"));
     }
 
     #[test]
     fn without_a_browser_its_scenarios_alone_are_left_out() {
-        let arguments = ALL_TESTS.arguments(None, Some(BROWSER));
+        let arguments = ALL_TESTS.arguments(None, &[BROWSER]);
         assert!(arguments.ends_with(&["--", "--skip", BROWSER]), "{arguments:?}");
-        assert!(!TIDY.arguments(None, None).contains(&"--skip"));
-        assert!(!Part::Build.arguments(None, Some(BROWSER)).contains(&"--skip"));
+        let arguments = ALL_TESTS.arguments(None, &[BROWSER, PYTHON]);
+        assert!(arguments.ends_with(&["--", "--skip", BROWSER, "--skip", PYTHON]), "{arguments:?}");
+        assert!(!TIDY.arguments(None, &[]).contains(&"--skip"));
+        assert!(!Part::Build.arguments(None, &[BROWSER]).contains(&"--skip"));
         assert!(!browser_is_missing(&[Part::Build, TIDY]), "nothing here needs one");
     }
 
@@ -264,7 +302,7 @@ mod tests {
     #[test]
     fn every_part_that_compiles_uses_the_same_features() {
         for part in [Part::Clippy, Part::Build, ALL_TESTS, UNIT, SCENARIOS, TIDY] {
-            assert!(part.arguments(None, None).join(" ").contains(&FEATURES.join(" ")), "{part:?}");
+            assert!(part.arguments(None, &[]).join(" ").contains(&FEATURES.join(" ")), "{part:?}");
         }
     }
 }

@@ -55,6 +55,15 @@ pub fn mongod() -> Result<PathBuf> {
         .context("no mongod here; cargo xtask servers gets one, or set SHARDLIFT_MONGOD")
 }
 
+/// A Python with stock gRPC and a tester of REST APIs: `$SHARDLIFT_PYTHON`, else where `cargo xtask` keeps it.
+pub fn python() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("SHARDLIFT_PYTHON") {
+        return Ok(PathBuf::from(path));
+    }
+    let cached = cache_dir().map(|dir| dir.join("python-1/bin/python")).filter(|path| path.is_file());
+    cached.context("no Python with the packages of the scenarios here; cargo xtask test gets one, or set SHARDLIFT_PYTHON")
+}
+
 /// A program on PATH.
 pub fn on_path(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
