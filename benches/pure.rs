@@ -36,6 +36,7 @@ fn running(shards: u32) -> Migration {
         traceparent: None,
         quarantined: BTreeMap::new(),
         rollout: Rollout::default(),
+        told: Default::default(),
         shards: (0..shards).map(|number| (name(number), part.clone())).collect::<BTreeMap<_, _>>(),
     }
 }

@@ -1,5 +1,6 @@
 //! The coordinator's settings. Text is checked here once; everywhere else a setting has its type.
 
+mod clients;
 mod election;
 mod store;
 #[cfg(test)]
@@ -19,6 +20,8 @@ use shardlift_domain::{ClusterName, ShardId};
 use shardlift_runtime::config::{ConfigProblems, load};
 use shardlift_runtime::telemetry::{self, Settings};
 
+pub use crate::clients::ClientsConfig;
+use clients::WrittenClients;
 pub use election::ElectionConfig;
 use election::WrittenElection;
 use routing::WrittenRouting;
@@ -60,6 +63,8 @@ pub struct Config {
     pub lease_ttl: Duration,
     /// Before-images of completed migrations are removed so long after their end. `None`: never by themselves.
     pub purge_after: Option<Duration>,
+    /// Services outside that are talked to.
+    pub clients: ClientsConfig,
     /// The clusters and their shards, as declared; names and ids are unique.
     pub clusters: Vec<ClusterConfig>,
 }
@@ -112,6 +117,7 @@ struct Written {
     election: WrittenElection,
     lease: WrittenLease,
     undo: WrittenUndo,
+    clients: WrittenClients,
     cluster: Vec<WrittenCluster>,
 }
 
@@ -151,6 +157,7 @@ impl Default for Written {
             election: WrittenElection::default(),
             lease: WrittenLease::default(),
             undo: WrittenUndo::default(),
+            clients: WrittenClients::default(),
             cluster: Vec::new(),
         }
     }
@@ -209,6 +216,7 @@ impl Written {
             problems.add("lease.ttl_ms", format!("{ttl} is not between {least} and {most} milliseconds"));
         }
         let purge_after = self.undo.check(&mut problems);
+        let clients = self.clients.check(&mut problems);
         let clusters = clusters(&mut problems, &self.cluster);
         let config = Config {
             name: self.name,
@@ -223,6 +231,7 @@ impl Written {
             advertise,
             lease_ttl: Duration::from_millis(self.lease.ttl_ms),
             purge_after,
+            clients,
             clusters,
         };
         problems.into_result(config)

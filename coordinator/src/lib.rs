@@ -1,9 +1,10 @@
 //! The coordinator: plans, decides and watches; never touches a shard.
 //!
 //! Reading order: [`config`]; [`api`] are the doors, [`service`] the verbs behind them; [`planner`] and [`scheduler`]
-//! decide purely, [`shard`] knows where things are; [`orchestrator`] is the heart; [`store`] is its memory, [`election`] its right to lead.
+//! decide purely, [`shard`] knows where things are; [`clients`] are the services outside that it talks to; [`orchestrator`] is the heart; [`store`] is its memory, [`election`] its right to lead.
 
 pub mod api;
+pub mod clients;
 pub mod config;
 pub mod election;
 pub mod metrics;
@@ -27,6 +28,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use api::Listening;
+use clients::{Adaptor, Clients};
 use config::{Config, ElectionConfig, StoreConfig};
 use election::{Election, Etcd, Peer, Standalone};
 use metrics::Metrics;
@@ -64,6 +66,7 @@ pub async fn run(config: Config, reread: Reread, shutdown: CancellationToken) ->
         ElectionConfig::Standalone => Arc::new(Standalone::new(me.clone())),
         ElectionConfig::Etcd(options) => Arc::new(Etcd::start((**options).clone(), me.clone()).await?),
     };
+    let clients = Arc::new(Clients::new(&config.clients).map_err(Failure::from)?);
     let mut registry = shardlift_runtime::metrics::registry();
     let metrics = Metrics::new(&mut registry);
     let declare: Declare = Arc::new(move || reread().map(|config| declared(&config)).map_err(Failure::from));
@@ -75,6 +78,7 @@ pub async fn run(config: Config, reread: Reread, shutdown: CancellationToken) ->
         store: Arc::new(ObservedStore::new(store, Arc::clone(&metrics))),
         election: Arc::clone(&election),
         metrics,
+        quiet_within: clients.adaptor.as_ref().map(Adaptor::within),
     };
     let (orchestrator, heart) = orchestrator::run(parts, shutdown.clone());
     if let Some(address) = config.metrics_listen {
@@ -89,9 +93,10 @@ pub async fn run(config: Config, reread: Reread, shutdown: CancellationToken) ->
     if let Some(rest) = &rest {
         tracing::info!(address = %rest.local_addr()?, "listening for REST");
     }
-    let services = Services::new(orchestrator, declare);
+    let services = Services::new(orchestrator, declare).with_clients(clients);
     tokio::spawn(reload_on_hangup(services.clone(), hangups, shutdown.clone()));
     tokio::spawn(services.clone().purge(config.purge_after, shutdown.clone()));
+    tokio::spawn(services.clone().courtesies(shutdown.clone()));
     let listening = Listening { grpc: listener, rest, reflection: config.reflection };
     let ended = serve(services, heart, listening, shutdown).await;
     election.leave().await;

@@ -39,6 +39,7 @@ pub fn grpc_code(code: ErrorCode) -> Code {
         | CoordinatorNotReady
         | CoordinatorUnreachable
         | StoreUnavailable
+        | ServiceUnavailable
         | StoreFenced
         | ShardNoWorker
         | ShardUnreachable => Code::Unavailable,
@@ -57,8 +58,8 @@ pub fn http_status(code: ErrorCode) -> u16 {
         FenceStale, Internal, LeaseLost, LintRefused, PlanCycle, PlanMissingDependency, PlanRefused,
         RequestForeignOrigin, RequestInvalid, RequestNoSuchRoute, RequestNotFound, RequestTimedOut,
         RequestTooLarge, RequestTooMany, RequestWrongMediaType, RequestWrongMethod, RoutingUnroutable,
-        ShardNoWorker, ShardUnreachable, SpecInvalid, SpecUnsupported, StoreFenced, StoreUnavailable,
-        TransformInvalid, WorkerUnfit,
+        ServiceUnavailable, ShardNoWorker, ShardUnreachable, SpecInvalid, SpecUnsupported, StoreFenced,
+        StoreUnavailable, TransformInvalid, WorkerUnfit,
     };
     match code {
         RequestInvalid => 400,

@@ -120,6 +120,10 @@ fn a6_only_the_doors_know_servers_and_only_effects_speak_to_workers() {
         }),
     );
     none(
+        "services outside are asked outside of clients/",
+        lines_with(&["coordinator/src"], &["reqwest"], |path| path.starts_with("coordinator/src/clients/")),
+    );
+    none(
         "orders are sent outside of the effect runner",
         lines_with(&["coordinator/src"], &[".order(order)", "orders.try_send", "orders.send"], |path| {
             // A pulse can answer a sign of life and say nothing else.

@@ -20,10 +20,13 @@ pub const ASSERT: &str = "verify.assert";
 pub const ATOMIC: &str = "atomic";
 /// Evaluating the transform anew on the before-images: as a check of `verify`, and for `mismatches`.
 pub const ANEW: &str = "verify.transform";
+/// Reading a spec some of whose tenants have opted out.
+pub const LEFT_OUT: &str = "tenants.left-out";
 /// Removing before-images that are given up.
 pub const PURGE: &str = "purge";
 /// The words that are not the name of a transformer.
-const WORDS: [&str; 13] = [
+const WORDS: [&str; 14] = [
+    LEFT_OUT,
     SHARE,
     UNDO,
     QUARANTINE,
@@ -97,6 +100,9 @@ impl Capabilities {
         };
         if !spec.rollout.is_empty() {
             needed.0.insert(ROLLOUT.to_owned());
+        }
+        if spec.tenants().is_some_and(|tenants| !tenants.left_out.is_empty()) {
+            needed.0.insert(LEFT_OUT.to_owned());
         }
         if !spec.assertions().is_empty() {
             needed.0.insert(ASSERT.to_owned());

@@ -59,7 +59,7 @@ codes! {
     PlanStale = "plan.stale", User, false;
     /// A migration does not cover shards that joined after it was planned.
     PlanUncovered = "plan.uncovered-shards", User, false;
-    /// A migration that stands still keeps what another one needs.
+    /// What a migration needs is held: by one that stands still, or for one of its tenants.
     PlanHeld = "plan.held", User, false;
     /// The topology cannot be changed so.
     TopologyRefused = "topology.refused", User, false;
@@ -137,12 +137,18 @@ codes! {
     SweepNotConverging = "sweep.not-converging", Application, false;
     /// A wave is done and has soaked, but one of its shards is not in health: the next wave does not begin.
     GateClosed = "gate.closed", Shard, true;
+    /// The adaptors of a tenant were not quiet in time at a gate.
+    GateNotQuiet = "gate.not-quiet", Network, false;
     /// Verification found something that must not be.
     VerifyMismatch = "verify.mismatch", User, false;
     /// A `down` would drop values that were written since.
     UndoDropsData = "undo.drops-data", User, false;
     /// Only a part of `up` was applied, and `down` is written for the whole.
     UndoHalfApplied = "undo.half-applied", User, false;
+    /// A service that Shardlift asks for something does not answer as it should.
+    ServiceUnavailable = "service.unavailable", Network, true;
+    /// A service that Shardlift asks for something refuses it.
+    ServiceRefused = "service.refused", User, false;
     /// The metadata store does not answer.
     StoreUnavailable = "store.unavailable", Shardlift, true;
     /// This coordinator is not the leader any more.

@@ -242,3 +242,41 @@ fn the_example_of_a_cluster_is_good_once_its_secrets_are_there() {
     assert!(matches!(config.store, StoreConfig::Postgres { .. }));
     assert!(matches!(config.election, ElectionConfig::Etcd(_)));
 }
+
+const CLIENTS: &str = "[clients]\nallow = [\"127.0.0.1:9000\", \"chat.example:443\"]\n\
+    [clients.mcp]\nurl = \"http://127.0.0.1:9000/\"\nkey = \"canary\"\n\
+    [clients.chat]\nurl = \"https://chat.example\"\nkey = \"canary\"\nchannel = \"ops\"\n";
+
+#[test]
+fn services_outside_are_each_optional_and_their_keys_are_not_shown() {
+    let none = read(CLUSTER).expect("good").clients;
+    assert!(none.mcp.is_none() && none.chat.is_none() && none.adaptor.is_none());
+    let config = read(&format!("{CLIENTS}{CLUSTER}")).expect("good");
+    assert_eq!(config.clients.mcp.as_ref().map(|mcp| mcp.url.as_str()), Some("http://127.0.0.1:9000"));
+    assert!(config.clients.chat.is_some() && config.clients.adaptor.is_none());
+    assert!(!format!("{config:?}").contains("canary"));
+}
+
+#[test]
+fn a_service_is_asked_only_where_the_list_lets_requests_go() {
+    let text = "[clients]\nallow = [\"nonsense\"]\ntimeout_ms = 1\n\
+        [clients.mcp]\nurl = \"https://mcp.example\"\nkey = \"canary\"\n\
+        [clients.chat]\nurl = \"https://chat.example\"\nchannel = \" \"\n\
+        [clients.adaptor]\nurl = \"https://adaptor.example\"\nkey = \"canary\"\ndeadline_ms = 1\n";
+    let problems = read(&format!("{text}{CLUSTER}")).expect_err("it was accepted");
+    let keys: Vec<_> = problems.list().iter().map(|problem| problem.key.as_str()).collect();
+    assert_eq!(
+        keys,
+        [
+            "clients.allow[0]",
+            "clients.timeout_ms",
+            "clients.mcp.url",
+            "clients.chat.url",
+            "clients.chat.key",
+            "clients.adaptor.url",
+            "clients.chat.channel",
+            "clients.adaptor.deadline_ms"
+        ]
+    );
+    assert!(!problems.to_string().contains("canary"));
+}

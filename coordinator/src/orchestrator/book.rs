@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::ids::{MigrationId, MigrationKey, ShardId, Version};
-use shardlift_domain::migration::{Event, Migration, Rollout, ShardMigration, Status, Step, Verb};
+use shardlift_domain::migration::{Event, Migration, Rollout, ShardMigration, Status, Step, Told, Verb};
 use shardlift_domain::plan::{Disposition, PlannedMigration};
 use shardlift_domain::progress::ShardProgress;
 use shardlift_domain::range::Pass;
@@ -282,7 +282,7 @@ impl Book {
 
     /// Decides anew what the plan decided: something else may have been submitted in between.
     fn admit(&self, submission: Submission) -> Result<Option<(StoredMigration, Spec)>, Failure> {
-        let Submission { planned, spec, file, traceparent } = submission;
+        let Submission { planned, spec, file, traceparent, told } = submission;
         let known = self.find(&spec.id, None).ok().map(|page| &**page.migration());
         let expected = known.map_or(Version::FIRST, |known| {
             if matches!(planned.disposition, Disposition::Known { .. }) {
@@ -303,6 +303,7 @@ impl Book {
         }
         let mut stored = fresh(&planned, &spec, file);
         stored.migration.traceparent = traceparent;
+        stored.migration.told = told;
         Ok(Some((stored, spec)))
     }
 
@@ -502,6 +503,7 @@ fn fresh(planned: &PlannedMigration, spec: &Spec, file: spec::SpecFile) -> Store
         traceparent: None,
         quarantined: BTreeMap::new(),
         rollout: Rollout::of(planned.waves.iter().map(|wave| wave.soak)),
+        told: Told::default(),
         shards: (0..)
             .zip(&planned.waves)
             .flat_map(|(number, wave)| {

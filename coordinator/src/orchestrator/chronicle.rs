@@ -54,6 +54,8 @@ pub(super) fn records(
         }
         Event::Purged => add(HistoryEvent::Purged, None),
         Event::Reopened { shard } => add(HistoryEvent::Reopened, Some(json!({ "shard": shard }))),
+        // What services are told is no history of the migration; that it is halted stands below.
+        Event::Told(_) | Event::NotQuiet { .. } => {}
         Event::Soaked { wave } => add(HistoryEvent::GateOpened, Some(json!({ "wave": wave }))),
         Event::StepFailed { shard, step, failure } => {
             add(HistoryEvent::StepFailed, Some(json!({ "shard": shard, "step": step, "failure": failure })));

@@ -3,10 +3,11 @@
 //! Nothing here is stored. After a take-over a soak begins anew: it may last longer than was asked for, never shorter.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::ids::MigrationKey;
-use shardlift_domain::migration::{Event, Migration};
+use shardlift_domain::migration::{Event, Migration, News};
 use shardlift_domain::task::Millis;
 
 use super::book::Page;
@@ -20,17 +21,48 @@ pub(super) struct Gates(BTreeMap<MigrationKey, Soak>);
 struct Soak {
     wave: u32,
     since: Millis,
+    /// It has soaked, and adaptors are asked to be quiet.
+    quieting: Option<Quieting>,
+}
+
+struct Quieting {
+    since: Millis,
+    /// All of them are; or why not, if that is known.
+    quiet: Option<Result<(), Failure>>,
+}
+
+/// Whether the adaptors of a migration's tenants are quiet at its gate.
+enum Hush {
+    Quiet,
+    Waits,
+    Late(Failure),
 }
 
 impl Gates {
     /// How long the soak of a migration at its gate still lasts; one that has just come there begins it.
     fn left(&mut self, migration: &Migration, now: Millis) -> Millis {
         let wave = migration.rollout.wave;
-        let soak = self.0.entry(migration.key.clone()).or_insert(Soak { wave, since: now });
+        let begun = || Soak { wave, since: now, quieting: None };
+        let soak = self.0.entry(migration.key.clone()).or_insert_with(begun);
         if soak.wave != wave {
-            *soak = Soak { wave, since: now };
+            *soak = begun();
         }
         whole(migration).saturating_sub(now.saturating_sub(soak.since))
+    }
+
+    /// A service tells whether adaptors are quiet. Of another gate this is old news.
+    pub(super) fn quieted(&mut self, key: &MigrationKey, wave: u32, quiet: Result<(), Failure>) {
+        let soak = self.0.get_mut(key).filter(|soak| soak.wave == wave);
+        if let Some(quieting) = soak.and_then(|soak| soak.quieting.as_mut()) {
+            quieting.quiet = Some(quiet);
+        }
+    }
+
+    /// Since when adaptors are asked, from now on if they were not; and what is known of them.
+    fn hush(&mut self, key: &MigrationKey, now: Millis) -> (Millis, Option<Result<(), Failure>>) {
+        let Some(soak) = self.0.get_mut(key) else { return (now, None) };
+        let quieting = soak.quieting.get_or_insert(Quieting { since: now, quiet: None });
+        (quieting.since, quieting.quiet.clone())
     }
 
     /// The same for somebody who only looks.
@@ -62,9 +94,35 @@ impl Leader {
             here.into_iter().filter(|(_, (_, left))| *left == 0).map(|(key, (wave, _))| (key, wave)).collect()
         };
         for (key, wave) in soaked {
-            if self.book.page(&key).is_some_and(|page| self.alarm(page.migration()).is_none()) {
-                self.apply(&key, &Event::Soaked { wave });
+            if self.book.page(&key).is_some_and(|page| self.alarm(page.migration()).is_some()) {
+                continue;
             }
+            match self.hush(&key, wave, now) {
+                Hush::Quiet => self.apply(&key, &Event::Soaked { wave }),
+                Hush::Waits => {}
+                Hush::Late(failure) => self.apply(&key, &Event::NotQuiet { wave, failure }),
+            }
+        }
+    }
+
+    /// Has adaptors be quiet before a gate opens, where a service asks them and the spec names tenants. That they may be
+    /// quiet is stored before anybody asks them, so that every leader has them go on.
+    fn hush(&mut self, key: &MigrationKey, wave: u32, now: Millis) -> Hush {
+        let Some(within) = self.seat.quiet_within else { return Hush::Quiet };
+        let Some(page) = self.book.page(key).filter(|page| page.spec.tenants().is_some()) else {
+            return Hush::Quiet;
+        };
+        let stored = page.migration().told.quiet == Some(wave);
+        let (since, quiet) = self.gates.hush(key, now);
+        if !stored {
+            self.apply(key, &Event::Told(News::Quieting(wave)));
+            return Hush::Waits;
+        }
+        let waited = Duration::from_millis(now.saturating_sub(since));
+        match quiet {
+            Some(Ok(())) => Hush::Quiet,
+            other if waited > within => Hush::Late(not_quiet(key, wave, within, other.and_then(Result::err))),
+            _ => Hush::Waits,
         }
     }
 
@@ -89,4 +147,15 @@ impl Leader {
         let next = "the gate opens by itself when the shard is in health again; pause or cancel it otherwise";
         Some(Failure::new(ErrorCode::GateClosed, message, next).in_migration(&migration.key).on_shard(shard))
     }
+}
+
+fn not_quiet(key: &MigrationKey, wave: u32, within: Duration, why: Option<Failure>) -> Failure {
+    let why = why.map_or_else(|| "there was no answer yet".to_owned(), |failure| failure.message);
+    let message = format!(
+        "the channel adaptors of its tenants were not quiet within {} s at the gate of wave {}, and were asked to go on: {why}",
+        within.as_secs(),
+        wave + 1
+    );
+    let next = "see to the adaptor service, then resume the migration: its wave soaks anew, and they are asked again";
+    Failure::new(ErrorCode::GateNotQuiet, message, next).in_migration(key)
 }

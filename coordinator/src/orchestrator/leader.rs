@@ -63,11 +63,13 @@ pub(super) struct Seat {
     pub(super) sessions: Arc<AtomicU64>,
     pub(super) changes: watch::Sender<u64>,
     pub(super) metrics: Arc<Metrics>,
+    /// How long adaptors may take to be quiet at a gate. `None`: there is no service that asks them.
+    pub(super) quiet_within: Option<Duration>,
 }
 
 /// What only a leader owns.
 pub(super) struct Leader {
-    seat: Seat,
+    pub(super) seat: Seat,
     pub(super) clock: Monotonic,
     pub(super) book: Book,
     pub(super) board: Board,
@@ -138,6 +140,10 @@ impl Leader {
             Wake::Purgeable(after, reply) => self.on_purgeable(after, reply),
             Wake::Purge(shard, migration, reply) => self.ask_purge(shard, migration, reply),
             Wake::Purged(migration, reply) => self.on_purged(&migration, reply),
+            Wake::Courtesies(reply) => self.on_courtesies(reply),
+            Wake::Told(key, news, reply) => self.on_told(&key, news, reply),
+            Wake::Quieted(key, wave, quiet, reply) => self.on_quieted(&key, wave, quiet, reply),
+            Wake::Tenants(id, reply) => self.on_tenants(&id, reply),
             Wake::Edit(edit, reply) => self.on_edit(*edit, reply).await?,
             Wake::Submit(submissions, revision, start, reply) => {
                 let made = self.book.submit(submissions, revision, start).await;
@@ -255,7 +261,7 @@ impl Leader {
                 self.reconcile_shard(key, shard);
             }
             // Figures: nothing else is wanted for them.
-            Event::Quarantined { .. } if self.stage(key) == before => {}
+            Event::Quarantined { .. } | Event::Told(_) if self.stage(key) == before => {}
             _ => self.follow_up(key),
         }
         self.changed();

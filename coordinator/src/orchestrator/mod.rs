@@ -4,7 +4,7 @@
 //! wake it. The leader's parts: [`book`] is what the store holds, [`chronicle`] what the history says of a move, [`board`]
 //! the tasks and who has them, [`fleet`] the workers; [`leader`] ties them, [`places`] is its side of the topology, [`traces`]
 //! tells operators of them; [`gates`] is the clock between waves; [`votes`] ends votes on atomic changes that make no
-//! progress; [`effects`] is the only place where a decision becomes a message, once the [`outbox`] is opened after the
+//! progress; [`courtesy`] is what services outside are to be told; [`effects`] is the only place where a decision becomes a message, once the [`outbox`] is opened after the
 //! commit. [`pulse`] is what doors know of a session without the heart.
 //! [`view`] is what doors may see, [`standing`] who leads.
 
@@ -13,6 +13,7 @@ mod board;
 mod book;
 mod chronicle;
 mod compare;
+mod courtesy;
 mod drain;
 mod effects;
 mod fleet;
@@ -37,6 +38,7 @@ mod view;
 mod votes;
 mod wake;
 
+pub use courtesy::{Courtesy, Quiet};
 pub use fleet::{Order, Report, SessionId};
 pub use pulse::Pulse;
 pub use role::{Declare, Parts, run};

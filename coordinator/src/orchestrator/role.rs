@@ -57,6 +57,8 @@ pub struct Parts {
     pub election: Arc<dyn Election>,
     /// Where its work is counted.
     pub metrics: Arc<Metrics>,
+    /// How long adaptors may take to be quiet at a gate. `None`: there is no service that asks them.
+    pub quiet_within: Option<Duration>,
 }
 
 /// Reads what is declared, as it is now.
@@ -77,6 +79,7 @@ pub fn run(parts: Parts, shutdown: CancellationToken) -> (Handle, tokio::task::J
         sessions: Arc::new(AtomicU64::new(1)),
         changes,
         metrics: Arc::clone(&parts.metrics),
+        quiet_within: parts.quiet_within,
     };
     let handle = Handle::new(sender, watcher, standing.clone());
     let task = tokio::spawn(Orchestrator { parts, seat, wakes, post, standing }.run(shutdown));

@@ -73,6 +73,7 @@ impl Coordinator {
     fn elected_by(store: &Arc<dyn Store>, election: Arc<dyn Election>, declared: Topology) -> Self {
         let shutdown = CancellationToken::new();
         let parts = Parts {
+            quiet_within: None,
             name: "c1".into(),
             address: "127.0.0.1:7400".into(),
             ttl: Duration::from_secs(2),

@@ -11,7 +11,7 @@ use shardlift_domain::facts::{
 use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::fence::Fence;
 use shardlift_domain::ids::{MigrationId, MigrationKey, ShardId, Version, WorkerId};
-use shardlift_domain::migration::Verb;
+use shardlift_domain::migration::{News, Told, Verb};
 use shardlift_domain::mismatch::{MismatchesPage, MismatchesRequest};
 use shardlift_domain::plan::PlannedMigration;
 use shardlift_domain::prepared::PreparedTransaction;
@@ -20,6 +20,7 @@ use shardlift_domain::spec::{Spec, SpecFile};
 use shardlift_domain::topology::Topology;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::courtesy::Courtesy;
 use super::fleet::{Order, Report, SessionId};
 use super::pulse::Pulse;
 use super::standing::Standing;
@@ -41,6 +42,8 @@ pub struct Submission {
     pub file: SpecFile,
     /// The trace context of the submit.
     pub traceparent: Option<String>,
+    /// Which services outside are to hear of it.
+    pub told: Told,
 }
 
 /// A worker that wants a session.
@@ -125,6 +128,10 @@ pub(super) enum Wake {
     Purgeable(Option<Duration>, Reply<Vec<Purgeable>>),
     Purge(ShardId, MigrationKey, Reply<Purged>),
     Purged(MigrationKey, Reply<()>),
+    Courtesies(Reply<Vec<Courtesy>>),
+    Told(MigrationKey, News, Reply<()>),
+    Quieted(MigrationKey, u32, Result<(), Failure>, Reply<()>),
+    Tenants(MigrationId, Reply<Vec<String>>),
     Edit(Box<Edit>, Reply<(bool, u64)>),
     Submit(Vec<Submission>, u64, bool, Reply<()>),
     Asked(MigrationId, Verb, Reply<(MigrationView, bool)>),
@@ -261,6 +268,31 @@ impl Handle {
     /// No shard holds before-images of it any more.
     pub async fn purged(&self, migration: MigrationKey) -> Result<(), Failure> {
         ask!(self, Purged, migration)
+    }
+
+    /// What services outside are still to be told of which migration.
+    pub async fn courtesies(&self) -> Result<Vec<Courtesy>, Failure> {
+        ask!(self, Courtesies)
+    }
+
+    /// A service was told something of a migration; answers after the commit.
+    pub async fn told(&self, migration: MigrationKey, news: News) -> Result<(), Failure> {
+        ask!(self, Told, migration, news)
+    }
+
+    /// The adaptors of all tenants are quiet at the gate of this wave, or why they are not yet.
+    pub async fn quieted(
+        &self,
+        migration: MigrationKey,
+        wave: u32,
+        quiet: Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        ask!(self, Quieted, migration, wave, quiet)
+    }
+
+    /// The tenants whose rows a migration changes, in its newest version; none: those of all.
+    pub async fn tenants(&self, id: MigrationId) -> Result<Vec<String>, Failure> {
+        ask!(self, Tenants, id)
     }
 
     /// Changes the topology; answers after the commit: whether anything changed, and the revision now.

@@ -1,10 +1,11 @@
 //! Specs + topology + what is known + facts of shards -> plan. Pure: the same arguments give the same plan.
 //!
 //! [`needs`] says which facts planning wants; [`plan`] makes the plan. [`order`] decides what goes before what,
-//! [`estimate`] how much there is to do, [`lint`] what is dangerous in a schema spec. Everything that is wrong is told at
+//! [`tenancy`] who of the named tenants takes part, [`estimate`] how much there is to do, [`lint`] what is dangerous in a schema spec. Everything that is wrong is told at
 //! once, as findings of the plan; [`prechecks`] are those that the shards themselves told.
 
 pub(crate) use scope::uncovered;
+pub use tenancy::{Tenancy, TenantSettings};
 
 pub(crate) mod disposition;
 mod estimate;
@@ -12,6 +13,7 @@ mod lint;
 mod order;
 mod prechecks;
 mod scope;
+pub(crate) mod tenancy;
 #[cfg(test)]
 mod tests;
 mod waves;
@@ -38,6 +40,8 @@ pub struct Facts<'a> {
     pub directory: &'a Directory,
     /// The newest version of every id that was ever submitted.
     pub known: &'a BTreeMap<MigrationId, Migration>,
+    /// What tenants want, by their names.
+    pub tenants: &'a BTreeMap<String, TenantSettings>,
     /// What each shard said, or why it said nothing.
     pub shards: BTreeMap<ShardId, Result<ShardFacts, Failure>>,
 }
@@ -141,7 +145,10 @@ fn planned(
     }
     let waves = match facts.known.get(&spec.id).filter(|_| known) {
         Some(submitted) => waves::stored(submitted),
-        None => waves::of(&spec.rollout, shards, &estimates, &mut notes),
+        None => {
+            let ranks = scope::ranks(spec, cluster, facts);
+            waves::of(&spec.rollout, shards, &estimates, &ranks, &mut notes)
+        }
     };
     let has_where = matches!(&spec.body, SpecBody::Data(data) if data.source.pending.is_some());
     Ok(PlannedMigration {

@@ -54,6 +54,22 @@ pub(super) fn shards(spec: &Spec, cluster: &Cluster, directory: &Directory) -> R
     Ok(cluster.shards.iter().filter(|shard| wanted.contains(shard)).cloned().collect())
 }
 
+/// Which place each shard wants, if any of its tenants has one: the first of theirs.
+pub(super) fn ranks(spec: &Spec, cluster: &Cluster, facts: &Facts<'_>) -> BTreeMap<ShardId, i64> {
+    let mut ranks = BTreeMap::new();
+    let Some((tenants, routing)) = spec.tenants().zip(cluster.rules.routing.as_ref()) else { return ranks };
+    for key in &tenants.keys {
+        let text = key.text();
+        let order = facts.tenants.get(&text).and_then(|settings| settings.order);
+        let parsed = routing.key.parse(&text).ok();
+        let shard = parsed.and_then(|key| routing.route(facts.directory.of(&cluster.name), &key));
+        if let Some((order, shard)) = order.zip(shard) {
+            ranks.entry(shard.clone()).and_modify(|rank: &mut i64| *rank = order.min(*rank)).or_insert(order);
+        }
+    }
+    ranks
+}
+
 /// A number is not the text of the same digits: MongoDB would find other documents.
 fn fits(key: &TenantKey, kind: KeyKind) -> Result<(), String> {
     match (key, kind) {

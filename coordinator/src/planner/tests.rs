@@ -164,6 +164,7 @@ impl World {
             traceparent: None,
             quarantined: BTreeMap::new(),
             rollout: Rollout::default(),
+            told: Default::default(),
             shards: shards.iter().map(|shard| (shard.clone(), ShardMigration::fresh(0))).collect(),
         }
     }
@@ -190,7 +191,13 @@ impl World {
         }
         plan(
             specs,
-            &Facts { topology: &self.topology, directory: &Directory::default(), known: &self.known, shards },
+            &Facts {
+                topology: &self.topology,
+                directory: &Directory::default(),
+                known: &self.known,
+                tenants: &BTreeMap::new(),
+                shards,
+            },
         )
     }
 

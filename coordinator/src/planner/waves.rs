@@ -13,10 +13,11 @@ pub(super) fn of(
     rollout: &[WaveSpec],
     shards: Vec<ShardId>,
     estimates: &[ShardEstimate],
+    ranks: &BTreeMap<ShardId, i64>,
     notes: &mut Vec<String>,
 ) -> Vec<Wave> {
     let all = shards.len();
-    let mut left = in_order(rollout, shards, estimates).into_iter();
+    let mut left = in_order(rollout, shards, estimates, ranks).into_iter();
     let mut waves: Vec<Wave> = Vec::new();
     for entry in rollout {
         let adds = entry.reach.of(all).saturating_sub(all - left.len());
@@ -40,12 +41,21 @@ pub(super) fn of(
     waves
 }
 
-/// By estimated rows, then by name; without a rollout as the cluster has them.
-fn in_order(rollout: &[WaveSpec], mut shards: Vec<ShardId>, estimates: &[ShardEstimate]) -> Vec<ShardId> {
-    if !rollout.is_empty() {
+/// As tenants want it, then by estimated rows, then by name; without a rollout and without such wishes as the cluster has them.
+fn in_order(
+    rollout: &[WaveSpec],
+    mut shards: Vec<ShardId>,
+    estimates: &[ShardEstimate],
+    ranks: &BTreeMap<ShardId, i64>,
+) -> Vec<ShardId> {
+    let rank = |shard: &ShardId| ranks.get(shard).copied().unwrap_or(i64::MAX);
+    if rollout.is_empty() {
+        shards.sort_by_key(rank);
+    } else {
         let rows: BTreeMap<&ShardId, u64> =
             estimates.iter().map(|estimate| (&estimate.shard, estimate.rows.unwrap_or(0))).collect();
-        shards.sort_by_cached_key(|shard| (rows.get(shard).copied().unwrap_or(0), shard.clone()));
+        shards
+            .sort_by_cached_key(|shard| (rank(shard), rows.get(shard).copied().unwrap_or(0), shard.clone()));
     }
     shards
 }

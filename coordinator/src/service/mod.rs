@@ -1,6 +1,7 @@
 //! What can be asked of a coordinator, one verb per file. Doors call these; they know nothing of gRPC or HTTP.
 
 mod conflicts;
+mod courtesy;
 mod drift;
 mod indoubt;
 mod mismatches;
@@ -9,13 +10,17 @@ mod plan;
 mod purge;
 mod quarantine;
 mod submit;
+mod tenants;
 mod topology;
 mod verbs;
+
+use std::sync::Arc;
 
 use shardlift_domain::failure::ErrorCode;
 use shardlift_domain::failure::Failure;
 use shardlift_domain::ids::MigrationId;
 
+use crate::clients::Clients;
 use crate::orchestrator::{Declare, Handle};
 
 pub use drift::ClusterDrift;
@@ -30,12 +35,18 @@ pub use topology::{cluster_name, shard_id};
 pub struct Services {
     orchestrator: Handle,
     declare: Declare,
+    clients: Arc<Clients>,
 }
 
 impl Services {
     /// Services over this orchestrator; `declare` reads the file again.
     pub fn new(orchestrator: Handle, declare: Declare) -> Self {
-        Self { orchestrator, declare }
+        Self { orchestrator, declare, clients: Arc::default() }
+    }
+
+    /// The same with services outside to talk to.
+    pub fn with_clients(self, clients: Arc<Clients>) -> Self {
+        Self { clients, ..self }
     }
 
     /// The orchestrator's handle, for reading.

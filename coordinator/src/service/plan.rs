@@ -13,7 +13,7 @@ use shardlift_domain::spec::{self, Spec, SpecFile};
 use shardlift_domain::topology::Topology;
 
 use super::Services;
-use crate::planner;
+use crate::planner::{self, Tenancy};
 
 /// How long a shard may take to tell its facts.
 const FACTS_WITHIN: Duration = Duration::from_secs(20);
@@ -21,7 +21,8 @@ const FACTS_WITHIN: Duration = Duration::from_secs(20);
 /// A plan with the parsed specs that it was made from, in the order of the files.
 pub(super) struct Planned {
     pub(super) plan: Plan,
-    pub(super) specs: Vec<Spec>,
+    /// Without tenants that have opted out; with the files that say so.
+    pub(super) tenancy: Tenancy,
     pub(super) topology: Arc<Topology>,
 }
 
@@ -44,11 +45,15 @@ impl Services {
         let specs = spec::parse_all(files)
             .map_err(|problems| problems.iter().flat_map(spec::SpecProblems::failures).collect::<Vec<_>>())?;
         let view = self.orchestrator.planning().await.map_err(|failure| vec![failure])?;
-        let shards =
-            self.facts(planner::needs(&specs, files, &view.topology, &view.directory, &view.known)).await;
+        refuse_left_out(&specs, files)?;
+        let (tenancy, tenants) = self.tenancy(specs, files, &view.known).await;
         let (topology, directory) = (&view.topology, &view.directory);
-        let facts = planner::Facts { topology, directory, known: &view.known, shards };
-        Ok(Planned { plan: planner::plan(&specs, &facts), specs, topology: view.topology })
+        let needs = planner::needs(&tenancy.specs, &tenancy.files, topology, directory, &view.known);
+        let shards = self.facts(needs).await;
+        let facts = planner::Facts { topology, directory, known: &view.known, tenants: &tenants, shards };
+        let mut plan = planner::plan(&tenancy.specs, &facts);
+        tenancy.tell(&mut plan);
+        Ok(Planned { plan, tenancy, topology: view.topology })
     }
 
     /// Asks many shards at once.
@@ -63,6 +68,20 @@ impl Services {
         });
         join_all(asked).await.into_iter().collect()
     }
+}
+
+/// Who is left out is decided by the tenants, and written by the coordinator: a file from outside has no say in it.
+fn refuse_left_out(specs: &[Spec], files: &[SpecFile]) -> Result<(), Vec<Failure>> {
+    let says = |spec: &Spec| spec.tenants().is_some_and(|tenants| !tenants.left_out.is_empty());
+    let saying = specs.iter().zip(files).filter(|(spec, _)| says(spec));
+    let refused: Vec<Failure> = saying
+        .map(|(_, file)| {
+            let message = "left_out is written by the coordinator alone, for tenants that have opted out";
+            Failure::new(ErrorCode::SpecInvalid, message, "take those tenants out of `tenants` instead")
+                .in_file(&file.name)
+        })
+        .collect();
+    if refused.is_empty() { Ok(()) } else { Err(refused) }
 }
 
 fn silent() -> Failure {

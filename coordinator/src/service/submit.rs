@@ -10,6 +10,7 @@ use shardlift_runtime::telemetry::context;
 
 use super::Services;
 use crate::orchestrator::Submission;
+use crate::planner::Tenancy;
 use crate::shard::stale;
 
 /// How often a plan is made when the topology moves under it.
@@ -57,12 +58,17 @@ impl Services {
                 planned.plan.findings.into_iter().filter(|finding| finding.severity == Severity::Error);
             return Err(errors.map(|finding| finding.failure).collect());
         }
-        let mut parsed: BTreeMap<_, _> = planned
-            .specs
-            .into_iter()
-            .zip(files)
-            .map(|(spec, file)| (spec.id.clone(), (spec, file)))
-            .collect();
+        if start {
+            let held = planned.tenancy.held();
+            if !held.is_empty() {
+                return Err(held);
+            }
+            self.may_begin_known(&planned.plan).await.map_err(|failure| vec![failure])?;
+        }
+        let Tenancy { specs, files, .. } = planned.tenancy;
+        let mut parsed: BTreeMap<_, _> =
+            specs.into_iter().zip(files).map(|(spec, file)| (spec.id.clone(), (spec, file))).collect();
+        let told = self.listeners();
         let traceparent = context::current();
         let submissions = planned
             .plan
@@ -71,7 +77,8 @@ impl Services {
             .filter_map(|migration| {
                 let (spec, file) = parsed.remove(&migration.id)?;
                 let traceparent = traceparent.clone();
-                Some(Submission { planned: migration.clone(), spec, file: file.clone(), traceparent })
+                let (planned, told) = (migration.clone(), told.clone());
+                Some(Submission { planned, spec, file, traceparent, told })
             })
             .collect();
         self.orchestrator.submit(submissions, now, start).await.map_err(|failure| vec![failure])?;

@@ -9,6 +9,10 @@ use crate::orchestrator::MigrationView;
 impl Services {
     /// Carries out a person's verb. `true`: something changed; `false`: it was so already.
     pub async fn verb(&self, id: &str, verb: Verb) -> Result<(MigrationView, bool), Failure> {
-        self.orchestrator.asked(migration_id(id)?, verb).await
+        let id = migration_id(id)?;
+        if verb == Verb::Start {
+            self.may_begin(&id).await?;
+        }
+        self.orchestrator.asked(id, verb).await
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use shardlift_domain::migration::{Decision, Migration, Phase, Purge, Rollout, Status, Stop, Undo};
+use shardlift_domain::migration::{Decision, Migration, Phase, Purge, Rollout, Status, Stop, Told, Undo};
 use shardlift_domain::quarantine::Held;
 use shardlift_domain::routing::DirectoryEntry;
 use shardlift_domain::spec::{Engine, Kind, OnVerifyFailure};
@@ -36,6 +36,8 @@ pub(in crate::store) struct Rest {
     quarantined: BTreeMap<ShardId, Held>,
     #[serde(default, skip_serializing_if = "Rollout::is_plain")]
     rollout: Rollout,
+    #[serde(default, skip_serializing_if = "Told::is_nothing")]
+    told: Told,
 }
 
 impl Rest {
@@ -54,6 +56,7 @@ impl Rest {
             traceparent: migration.traceparent.clone(),
             quarantined: migration.quarantined.clone(),
             rollout: migration.rollout.clone(),
+            told: migration.told.clone(),
         }
     }
 }
@@ -96,6 +99,7 @@ impl Head {
             traceparent: rest.traceparent,
             quarantined: rest.quarantined,
             rollout: rest.rollout,
+            told: rest.told,
             shards: BTreeMap::new(),
         }
     }

@@ -15,7 +15,7 @@ use super::postgres::PostgresBench;
 /// The job for these tenants alone.
 fn scoped(job: &DataJob, field: &str, keys: &[TenantKey]) -> Arc<DataJob> {
     let mut data = job.data.clone();
-    data.source.tenants = Some(Tenants { field: field.into(), keys: keys.to_vec() });
+    data.source.tenants = Some(Tenants { field: field.into(), keys: keys.to_vec(), left_out: Vec::new() });
     Arc::new(DataJob { spec: job.spec.clone(), data, transformer: job.transformer.clone() })
 }
 

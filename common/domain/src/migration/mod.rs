@@ -11,6 +11,7 @@ mod resource;
 mod state;
 #[cfg(test)]
 mod tests;
+mod told;
 mod waves;
 
 pub use decision::{Aftermath, Decision};
@@ -18,4 +19,5 @@ pub use moves::{Event, Illegal, Outcome, Transition, Verb};
 pub use purge::Purge;
 pub use resource::Resource;
 pub use state::{Migration, Phase, ShardMigration, Status, Step, Stop, Undo};
+pub use told::{Headline, News, Told};
 pub use waves::Rollout;

@@ -10,6 +10,7 @@ use crate::verdict::Undone;
 
 use super::decision::{Aftermath, Decision};
 use super::state::{Migration, Phase, ShardMigration, Status, Step, Stop, Undo};
+use super::told::News;
 
 /// What a person asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -117,6 +118,15 @@ pub enum Event {
         /// Which wave; the first is 0.
         wave: u32,
     },
+    /// A service outside was told of it, or is about to be.
+    Told(News),
+    /// The adaptors of its tenants were not quiet in time, so the gate of this wave stays closed.
+    NotQuiet {
+        /// Which wave; the first is 0.
+        wave: u32,
+        /// Why.
+        failure: Failure,
+    },
 }
 
 /// A move that was made.
@@ -190,6 +200,8 @@ impl Migration {
             Event::Reopened { shard } => self.reopen(shard),
             Event::Purged => self.images_gone(),
             Event::Soaked { wave } => self.soaked(*wave),
+            Event::Told(news) => self.heard(news),
+            Event::NotQuiet { wave, failure } => self.not_quiet(*wave, failure),
         }
         Ok(())
     }

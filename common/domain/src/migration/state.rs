@@ -13,6 +13,7 @@ use crate::verdict::Undone;
 
 use super::decision::Decision;
 use super::purge::Purge;
+use super::told::Told;
 use super::waves::Rollout;
 
 /// Where a migration stands.
@@ -311,6 +312,9 @@ pub struct Migration {
     /// Its waves, and which of them is the present one.
     #[serde(default)]
     pub rollout: Rollout,
+    /// What services outside were told of it.
+    #[serde(default)]
+    pub told: Told,
     /// Each shard's part.
     pub shards: BTreeMap<ShardId, ShardMigration>,
 }

@@ -1,5 +1,6 @@
 //! Every (state, event) pair, and random runs.
 
+mod told;
 mod waves;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,6 +42,7 @@ pub(super) fn fresh(kind: Kind, shards: u8) -> Migration {
         traceparent: None,
         quarantined: BTreeMap::new(),
         rollout: Rollout::default(),
+        told: Default::default(),
         shards: (0..shards).map(|number| (shard(number), part.clone())).collect::<BTreeMap<_, _>>(),
     }
 }

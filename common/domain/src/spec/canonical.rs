@@ -106,7 +106,9 @@ fn write_data(lines: &mut Lines, data: &DataSpec, engine: Engine) {
     checks.sort_unstable();
     lines.json("verify", &checks.into());
     if let Some(tenants) = &source.tenants {
-        let mut keys: Vec<String> = tenants.keys.iter().map(ToString::to_string).collect();
+        // Who has opted out is not of the content: the file that a person wrote stays the same one.
+        let keys = tenants.keys.iter().chain(&tenants.left_out);
+        let mut keys: Vec<String> = keys.map(ToString::to_string).collect();
         keys.sort_unstable();
         lines.text("tenant", &tenants.field);
         lines.json("tenants", &keys.into());

@@ -129,6 +129,7 @@ pub const KEYS: &[Key] = &[
     both("rollout.soak"),
     later(both("backup"), &["none"]),
     data("tenants"),
+    data("left_out"),
     later(both("hold"), &["none"]),
 ];
 

@@ -18,6 +18,11 @@ pub struct SpecFile {
     pub text: String,
 }
 
+/// The compiled-in transformer of messages, which marks each with its schema version.
+const MESSAGE: &str = "message";
+/// The version that it marks them with unless its options tell another one.
+const MESSAGE_VERSION: i64 = 2;
+
 /// The database of a cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -147,6 +152,17 @@ impl Spec {
         match &self.body {
             SpecBody::Schema(_) => None,
             SpecBody::Data(data) => data.source.tenants.as_ref(),
+        }
+    }
+
+    /// The message schema version that it leaves behind: that of the transformer `message`.
+    pub fn message_version(&self) -> Option<i64> {
+        let SpecBody::Data(data) = &self.body else { return None };
+        match &data.transform {
+            Transform::Named { name, options } if name == MESSAGE => {
+                Some(options.get("version").and_then(serde_json::Value::as_i64).unwrap_or(MESSAGE_VERSION))
+            }
+            _ => None,
         }
     }
 
@@ -313,6 +329,8 @@ pub struct Tenants {
     pub field: String,
     /// Which; each once.
     pub keys: Vec<TenantKey>,
+    /// Those that the file names and that have opted out; not among `keys`.
+    pub left_out: Vec<TenantKey>,
 }
 
 /// One tenant, as the file has it.

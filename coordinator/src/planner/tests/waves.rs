@@ -1,5 +1,6 @@
 //! Which shards go together.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use shardlift_domain::ids::ShardId;
@@ -26,7 +27,7 @@ fn waves_of(rollout: &[WaveSpec], rows: &[u64]) -> (Vec<Wave>, Vec<String>) {
     };
     let estimates: Vec<_> = shards.iter().zip(rows).map(estimate).collect();
     let mut notes = Vec::new();
-    let waves = waves::of(rollout, shards, &estimates, &mut notes);
+    let waves = waves::of(rollout, shards, &estimates, &BTreeMap::new(), &mut notes);
     (waves, notes)
 }
 
@@ -34,6 +35,16 @@ fn waves_of(rollout: &[WaveSpec], rows: &[u64]) -> (Vec<Wave>, Vec<String>) {
 fn shown(waves: &[Wave]) -> String {
     let wave = |wave: &Wave| wave.shards.iter().map(|shard| shard.as_str()).collect::<Vec<_>>().join(" ");
     waves.iter().map(wave).collect::<Vec<_>>().join(" | ")
+}
+
+#[test]
+fn what_tenants_want_goes_before_the_size() {
+    let shards: Vec<ShardId> = (0..3).map(|number| name(&format!("s{number}"))).collect();
+    let ranks = BTreeMap::from([(shards[2].clone(), 1), (shards[1].clone(), 2)]);
+    for rollout in [vec![entry(Reach::Shards(1), 0), entry(Reach::Percent(100), 0)], Vec::new()] {
+        let waves = waves::of(&rollout, shards.clone(), &[], &ranks, &mut Vec::new());
+        assert_eq!(shown(&waves).replace(" |", ""), "s2 s1 s0", "{rollout:?}");
+    }
 }
 
 #[test]

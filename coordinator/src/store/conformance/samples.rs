@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use serde_json::json;
-use shardlift_domain::migration::{Migration, Phase, Rollout, ShardMigration, Status};
+use shardlift_domain::failure::ErrorCode;
+use shardlift_domain::migration::{Headline, Migration, Phase, Rollout, ShardMigration, Status, Told};
 use shardlift_domain::progress::ShardProgress;
 use shardlift_domain::quarantine::Held;
 use shardlift_domain::routing::{KeyKind, Routing, Rule};
@@ -53,6 +54,12 @@ pub(in crate::store) fn stored(name: &str, version: Version) -> StoredMigration 
         undo: None,
         quarantined: BTreeMap::from([(shard(0), Held { rows: 3, discarded: 1 })]),
         rollout: Rollout { wave: 1, soaks_ms: vec![0, 60_000] },
+        told: Told {
+            chat: true,
+            shown: Some(Headline { status: Status::Running, reason: Some(ErrorCode::GateClosed) }),
+            quiet: Some(1),
+            ..Told::default()
+        },
         purge: None,
         traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned()),
         shards: (0..3).map(|number| (shard(number), ShardMigration::fresh(u32::from(number > 0)))).collect(),

@@ -11,7 +11,8 @@ use super::{Stage, marked, numbered, programmed, unmarked};
 
 fn scoped(job: &Arc<DataJob>, keys: &[TenantKey]) -> Arc<DataJob> {
     let mut data = job.data.clone();
-    data.source.tenants = Some(Tenants { field: "of.tenant".into(), keys: keys.to_vec() });
+    data.source.tenants =
+        Some(Tenants { field: "of.tenant".into(), keys: keys.to_vec(), left_out: Vec::new() });
     Arc::new(DataJob { spec: job.spec.clone(), data, transformer: job.transformer.clone() })
 }
 

@@ -12,13 +12,43 @@ use super::scalars::text;
 /// Most tenants of a spec.
 const MAX_TENANTS: usize = 1000;
 
-/// What `tenants` says: where it stands, and the tenants if they can be read. `None`: all.
-pub(super) type Wanted = Option<(Mark, Option<Vec<TenantKey>>)>;
+/// What `tenants` says: where it stands, the tenants if they can be read, and those of them that are left out. `None`: all.
+pub(super) type Wanted = Option<(Mark, Option<Split>)>;
+
+/// Those whose rows are changed, and those that have opted out.
+pub(super) struct Split {
+    keys: Vec<TenantKey>,
+    left_out: Vec<TenantKey>,
+}
 
 /// Reads `tenants`.
 pub(super) fn wanted(ctx: &mut Context, fields: &Fields<'_>) -> Wanted {
-    let node = fields.get("tenants").filter(|node| !is_word(node, "all"))?;
-    Some((node.at, keys(ctx, node)))
+    let out = fields.get("left_out");
+    let Some(node) = fields.get("tenants").filter(|node| !is_word(node, "all")) else {
+        if let Some(out) = out {
+            ctx.invalid(out.at, "left_out says who of `tenants` has opted out, and there is no `tenants`");
+        }
+        return None;
+    };
+    let named = keys(ctx, node, "tenants");
+    let out = match out {
+        Some(out) => keys(ctx, out, "left_out").map(|keys| (out.at, keys)),
+        None => Some((node.at, Vec::new())),
+    };
+    Some((node.at, named.zip(out).and_then(|(named, (at, out))| split(ctx, at, named, out))))
+}
+
+fn split(ctx: &mut Context, at: Mark, named: Vec<TenantKey>, left_out: Vec<TenantKey>) -> Option<Split> {
+    if let Some(stranger) = left_out.iter().find(|key| !named.contains(key)) {
+        ctx.invalid(at, format!("left_out names {stranger}, which is not among `tenants`"));
+        return None;
+    }
+    let keys: Vec<TenantKey> = named.into_iter().filter(|key| !left_out.contains(key)).collect();
+    if keys.is_empty() {
+        ctx.invalid(at, "left_out names all of `tenants`: nobody is left");
+        return None;
+    }
+    Some(Split { keys, left_out })
 }
 
 /// Reads `source.tenant` and puts both together. `Some(None)`: the rows of all tenants.
@@ -41,7 +71,10 @@ pub(super) fn read(
             ctx.invalid(at, "source.tenant says what `tenants` selects by, and there is no `tenants`");
             None
         }
-        (Some((_, keys)), Some(field)) => Some(Some(Tenants { field: field?, keys: keys? })),
+        (Some((_, split)), Some(field)) => {
+            let Split { keys, left_out } = split?;
+            Some(Some(Tenants { field: field?, keys, left_out }))
+        }
     }
 }
 
@@ -64,21 +97,21 @@ fn name(ctx: &mut Context, node: &Node, engine: Engine) -> Option<String> {
     }
 }
 
-fn keys(ctx: &mut Context, node: &Node) -> Option<Vec<TenantKey>> {
+fn keys(ctx: &mut Context, node: &Node, what: &str) -> Option<Vec<TenantKey>> {
     let Value::Sequence(items) = &node.value else {
-        let message = format!("tenants must be a list of tenants or the word all, not {}", node.describe());
+        let message = format!("{what} must be a list of tenants or the word all, not {}", node.describe());
         ctx.invalid(node.at, message);
         return None;
     };
     if items.is_empty() || items.len() > MAX_TENANTS {
-        ctx.invalid(node.at, format!("tenants must name 1 to {MAX_TENANTS} tenants; leave it out for all"));
+        ctx.invalid(node.at, format!("{what} must name 1 to {MAX_TENANTS} tenants; leave it out for all"));
         return None;
     }
     let mut keys: Vec<TenantKey> = Vec::new();
     for item in items {
         let Some(key) = key(ctx, item) else { continue };
         if keys.contains(&key) {
-            ctx.invalid(item.at, format!("tenants names {key} twice"));
+            ctx.invalid(item.at, format!("{what} names {key} twice"));
         } else {
             keys.push(key);
         }
@@ -131,6 +164,16 @@ mod tests {
     }
 
     #[test]
+    fn who_has_opted_out_is_not_of_the_content() {
+        let all = spec("tenants: [acme, 7]", ", tenant: tenant_id").expect("good");
+        let some = spec("tenants: [acme, 7]\nleft_out: [7]", ", tenant: tenant_id").expect("good");
+        assert_eq!(some.checksum, all.checksum);
+        let tenants = some.tenants().expect("some");
+        assert_eq!(tenants.keys, [TenantKey::Text("acme".into())]);
+        assert_eq!(tenants.left_out, [TenantKey::Integer(7)]);
+    }
+
+    #[test]
     fn each_needs_the_other_and_every_mistake_is_told() {
         for (tenants, tenant, complaint) in [
             ("tenants: [a]", "", "needs source.tenant"),
@@ -140,6 +183,9 @@ mod tests {
             ("tenants: a", ", tenant: x", "must be a list"),
             ("tenants: [1.5]", ", tenant: x", "must be a text"),
             ("tenants: [a]", ", tenant: x.y", "source.tenant"),
+            ("tenants: [a]\nleft_out: [b]", ", tenant: x", "not among"),
+            ("tenants: [a]\nleft_out: [a]", ", tenant: x", "nobody is left"),
+            ("left_out: [a]", "", "there is no `tenants`"),
         ] {
             let problems = spec(tenants, tenant).expect_err(tenants).to_string();
             assert!(problems.contains(complaint), "{tenants} {tenant}: {problems}");

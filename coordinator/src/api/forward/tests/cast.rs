@@ -61,6 +61,7 @@ impl Ballot {
         let address = listener.local_addr().expect("bound").to_string();
         let shutdown = CancellationToken::new();
         let parts = Parts {
+            quiet_within: None,
             name: name.to_owned(),
             address: address.clone(),
             ttl: Duration::from_secs(5),
