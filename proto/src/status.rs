@@ -17,8 +17,8 @@ pub fn grpc_code(code: ErrorCode) -> Code {
         FenceStale, Internal, LeaseLost, LintRefused, PlanCycle, PlanMissingDependency, PlanRefused,
         PlanStale, RequestForeignOrigin, RequestIllegal, RequestInvalid, RequestNoSuchRoute, RequestNotFound,
         RequestTimedOut, RequestTooLarge, RequestTooMany, RequestWrongMediaType, RequestWrongMethod,
-        ShardNoWorker, ShardUnreachable, SpecConflict, SpecInvalid, SpecUnsupported, StoreFenced,
-        StoreUnavailable, WorkerRefused,
+        ServiceUnavailable, ShardNoWorker, ShardUnreachable, SpecConflict, SpecInvalid, SpecUnsupported,
+        StoreFenced, StoreUnavailable, WorkerRefused,
     };
     match code {
         SpecInvalid
@@ -83,6 +83,7 @@ pub fn http_status(code: ErrorCode) -> u16 {
         | CoordinatorNotReady
         | CoordinatorUnreachable
         | StoreUnavailable
+        | ServiceUnavailable
         | StoreFenced
         | FenceStale
         | FenceForked

@@ -264,7 +264,7 @@ mod tests {
         let request = understand(&["killed"]).unwrap();
         assert_eq!(request.parts, [Part::Build, ALL_TESTS]);
         assert_eq!(request.parts[1].arguments(request.filter, &[]).last(), Some(&"killed"));
-        assert!(!request.parts[0].arguments(request.filter, None).contains(&"killed"));
+        assert!(!request.parts[0].arguments(request.filter, &[]).contains(&"killed"));
     }
 
     #[test]

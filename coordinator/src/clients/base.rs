@@ -75,14 +75,15 @@ impl Service {
     /// Asks, and reads the answer. `None`: there is nothing at that address (404).
     pub(super) async fn get<T: DeserializeOwned>(&self, path: &[&str]) -> Result<Option<T>, ClientError> {
         let url = self.url(path)?;
-        self.tried(async || {
-            let answer = self.asked(self.client.get(url.clone())).await?;
-            if answer.status() == StatusCode::NOT_FOUND {
-                return Ok(None);
-            }
-            self.read(self.judged(answer)?).await.map(Some)
-        })
-        .await
+        self.tried(|| self.get_once(&url)).await
+    }
+
+    async fn get_once<T: DeserializeOwned>(&self, url: &Url) -> Result<Option<T>, ClientError> {
+        let answer = self.asked(self.client.get(url.clone())).await?;
+        if answer.status() == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        self.read(self.judged(answer)?).await.map(Some)
     }
 
     /// Tells it something that may be told again, and reads the answer.
@@ -92,20 +93,30 @@ impl Service {
         body: &impl Serialize,
     ) -> Result<T, ClientError> {
         let (url, body) = (self.url(path)?, self.json(body)?);
-        self.tried(async || self.read(self.judged(self.sent(&url, &body).await?)?).await).await
+        self.tried(|| self.put_once(&url, &body)).await
+    }
+
+    async fn put_once<T: DeserializeOwned>(&self, url: &Url, body: &[u8]) -> Result<T, ClientError> {
+        self.read(self.tell_once(url, body).await?).await
     }
 
     /// The same where the answer does not matter.
     pub(super) async fn tell(&self, path: &[&str], body: &impl Serialize) -> Result<(), ClientError> {
         let (url, body) = (self.url(path)?, self.json(body)?);
-        self.tried(async || self.judged(self.sent(&url, &body).await?).map(drop)).await
+        self.tried(|| self.tell_once(&url, &body)).await.map(drop)
+    }
+
+    async fn tell_once(&self, url: &Url, body: &[u8]) -> Result<Response, ClientError> {
+        let request = self.client.request(Method::PUT, url.clone());
+        let request = request.header(reqwest::header::CONTENT_TYPE, "application/json").body(body.to_vec());
+        self.judged(self.asked(request).await?)
     }
 
     /// Tries again what may succeed later, no earlier than the service wishes.
-    async fn tried<T>(
-        &self,
-        mut once: impl AsyncFnMut() -> Result<T, ClientError>,
-    ) -> Result<T, ClientError> {
+    async fn tried<T, Once>(&self, once: impl Fn() -> Once) -> Result<T, ClientError>
+    where
+        Once: Future<Output = Result<T, ClientError>>,
+    {
         let mut delays = Delays::new(&TRIES);
         let begun = self.clock.elapsed();
         let mut before = None;
@@ -147,12 +158,6 @@ impl Service {
     fn breaker<T>(&self, change: impl FnOnce(&mut Breaker, u64) -> T) -> T {
         let now = self.clock.millis();
         change(&mut self.breaker.lock().unwrap_or_else(PoisonError::into_inner), now)
-    }
-
-    async fn sent(&self, url: &Url, body: &[u8]) -> Result<Response, ClientError> {
-        let request = self.client.request(Method::PUT, url.clone());
-        self.asked(request.header(reqwest::header::CONTENT_TYPE, "application/json").body(body.to_vec()))
-            .await
     }
 
     async fn asked(&self, request: reqwest::RequestBuilder) -> Result<Response, ClientError> {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::ids::MigrationId;
-use shardlift_domain::migration::{Migration, Status};
+use shardlift_domain::migration::Migration;
 use shardlift_domain::plan::{Disposition, Plan};
 use shardlift_domain::spec::{self, Spec, SpecFile, TenantKey};
 use shardlift_domain::verdict::{Finding, Severity};
@@ -37,7 +37,7 @@ pub struct Tenancy {
 }
 
 /// The tenants whose settings planning wants to know: those that new specs name.
-pub fn wanted(specs: &[Spec], known: &BTreeMap<MigrationId, Migration>) -> BTreeSet<String> {
+pub(crate) fn wanted(specs: &[Spec], known: &BTreeMap<MigrationId, Migration>) -> BTreeSet<String> {
     let new = specs.iter().filter(|spec| is_new(spec, known));
     new.filter_map(Spec::tenants).flat_map(|tenants| tenants.keys.iter().map(TenantKey::text)).collect()
 }
@@ -47,7 +47,7 @@ fn is_new(spec: &Spec, known: &BTreeMap<MigrationId, Migration>) -> bool {
 }
 
 /// Leaves out who has opted out, in the files as well: what is stored and sent to workers says who takes part.
-pub fn apply(
+pub(crate) fn apply(
     specs: Vec<Spec>,
     files: &[SpecFile],
     known: &BTreeMap<MigrationId, Migration>,
@@ -127,7 +127,7 @@ fn written(key: &TenantKey) -> String {
 }
 
 /// That some tenants are held: a migration that changes their rows does not begin.
-pub fn told_held(id: &MigrationId, held: &[(String, String)]) -> Option<Failure> {
+pub(crate) fn told_held(id: &MigrationId, held: &[(String, String)]) -> Option<Failure> {
     let why = |(name, why): &(String, String)| {
         if why.is_empty() { name.clone() } else { format!("{name} ({why})") }
     };
@@ -178,11 +178,6 @@ impl Tenancy {
         let held = self.findings.iter().filter(|finding| finding.failure.code == ErrorCode::PlanHeld);
         held.map(|finding| finding.failure.clone()).collect()
     }
-}
-
-/// Whether a start of a known migration would begin it: only then it matters who is held.
-pub fn would_begin(migration: &Migration) -> bool {
-    migration.status == Status::Pending && !migration.released
 }
 
 #[cfg(test)]

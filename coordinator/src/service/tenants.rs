@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use futures::{StreamExt, stream};
+use futures::future::join_all;
 use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::ids::MigrationId;
 use shardlift_domain::migration::{Migration, Status, Told};
@@ -12,6 +12,7 @@ use shardlift_domain::spec::{Spec, SpecFile};
 use tokio::time::timeout;
 
 use super::Services;
+use crate::clients::Mcp;
 use crate::planner::{Tenancy, TenantSettings, tenancy};
 
 /// How many tenants are asked about at once.
@@ -78,15 +79,20 @@ impl Services {
     /// Of many tenants at once. Without such a service nobody wants anything.
     async fn settings(&self, tenants: BTreeSet<String>) -> Result<Settings, Failure> {
         let Some(mcp) = &self.clients.mcp else { return Ok(Settings::new()) };
-        let asked = stream::iter(tenants)
-            .map(|tenant| async move {
-                let settings = mcp.settings(&tenant).await;
-                settings.map(|settings| (tenant, settings)).map_err(Failure::from)
-            })
-            .buffer_unordered(AT_ONCE);
-        let all = timeout(WITHIN, futures::TryStreamExt::try_collect(asked)).await;
-        all.unwrap_or_else(|_| Err(slow()))
+        timeout(WITHIN, settings(mcp, &tenants)).await.unwrap_or_else(|_| Err(slow()))
     }
+}
+
+async fn settings(mcp: &Mcp, tenants: &BTreeSet<String>) -> Result<Settings, Failure> {
+    let mut all = Settings::new();
+    let tenants: Vec<&String> = tenants.iter().collect();
+    for some in tenants.chunks(AT_ONCE) {
+        let told = join_all(some.iter().map(|tenant| mcp.settings(tenant))).await;
+        for (tenant, settings) in some.iter().zip(told) {
+            all.insert((*tenant).clone(), settings?);
+        }
+    }
+    Ok(all)
 }
 
 fn slow() -> Failure {

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
 
 use axum::response::sse::{Event, KeepAlive, Sse};
@@ -87,7 +88,7 @@ struct Follower {
     wanted: Wanted,
     out: mpsc::Sender<Event>,
     /// The migration without its figures, when the history was read last.
-    settled: Option<v1::Migration>,
+    settled: Option<Settled>,
     /// When it is read again in any case.
     due: Instant,
     told: Option<MigrationBody>,
@@ -134,12 +135,12 @@ impl Follower {
 
     /// What led here comes first, then where the migration stands.
     async fn look(&mut self, mut migration: v1::Migration) -> Result<(), Stop> {
-        let settled = settled(&migration);
+        let parts = std::mem::take(&mut migration.shards);
+        let settled = settled(&migration, &parts);
         if self.settled.as_ref() != Some(&settled) || self.due <= Instant::now() {
             self.history().await?;
             (self.settled, self.due) = (Some(settled), Instant::now() + HISTORY_WITHIN);
         }
-        let parts = std::mem::take(&mut migration.shards);
         let rests = Status::try_from(migration.status()).is_ok_and(Status::rests);
         let body = MigrationBody::from(migration);
         if self.told.as_ref() != Some(&body) {
@@ -198,26 +199,28 @@ impl Follower {
     }
 }
 
-/// Without what changes with every batch: what is left changes with an entry of the history only.
-fn settled(migration: &v1::Migration) -> v1::Migration {
-    let part = |part: &v1::ShardMigration| v1::ShardMigration {
-        shard: part.shard.clone(),
-        step: part.step,
-        verified: part.verified,
-        error: part.error.clone(),
-        held: part.held,
-        wave: part.wave,
-        ..v1::ShardMigration::default()
-    };
-    v1::Migration {
+/// A migration without its shards, and a digest of them: ten thousand need not be kept by each reader of a stream.
+type Settled = (v1::Migration, u64);
+
+/// Without what changes with every batch: what is left changes with an entry of the history only. `migration`: without its
+/// shards.
+fn settled(migration: &v1::Migration, parts: &[v1::ShardMigration]) -> Settled {
+    let mut digest = DefaultHasher::new();
+    for part in parts {
+        let held = part.held.unwrap_or_default();
+        let error = part.error.as_ref().map(|failure| (&failure.code, &failure.message));
+        (&part.shard, part.step, part.verified, part.wave, held.rows, held.discarded, error)
+            .hash(&mut digest);
+    }
+    let head = v1::Migration {
         rows_done: 0,
         rows_total: 0,
         rows_restored: 0,
         conflicts: 0,
         gate: None,
-        shards: migration.shards.iter().map(part).collect(),
         ..migration.clone()
-    }
+    };
+    (head, digest.finish())
 }
 
 #[cfg(test)]
@@ -228,11 +231,12 @@ mod tests {
     fn figures_settle_nothing_and_steps_do() {
         let part =
             v1::ShardMigration { shard: "a".into(), step: v1::Step::Backfill.into(), ..Default::default() };
-        let before = v1::Migration { rows_done: 1, shards: vec![part], ..v1::Migration::default() };
-        let mut after = before.clone();
-        (after.rows_done, after.shards[0].batches, after.shards[0].rows_per_second) = (7, 3, 9.5);
-        assert_eq!(settled(&before), settled(&after));
-        after.shards[0].set_step(v1::Step::Sweep);
-        assert_ne!(settled(&before), settled(&after));
+        let migration = |rows_done| v1::Migration { rows_done, ..v1::Migration::default() };
+        let mut later = part.clone();
+        (later.batches, later.rows_per_second) = (3, 9.5);
+        let before = settled(&migration(1), &[part]);
+        assert_eq!(before, settled(&migration(7), std::slice::from_ref(&later)));
+        later.set_step(v1::Step::Sweep);
+        assert_ne!(before, settled(&migration(7), &[later]));
     }
 }

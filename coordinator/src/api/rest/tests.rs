@@ -278,9 +278,9 @@ async fn a_change_of_the_topology_says_all_that_it_means() {
         answer.refused(400, "request.invalid");
         assert!(answer.text.contains(complaint), "{verb}: {}", answer.text);
     }
-    let nowhere =
-        stage.ask(Method::POST, &format!("{topology}/add-shard"), &json, r#"{"cluster": "c", "shard": "s"}"#);
-    assert!(nowhere.await.status.is_client_error());
+    let (add, body) = (format!("{topology}/add-shard"), r#"{"cluster": "c", "shard": "s"}"#);
+    let nowhere = stage.ask(Method::POST, &add, &json, body).await;
+    assert!(nowhere.status.is_client_error(), "{}", nowhere.text);
     let reloaded = stage.ask(Method::POST, &format!("{topology}/reload"), &[], "").await;
     assert_eq!(
         (reloaded.status, &reloaded.body["changed"]),

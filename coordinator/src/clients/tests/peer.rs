@@ -101,7 +101,7 @@ async fn serve(stream: TcpStream, reply: Reply, asked: Arc<Mutex<Vec<Asked>>>) {
     let Some(request) = read(&mut stream).await else { return };
     asked.lock().expect("no panic").push(request);
     let mut stream = stream.into_inner();
-    let text = match reply {
+    let text = match &reply {
         Reply::Answer(status, headers, body) => {
             let length = body.len();
             format!(
@@ -116,7 +116,7 @@ async fn serve(stream: TcpStream, reply: Reply, asked: Arc<Mutex<Vec<Asked>>>) {
     };
     let _ = stream.write_all(text.as_bytes()).await;
     loop {
-        let (part, pause): (&[u8], _) = match reply {
+        let (part, pause): (&[u8], _) = match &reply {
             Reply::Endless => (&[b' '; 4096], Duration::ZERO),
             Reply::Drips => (b" ", Duration::from_millis(20)),
             _ => return,
