@@ -23,6 +23,7 @@ fn running(shards: u32) -> Migration {
         relation: Some("items".into()),
         has_where: true,
         atomic: false,
+        backup: false,
         decision: None,
         waits_for: Vec::new(),
         status: Status::Running,

@@ -24,8 +24,7 @@ impl Client {
             let request = request.clone();
             async move { to.migrations.list_quarantine(request).await }
         };
-        let (from, stream) = self.connection.answered_by(ask).await?;
-        Ok(Aside { connection: self.connection.clone(), from, stream })
+        self.pieces(ask).await
     }
 
     /// One of them as it was.
@@ -41,6 +40,14 @@ impl Client {
             let request = request.clone();
             async move { to.migrations.show_quarantine(request).await }
         };
+        self.pieces(ask).await
+    }
+
+    /// An answer that comes piece by piece, from whoever leads. Without a deadline: keep-alive notices a peer that is gone.
+    pub(crate) async fn pieces<T, F>(&self, ask: impl Fn(Services) -> F) -> Result<Aside<T>, Vec<Failure>>
+    where
+        F: Future<Output = Result<tonic::Response<Streaming<T>>, tonic::Status>>,
+    {
         let (from, stream) = self.connection.answered_by(ask).await?;
         Ok(Aside { connection: self.connection.clone(), from, stream })
     }
@@ -81,7 +88,7 @@ pub struct Aside<T> {
 }
 
 impl<T> Aside<T> {
-    async fn piece(&mut self) -> Result<Option<T>, Vec<Failure>> {
+    pub(crate) async fn piece(&mut self) -> Result<Option<T>, Vec<Failure>> {
         let piece = self.stream.message().await;
         piece.map_err(|status| self.connection.refused(&self.from, &status).into_failures())
     }

@@ -8,6 +8,7 @@ use shardlift_client::{Client, Coordinators};
 use crate::console::{Console, Ended, Output};
 use crate::exit::{Exit, TABLE};
 use crate::verbs::apply::Apply;
+use crate::verbs::backup::Backup;
 use crate::verbs::cancel::Cancel;
 use crate::verbs::completions::Completions;
 use crate::verbs::conflicts::Conflicts;
@@ -100,6 +101,7 @@ enum Verb {
     Retry(Retry),
     Rollback(Rollback),
     Purge(Purge),
+    Backup(Backup),
     Conflicts(Conflicts),
     Mismatches(Mismatches),
     Shards(Shards),
@@ -166,6 +168,7 @@ impl Arguments {
             Verb::Retry(verb) => verb.run(&session).await,
             Verb::Rollback(verb) => verb.run(&session).await,
             Verb::Purge(verb) => verb.run(&session).await,
+            Verb::Backup(verb) => verb.run(&session).await,
             Verb::Conflicts(verb) => verb.run(&session).await,
             Verb::Mismatches(verb) => verb.run(&session).await,
             Verb::Shards(verb) => verb.run(&session).await,

@@ -6,6 +6,7 @@
 
 mod address;
 mod aside;
+mod backups;
 mod client;
 mod connection;
 mod mismatches;
@@ -16,6 +17,7 @@ mod watch;
 
 pub use address::{Address, AddressError, Coordinators};
 pub use aside::Aside;
+pub use backups::{Kept, Restoring};
 pub use client::{Answer, Client};
 pub use mismatches::Mismatches;
 pub use places::Placement;

@@ -7,6 +7,7 @@
 mod anew;
 mod application;
 mod atomic;
+mod backup;
 mod browser;
 mod clocks;
 mod cluster;

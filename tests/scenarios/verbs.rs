@@ -196,8 +196,8 @@ const BAD: [(&str, &[&str]); 6] = [
         &["7:3", "unknown key \"wher\"", "did you mean \"where\"", "10:18"],
     ),
     (
-        "id: a b\nkind: schema\nengine: postgres\ncluster: items\nup: [\"ALTER TABLE items ADD COLUMN a int\"]\nbackup: before\n",
-        &["1:5", "6:1", "spec.unsupported", "backup"],
+        "id: a b\nkind: schema\nengine: postgres\ncluster: items\nup: [\"ALTER TABLE items ADD COLUMN a int\"]\nhold: true\n",
+        &["1:5", "6:1", "spec.unsupported", "hold"],
     ),
     (
         "id: x\nkind: schema\nengine: postgres\ncluster: items\nup: [\"ALTER TABEL items\"]\n",

@@ -1,5 +1,7 @@
 //! The worker's settings. Text is checked here once; everywhere else a setting has its type.
 
+mod backup;
+
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -11,6 +13,8 @@ use shardlift_runtime::config::{ConfigProblems, Secret, load, read_secret};
 use shardlift_runtime::route::Route;
 use shardlift_runtime::telemetry::{Settings, Written};
 use tonic::transport::Uri;
+
+pub use backup::{BackupConfig, S3Config, StoreConfig};
 
 /// The settings, all valid.
 #[derive(Debug, Clone)]
@@ -25,6 +29,8 @@ pub struct Config {
     pub metrics_listen: Option<SocketAddr>,
     /// Logs and traces.
     pub telemetry: Settings,
+    /// Where backups go.
+    pub backup: BackupConfig,
     /// The shards that it serves.
     pub shards: Vec<ShardConfig>,
 }
@@ -51,6 +57,8 @@ struct File {
     metrics_listen: Option<String>,
     #[serde(default)]
     telemetry: Written,
+    #[serde(default)]
+    backup: backup::Written,
     #[serde(default, rename = "shard")]
     shards: Vec<FileShard>,
 }
@@ -96,6 +104,7 @@ impl File {
             .metrics_listen
             .and_then(|text| keep(&mut problems, "metrics_listen", text.parse::<SocketAddr>()));
         let telemetry = self.telemetry.check(&mut problems);
+        let backup = self.backup.check(&mut problems);
         if self.shards.is_empty() {
             problems.add("shard", "a worker serves at least one shard: add a [[shard]]");
         }
@@ -106,10 +115,16 @@ impl File {
                 problems.add("shard.id", format!("{} is there twice", shard.id));
             }
         }
-        match name.zip(Route::new(coordinators)) {
-            Some((name, coordinators)) if problems.list().is_empty() => {
-                Ok(Config { name, coordinators, slots: self.slots, metrics_listen, telemetry, shards })
-            }
+        match name.zip(Route::new(coordinators)).zip(backup) {
+            Some(((name, coordinators), backup)) if problems.list().is_empty() => Ok(Config {
+                name,
+                coordinators,
+                slots: self.slots,
+                metrics_listen,
+                telemetry,
+                backup,
+                shards,
+            }),
             _ => Err(problems),
         }
     }
@@ -184,6 +199,29 @@ mod tests {
         coordinators.failed(None);
         assert_eq!(coordinators.current(), "http://[::1]:7401");
         assert!(!format!("{config:?}").contains("hunter2"), "a secret was shown");
+    }
+
+    #[test]
+    fn backups_go_to_a_directory_or_to_a_bucket_whose_keys_are_never_shown() {
+        let head = "name = \"w1\"\ncoordinators = [\"c:7400\"]\n";
+        let shard =
+            "[[shard]]\nid = \"s1\"\ncluster = \"c\"\nengine = \"postgres\"\ndsn = \"postgres://h/db\"\n";
+        let with = |backup: &str| read(&format!("{head}{backup}{shard}"));
+        let bucket =
+            "[backup.s3]\nbucket = \"b\"\naccess_key_id = \"AKIDHUNTER\"\nsecret_access_key = \"hunter2\"\n";
+        let config = with(bucket).expect("valid");
+        assert!(matches!(&config.backup.store, StoreConfig::S3(s3) if s3.region == "us-east-1"));
+        let shown = format!("{config:?}").to_lowercase();
+        assert!(!shown.contains("hunter"), "a key was shown: {shown}");
+        assert!(matches!(with("").expect("valid").backup.store, StoreConfig::Directory(_)));
+        let wrong =
+            format!("[backup]\ndirectory = \"d\"\npart_bytes = 1\n{}", bucket.replace("AKIDHUNTER", ""));
+        let problems = with(&wrong).expect_err("refused").to_string();
+        for part in ["keep one", "part_bytes"] {
+            assert!(problems.contains(part), "{part} is not told in {problems}");
+        }
+        let empty = with(&bucket.replace("AKIDHUNTER", "")).expect_err("refused").to_string();
+        assert!(empty.contains("access_key_id") && !empty.contains("hunter2"), "{empty}");
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! The worker: does the work beside its shards.
 //!
 //! Reading order: [`config`] says which shards it serves; [`session`] is its one stream to the coordinator;
-//! [`lease`] is the right to write; [`executor`] takes one task from lease to receipt; [`engine`] knows the two
+//! [`lease`] is the right to write; [`backup`] keeps what was there before; [`executor`] takes one task from lease to receipt; [`engine`] knows the two
 //! databases; [`transformer`] turns old rows into new ones.
 //!
 //! It decides nothing about a migration: it does what it is given, and says what it found.
 
+pub mod backup;
 pub mod config;
 pub mod engine;
 pub mod executor;
@@ -23,6 +24,7 @@ use shardlift_domain::spec::Engine;
 use shardlift_runtime::doors::Doors;
 use tokio_util::sync::CancellationToken;
 
+use backup::Vault;
 use config::{Config, ShardConfig};
 use engine::mongodb::MongodbEngine;
 use engine::postgres::PostgresEngine;
@@ -46,7 +48,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Fail
         })?;
         tokio::spawn(doors.serve(shutdown.child_token()));
     }
-    session::run(&config, Shards::new(shards).counted(metrics), shutdown).await;
+    let shards = Shards::new(shards, Vault::new(config.backup.clone())).counted(metrics);
+    session::run(&config, shards, shutdown).await;
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use shardlift_domain::migration::{Phase, Status, Step};
 use shardlift_domain::progress::ShardProgress;
 use shardlift_domain::quarantine::Held;
 use shardlift_domain::spec::{Engine, Kind};
-use shardlift_domain::verdict::Undone;
+use shardlift_domain::verdict::{Saved, Undone};
 use shardlift_proto::convert::{WireError, failure_from_wire, held_from_wire};
 use shardlift_proto::v1;
 
@@ -191,6 +191,7 @@ impl ShardView {
                 ranges_done: part.ranges_done,
                 pass: part.pass,
                 undone: Undone { restored: part.rows_restored, conflicts: part.conflicts },
+                saved: Saved { rows: part.rows_saved, bytes: part.bytes_saved },
                 rows_per_second,
                 batch_size: part.batch_size,
             },
@@ -203,9 +204,15 @@ impl ShardView {
     /// Share of the walk done, 0.0 to 1.0. The total is an estimate: only the steps after the walk mean all of it.
     pub fn fraction(&self) -> f64 {
         match self.step {
-            Some(Step::Precheck | Step::Apply | Step::Prepare | Step::Commit | Step::Abort | Step::Split) => {
-                0.0
-            }
+            Some(
+                Step::Precheck
+                | Step::Backup
+                | Step::Apply
+                | Step::Prepare
+                | Step::Commit
+                | Step::Abort
+                | Step::Split,
+            ) => 0.0,
             Some(Step::Backfill) => self.progress.fraction().min(0.99),
             Some(Step::Sweep | Step::Verify | Step::Undo) | None => 1.0,
         }

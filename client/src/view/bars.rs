@@ -159,6 +159,10 @@ pub(super) fn figures_of(part: &ShardView) -> String {
             text.push_str(&format!("  ETA {}", figures::span(eta)));
         }
     }
+    if part.step == Some(Step::Backup) {
+        let saved = progress.saved;
+        text.push_str(&format!("  {} rows  {}", figures::count(saved.rows), figures::bytes(saved.bytes)));
+    }
     if let Some(failure) = part.error.as_ref().or(part.trouble.as_ref()) {
         text.push_str(&format!("  {}: {}", failure.code, line(&failure.message)));
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use shardlift_client::model::MigrationView;
 use shardlift_domain::failure::Failure;
 use shardlift_domain::ids::MigrationId;
-use shardlift_domain::migration::Status;
+use shardlift_domain::migration::{Phase, Status};
 use shardlift_domain::spec::Kind;
 use tokio::time::Instant;
 
@@ -115,6 +115,9 @@ pub(crate) fn report(view: &MigrationView) -> String {
     let mut text = format!("{}: {}", view.id(), standing(view));
     if view.kind == Kind::Data && view.status != Status::Pending {
         text.push_str(&format!("; {}", status::rows(view)));
+    }
+    if let Some(saved) = status::saved(view).filter(|_| view.phase == Some(Phase::Backup)) {
+        text.push_str(&format!("; saved {saved}"));
     }
     if let Some(undone) = status::undone(view) {
         text.push_str(&format!("; {undone}"));

@@ -10,7 +10,7 @@ use shardlift_domain::plan::{Disposition, Plan, PlannedMigration, ShardEstimate,
 use shardlift_domain::progress::ShardProgress;
 use shardlift_domain::quarantine::Held;
 use shardlift_domain::spec::{Engine, Kind};
-use shardlift_domain::verdict::{Finding, Severity, Undone};
+use shardlift_domain::verdict::{Finding, Saved, Severity, Undone};
 
 pub(crate) fn id(text: &str) -> MigrationId {
     MigrationId::new(text).expect("a migration id")
@@ -40,6 +40,7 @@ fn part(name: &str, rows_seen: u64) -> ShardView {
             rows_seen,
             rows_total: 100_000,
             undone: Undone::default(),
+            saved: Saved::default(),
             batches: 42,
             ranges: 8,
             ranges_done: 2,
@@ -165,7 +166,7 @@ fn planned(name: &str, kind: Kind, disposition: Disposition, waits_for: &[&str])
         checksum: Checksum::of(name.as_bytes()),
         disposition,
         waits_for: waits_for.iter().map(|name| id(name)).collect(),
-        steps: Step::sequence(kind, true, false).to_vec(),
+        steps: Step::sequence(kind, true, false, false),
         waves: vec![Wave { shards: shards.to_vec(), soak: Duration::ZERO }],
         estimates: shards.into_iter().map(|shard| ShardEstimate { shard, rows, bytes }).collect(),
         notes: vec![],

@@ -27,6 +27,9 @@ pub(crate) fn status(paint: Paint, view: &MigrationView) -> String {
     if view.kind == Kind::Data {
         fact("rows", &rows(view));
     }
+    if let Some(text) = saved(view) {
+        fact("saved", &text);
+    }
     if let Some(text) = undone(view) {
         fact("undone", &text);
     }
@@ -67,6 +70,14 @@ pub(crate) fn status(paint: Paint, view: &MigrationView) -> String {
         text.push_str(&format!("\n{hint}\n"));
     }
     text
+}
+
+/// `120,000 rows, 31.4 MiB`; `None`: nothing was saved, or nobody has told of it since the leader changed.
+pub(crate) fn saved(view: &MigrationView) -> Option<String> {
+    let saved = || view.shards.iter().map(|part| part.progress.saved);
+    let (rows, bytes) = (saved().map(|one| one.rows).sum::<u64>(), saved().map(|one| one.bytes).sum());
+    let rows_told = figures::counted(usize::try_from(rows).unwrap_or(usize::MAX), "row");
+    ((rows, bytes) != (0, 0)).then(|| format!("{rows_told}, {}", figures::bytes(bytes)))
 }
 
 /// `1,200 restored, 1 conflict (shardlift conflicts ID)`; `None`: nothing of it is undone.

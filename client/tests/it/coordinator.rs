@@ -240,6 +240,27 @@ impl MigrationService for Script {
         Err(Status::unimplemented("not part of this test"))
     }
 
+    type ListBackupsStream = BoxStream<'static, Result<v1::ListBackupsResponse, Status>>;
+
+    async fn list_backups(&self, _: Request<v1::ListBackupsRequest>) -> Answer<Self::ListBackupsStream> {
+        Err(Status::unimplemented("not part of this test"))
+    }
+
+    type RestoreBackupStream = BoxStream<'static, Result<v1::RestoreBackupResponse, Status>>;
+
+    async fn restore_backup(
+        &self,
+        _: Request<v1::RestoreBackupRequest>,
+    ) -> Answer<Self::RestoreBackupStream> {
+        Err(Status::unimplemented("not part of this test"))
+    }
+
+    type PurgeBackupsStream = BoxStream<'static, Result<v1::PurgeBackupsResponse, Status>>;
+
+    async fn purge_backups(&self, _: Request<v1::PurgeBackupsRequest>) -> Answer<Self::PurgeBackupsStream> {
+        Err(Status::unimplemented("not part of this test"))
+    }
+
     async fn get(&self, request: Request<v1::GetRequest>) -> Answer<v1::GetResponse> {
         self.called("get")?;
         Ok(Response::new(v1::GetResponse { migration: Some(self.find(&request.into_inner().id)?) }))

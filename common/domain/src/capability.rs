@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::migration::Step;
-use crate::spec::{Spec, SpecBody, Transform, Undo};
+use crate::spec::{Backup, Spec, SpecBody, Transform, Undo};
 
 /// Splitting a running range, and going on at another rate.
 pub const SHARE: &str = "share";
@@ -24,9 +24,12 @@ pub const ANEW: &str = "verify.transform";
 pub const LEFT_OUT: &str = "tenants.left-out";
 /// Removing before-images that are given up.
 pub const PURGE: &str = "purge";
+/// Saving a table or collection before it changes, and restoring it.
+pub const BACKUP: &str = "backup";
 /// The words that are not the name of a transformer.
-const WORDS: [&str; 14] = [
+const WORDS: [&str; 15] = [
     LEFT_OUT,
+    BACKUP,
     SHARE,
     UNDO,
     QUARANTINE,
@@ -95,7 +98,9 @@ impl Capabilities {
                 let undo = (data.undo == Undo::Capture).then(|| UNDO.to_owned());
                 let quarantine = data.on_error.budget().map(|_| QUARANTINE.to_owned());
                 let anew = data.anew().map(|_| ANEW.to_owned());
-                ["data".to_owned(), transform].into_iter().chain(undo).chain(quarantine).chain(anew).collect()
+                let backup = (data.backup == Backup::Table).then(|| BACKUP.to_owned());
+                let plain = ["data".to_owned(), transform].into_iter();
+                plain.chain(undo).chain(quarantine).chain(anew).chain(backup).collect()
             }
         };
         if !spec.rollout.is_empty() {

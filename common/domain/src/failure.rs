@@ -135,6 +135,10 @@ codes! {
     QuarantineOverBudget = "quarantine.over-budget", Application, false;
     /// New pending rows appear again and again.
     SweepNotConverging = "sweep.not-converging", Application, false;
+    /// A table or collection could not be saved, so nothing of it was changed.
+    BackupFailed = "backup.failed", User, false;
+    /// What lies in the object store is not what was saved.
+    BackupDamaged = "backup.damaged", User, false;
     /// A wave is done and has soaked, but one of its shards is not in health: the next wave does not begin.
     GateClosed = "gate.closed", Shard, true;
     /// The adaptors of a tenant were not quiet in time at a gate.

@@ -4,11 +4,12 @@
 //! writes and [`lint`] what is dangerous in it, [`facts`] is what a shard tells, [`plan`] is what follows from both, [`migration`] and [`task`] are the
 //! two tables of moves, [`topology`] and [`routing`] say where things are, [`progress`] folds receipts, [`capability`] says
 //! what a worker can do, [`prepared`] names prepared transactions, [`range`] and [`verdict`] describe work and its proof,
-//! [`quarantine`] what was set aside,
+//! [`quarantine`] what was set aside, [`backup`] what was saved,
 //! [`mismatch`] what differs from what the transform gives.
 //!
 //! Nothing here does I/O, reads a clock, draws a random number or awaits: facts, time and chance are arguments.
 
+pub mod backup;
 pub mod capability;
 pub mod facts;
 pub mod failure;

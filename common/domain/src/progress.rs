@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::range::RangeTotals;
-use crate::verdict::Undone;
+use crate::verdict::{Saved, Undone};
 
 /// What a worker reports while a range is running, at most a few times a second.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -38,6 +38,9 @@ pub struct ShardProgress {
     /// What undoing has done so far. Volatile: the shard has the truth, the migration keeps the sum of what is over.
     #[serde(skip)]
     pub undone: Undone,
+    /// What was saved so far. Volatile: the manifest has the truth.
+    #[serde(skip)]
+    pub saved: Saved,
     /// Rows walked over per second by all running ranges. Volatile: never stored.
     #[serde(skip)]
     pub rows_per_second: f64,

@@ -62,11 +62,22 @@ impl std::ops::AddAssign for Undone {
     }
 }
 
+/// What was saved of a table or collection, or so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub struct Saved {
+    /// Rows or documents.
+    pub rows: u64,
+    /// Their bytes, before compression.
+    pub bytes: u64,
+}
+
 /// What a worker says of a task that it finished.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TaskOutcome {
     /// The shard meets the needs of the migration.
     Prechecked,
+    /// The table or collection is saved, and a sample of it was restored and compared.
+    Saved(Saved),
     /// The schema change and its ledger entry are there; `already`: they were there before.
     Applied {
         /// The ledger had it before this task.

@@ -4,7 +4,7 @@ import { h, renew } from "./dom.js";
 import { counted, span } from "./format.js";
 import { phases, waves } from "./model.js";
 
-const PHASES = { precheck: "Precheck", schema: "Schema", data: "Data", verify: "Verify", undo: "Take back" };
+const PHASES = { precheck: "Precheck", backup: "Backup", schema: "Schema", data: "Data", verify: "Verify", undo: "Take back" };
 const MARKS = { past: "✓", now: "▸", ahead: "" };
 const SPOKEN = { past: "done", now: "now", ahead: "to come" };
 

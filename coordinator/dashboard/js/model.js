@@ -9,6 +9,7 @@ const COURSE = { schema: ["precheck", "schema", "verify"], data: ["precheck", "d
 export const STATES = {
   waiting: { mark: "·", tone: "idle", text: "waits for its turn" },
   precheck: { mark: "P", tone: "early", text: "precheck" },
+  backup: { mark: "K", tone: "early", text: "is saved before it changes" },
   apply: { mark: "A", tone: "busy", text: "schema is applied" },
   prepare: { mark: "2", tone: "early", text: "prepared, waits for the decision" },
   commit: { mark: "C", tone: "busy", text: "what was prepared is committed" },
@@ -140,7 +141,9 @@ export function roughFraction(migration) {
 
 /** The phases of a migration, each `past`, `now` or `ahead`. */
 export function phases(migration) {
-  const course = COURSE[migration.kind] ?? COURSE.data;
+  const usual = COURSE[migration.kind] ?? COURSE.data;
+  // Only some migrations save what they change: the phase is shown while one is in it.
+  const course = migration.phase === "backup" ? ["precheck", "backup", ...usual.slice(1)] : usual;
   if (isUndoing(migration)) {
     return [{ name: "undo", place: migration.status === "rolled_back" ? "past" : "now" }];
   }

@@ -10,11 +10,12 @@ use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::ids::WorkerId;
 use shardlift_domain::range::Rest;
 use shardlift_proto::convert::{
-    WireError, check_request_to_wire, conflicts_page_from_wire, conflicts_to_wire, depth_to_wire,
-    facts_from_wire, failure_from_wire, held_from_wire, hello_from_wire, mismatches_page_from_wire,
-    mismatches_to_wire, outcome_from_wire, page_from_wire, placement_to_wire, prepared_from_wire,
-    purged_from_wire, quarantine_to_wire, quarantined_from_wire, range_from_wire, receipt_from_wire,
-    task_from_wire, task_to_wire, token_from_wire, token_to_wire,
+    WireError, backup_answer_from_wire, backup_query_to_wire, check_request_to_wire,
+    conflicts_page_from_wire, conflicts_to_wire, depth_to_wire, facts_from_wire, failure_from_wire,
+    held_from_wire, hello_from_wire, mismatches_page_from_wire, mismatches_to_wire, outcome_from_wire,
+    page_from_wire, placement_to_wire, prepared_from_wire, purged_from_wire, quarantine_to_wire,
+    quarantined_from_wire, range_from_wire, receipt_from_wire, saved_from_wire, task_from_wire, task_to_wire,
+    token_from_wire, token_to_wire,
 };
 use shardlift_proto::status::refuse;
 use shardlift_proto::v1::{self, fleet_service_server::FleetService, from_worker, to_worker};
@@ -181,6 +182,10 @@ pub(super) fn report(message: from_worker::Message) -> Result<Option<Report>, Wi
             let held = held_from_wire(told.held.ok_or(WireError::Missing("held"))?);
             Report::Quarantined(task_from_wire(told.task)?, token_from_wire(told.token)?, held)
         }
+        Message::Saved(told) => {
+            let saved = saved_from_wire(told.saved.ok_or(WireError::Missing("saved"))?);
+            Report::Saved(task_from_wire(told.task)?, token_from_wire(told.token)?, saved)
+        }
         Message::Quarantine(v1::QuarantineAnswer { query, answer }) => {
             let answer = quarantined_from_wire(answer.ok_or(WireError::Missing("answer"))?);
             Report::Quarantine(query, answer.map_err(failure_from_wire))
@@ -207,6 +212,10 @@ pub(super) fn report(message: from_worker::Message) -> Result<Option<Report>, Wi
                 v1::mismatches_answer::Answer::Failure(failure) => Err(failure_from_wire(failure)),
             };
             Report::Mismatches(query, answer)
+        }
+        Message::Backup(v1::BackupAnswer { query, answer }) => {
+            let answer = backup_answer_from_wire(answer.ok_or(WireError::Missing("answer"))?)?;
+            Report::Backup(query, answer.map_err(failure_from_wire))
         }
         Message::Purge(v1::PurgeAnswer { query, answer }) => {
             let answer = match answer.ok_or(WireError::Missing("answer"))? {
@@ -290,6 +299,9 @@ fn order(order: Order) -> to_worker::Message {
         }
         Order::AskMismatches { query, shard, request } => {
             Message::Mismatches(mismatches_to_wire(query, shard, request))
+        }
+        Order::AskBackup { query, shard, request } => {
+            Message::Backup(backup_query_to_wire(query, shard, request))
         }
         Order::AskPurge { query, shard, migration } => {
             Message::Purge(v1::PurgeQuery { query, shard: shard.into(), migration: Some(migration.into()) })

@@ -20,7 +20,7 @@ use super::events;
 use super::forward::refusal;
 use super::spans::called;
 use super::views::migration_to_wire;
-use super::{mismatches, quarantine};
+use super::{backup, mismatches, quarantine};
 use crate::orchestrator::{MigrationView, Standing};
 use crate::service::{Decision, Services, migration_id};
 
@@ -133,6 +133,33 @@ impl MigrationService for MigrationDoor {
     ) -> Result<Response<Self::MismatchesStream>, Status> {
         let found = mismatches::comparing(self.services.clone(), request.into_inner()).map_err(one)?;
         Ok(Response::new(Box::pin(found)))
+    }
+
+    type ListBackupsStream = backup::Pieces<v1::ListBackupsResponse>;
+
+    async fn list_backups(
+        &self,
+        request: Request<v1::ListBackupsRequest>,
+    ) -> Result<Response<Self::ListBackupsStream>, Status> {
+        backup::listing(self.services.clone(), request.into_inner()).map(Response::new).map_err(one)
+    }
+
+    type RestoreBackupStream = backup::Pieces<v1::RestoreBackupResponse>;
+
+    async fn restore_backup(
+        &self,
+        request: Request<v1::RestoreBackupRequest>,
+    ) -> Result<Response<Self::RestoreBackupStream>, Status> {
+        backup::restoring(self.services.clone(), request.into_inner()).map(Response::new).map_err(one)
+    }
+
+    type PurgeBackupsStream = backup::Pieces<v1::PurgeBackupsResponse>;
+
+    async fn purge_backups(
+        &self,
+        request: Request<v1::PurgeBackupsRequest>,
+    ) -> Result<Response<Self::PurgeBackupsStream>, Status> {
+        backup::purging(self.services.clone(), request.into_inner()).map(Response::new).map_err(one)
     }
 
     async fn get(&self, request: Request<v1::GetRequest>) -> Result<Response<v1::GetResponse>, Status> {

@@ -2,6 +2,7 @@
 //! people ask is passed on to the leader ([`forward`]), and workers are told where to go ([`fleet`]). REST ([`rest`]) stands
 //! before the same doors as gRPC.
 
+mod backup;
 mod cluster;
 mod dashboard;
 mod events;

@@ -87,6 +87,8 @@ fn shard_to_wire(
         pass: progress.pass,
         rows_restored: progress.undone.restored,
         conflicts: progress.undone.conflicts,
+        rows_saved: progress.saved.rows,
+        bytes_saved: progress.saved.bytes,
         workers: workers.into_iter().map(Into::into).collect(),
         held: held_to_wire(held),
         wave: part.wave + 1,

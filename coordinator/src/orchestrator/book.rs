@@ -16,7 +16,7 @@ use shardlift_domain::range::Pass;
 use shardlift_domain::routing::Directory;
 use shardlift_domain::spec::{self, Spec, SpecBody, SpecFile};
 use shardlift_domain::topology::Topology;
-use shardlift_domain::verdict::Undone;
+use shardlift_domain::verdict::{Saved, Undone};
 
 use super::board::Board;
 use super::chronicle::{decided, record, records, times_after};
@@ -395,6 +395,13 @@ impl Book {
         }
     }
 
+    /// How much of a shard is saved. Not stored: the manifest tells.
+    pub(super) fn saving(&mut self, key: &MigrationKey, shard: &ShardId, saved: Saved) {
+        if let Some(page) = self.pages.get_mut(key) {
+            page.stored.progress.entry(shard.clone()).or_default().saved = saved;
+        }
+    }
+
     /// Whether the store says that it holds its tables.
     pub(super) fn is_holding(&self, key: &MigrationKey) -> bool {
         self.holders.contains(key)
@@ -490,6 +497,7 @@ fn fresh(planned: &PlannedMigration, spec: &Spec, file: spec::SpecFile) -> Store
         relation: spec.relation().map(str::to_owned),
         has_where,
         atomic: spec.is_atomic(),
+        backup: spec.backs_up(),
         decision: None,
         waits_for: planned.waits_for.clone(),
         status: Status::Pending,

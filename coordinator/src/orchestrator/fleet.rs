@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use shardlift_domain::backup::{BackupAnswer, BackupRequest};
 use shardlift_domain::capability::{Capabilities, SHARE};
 use shardlift_domain::facts::{
     ConflictsPage, ConflictsRequest, FactsRequest, PlacementPage, PlacementRequest, Purged, ShardFacts,
@@ -18,7 +19,7 @@ use shardlift_domain::quarantine::{Held, QuarantineAnswer, QuarantineRequest};
 use shardlift_domain::range::Rest;
 use shardlift_domain::spec::SpecFile;
 use shardlift_domain::task::Millis;
-use shardlift_domain::verdict::TaskOutcome;
+use shardlift_domain::verdict::{Saved, TaskOutcome};
 use tokio::sync::mpsc;
 
 use super::pulse::Pulse;
@@ -124,6 +125,15 @@ pub enum Order {
         /// Of which migration.
         request: MismatchesRequest,
     },
+    /// Tell of the backup of a shard, or do the next piece of work with it.
+    AskBackup {
+        /// Names the question.
+        query: u64,
+        /// Which shard.
+        shard: ShardId,
+        /// What.
+        request: BackupRequest,
+    },
     /// Remove some before-images of a shard.
     AskPurge {
         /// Names the question.
@@ -158,6 +168,8 @@ pub enum Report {
     Placement(u64, Result<PlacementPage, Failure>),
     /// A range set a row aside: how many the shard holds now.
     Quarantined(TaskId, Token, Held),
+    /// A backup moves.
+    Saved(TaskId, Token, Saved),
     /// About rows that were set aside, as asked.
     Quarantine(u64, Result<QuarantineAnswer, Failure>),
     /// A page of conflicts, as asked.
@@ -166,6 +178,8 @@ pub enum Report {
     Prepared(u64, Result<Vec<PreparedTransaction>, Failure>),
     /// A page of rows that are not what their transform gives, as asked.
     Mismatches(u64, Result<MismatchesPage, Failure>),
+    /// About the backup of a shard, as asked.
+    Backup(u64, Result<BackupAnswer, Failure>),
     /// Before-images were removed, as asked.
     Purged(u64, Result<Purged, Failure>),
 }

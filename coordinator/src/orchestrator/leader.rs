@@ -144,6 +144,8 @@ impl Leader {
             Wake::Told(key, news, reply) => self.on_told(&key, news, reply),
             Wake::Quieted(key, wave, quiet, reply) => self.on_quieted(&key, wave, quiet, reply),
             Wake::Tenants(id, reply) => self.on_tenants(&id, reply),
+            Wake::BackedUp(id, reply) => self.on_backed_up(id.as_ref(), reply),
+            Wake::Backup(shard, request, reply) => self.ask_backup(shard, *request, reply),
             Wake::Edit(edit, reply) => self.on_edit(*edit, reply).await?,
             Wake::Submit(submissions, revision, start, reply) => {
                 let made = self.book.submit(submissions, revision, start).await;

@@ -4,11 +4,12 @@
 //! wake it. The leader's parts: [`book`] is what the store holds, [`chronicle`] what the history says of a move, [`board`]
 //! the tasks and who has them, [`fleet`] the workers; [`leader`] ties them, [`places`] is its side of the topology, [`traces`]
 //! tells operators of them; [`gates`] is the clock between waves; [`votes`] ends votes on atomic changes that make no
-//! progress; [`courtesy`] is what services outside are to be told; [`effects`] is the only place where a decision becomes a message, once the [`outbox`] is opened after the
+//! progress; [`courtesy`] is what services outside are to be told; [`backup`] knows which migrations save what they change; [`effects`] is the only place where a decision becomes a message, once the [`outbox`] is opened after the
 //! commit. [`pulse`] is what doors know of a session without the heart.
 //! [`view`] is what doors may see, [`standing`] who leads.
 
 mod aside;
+mod backup;
 mod board;
 mod book;
 mod chronicle;
@@ -47,4 +48,4 @@ pub use view::{
     Drained, GateView, LeaderView, MigrationView, PlanningView, ShardStatus, ShardView, WorkerView,
 };
 pub(crate) use wake::not_leader;
-pub use wake::{Comparable, Decided, Handle, Joining, Purgeable, Room, Submission, Welcome};
+pub use wake::{BackedUp, Comparable, Decided, Handle, Joining, Purgeable, Room, Submission, Welcome};

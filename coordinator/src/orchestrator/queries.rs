@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use shardlift_domain::capability::{ANEW, ATOMIC, PURGE, UNDO};
+use shardlift_domain::backup::{BackupAnswer, BackupRequest};
+use shardlift_domain::capability::{ANEW, ATOMIC, BACKUP, PURGE, UNDO};
 use shardlift_domain::facts::{
     ConflictsPage, ConflictsRequest, FactsRequest, PlacementPage, PlacementRequest, Purged, ShardFacts,
 };
@@ -25,6 +26,7 @@ enum Asker {
     Prepared(Reply<Vec<PreparedTransaction>>),
     Mismatches(Reply<MismatchesPage>),
     Purge(Reply<Purged>),
+    Backup(Reply<BackupAnswer>),
 }
 
 /// What a worker answered.
@@ -36,6 +38,7 @@ pub(super) enum Answer {
     Prepared(Result<Vec<PreparedTransaction>, Failure>),
     Mismatches(Result<MismatchesPage, Failure>),
     Purged(Result<Purged, Failure>),
+    Backup(Result<BackupAnswer, Failure>),
 }
 
 impl Asker {
@@ -48,6 +51,7 @@ impl Asker {
             Asker::Prepared(reply) => reply.is_closed(),
             Asker::Mismatches(reply) => reply.is_closed(),
             Asker::Purge(reply) => reply.is_closed(),
+            Asker::Backup(reply) => reply.is_closed(),
         }
     }
 
@@ -60,6 +64,7 @@ impl Asker {
             Asker::Prepared(reply) => answer(reply, Err(failure)),
             Asker::Mismatches(reply) => answer(reply, Err(failure)),
             Asker::Purge(reply) => answer(reply, Err(failure)),
+            Asker::Backup(reply) => answer(reply, Err(failure)),
         }
     }
 }
@@ -181,6 +186,16 @@ impl Leader {
         }
     }
 
+    pub(super) fn ask_backup(&mut self, shard: ShardId, request: BackupRequest, reply: Reply<BackupAnswer>) {
+        match self.somebody_who(&shard, BACKUP) {
+            Ok((worker, session)) => {
+                let query = self.queries.add(session, Asker::Backup(reply));
+                self.order(&worker, Order::AskBackup { query, shard, request });
+            }
+            Err(problem) => self.outbox.tell(reply, Err(problem)),
+        }
+    }
+
     /// A worker that reaches the shard and knows this word; the refusal names one that does not.
     fn somebody_who(&self, shard: &ShardId, word: &str) -> Result<(WorkerId, SessionId), Failure> {
         let able = self
@@ -213,6 +228,7 @@ impl Leader {
             (Asker::Prepared(reply), Answer::Prepared(page)) => answer(reply, page),
             (Asker::Mismatches(reply), Answer::Mismatches(page)) => answer(reply, page),
             (Asker::Purge(reply), Answer::Purged(purged)) => answer(reply, purged),
+            (Asker::Backup(reply), Answer::Backup(told)) => answer(reply, told),
             (asker, _) => asker.refuse(Failure::new(
                 ErrorCode::Internal,
                 "a worker answered another question than it was asked",

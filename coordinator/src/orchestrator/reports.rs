@@ -7,7 +7,7 @@ use shardlift_domain::ids::{MigrationKey, ShardId, TaskId};
 use shardlift_domain::migration::{Event, Outcome, Step};
 use shardlift_domain::progress::Receipt;
 use shardlift_domain::task::{TaskEvent, TaskMove};
-use shardlift_domain::verdict::{Sweep, TaskOutcome, Undone, VerifyReport};
+use shardlift_domain::verdict::{Saved, Sweep, TaskOutcome, Undone, VerifyReport};
 
 use super::fleet::{Report, SessionId};
 use super::leader::{Leader, StepDown};
@@ -30,10 +30,12 @@ impl Leader {
             Report::Placement(query, answer) => self.answer_query(query, Answer::Placement(answer)),
             Report::Quarantine(query, answer) => self.answer_query(query, Answer::Quarantine(answer)),
             Report::Quarantined(task, token, held) => self.on_quarantined(task, token, held),
+            Report::Saved(task, token, saved) => self.on_saved(&task, token, saved),
             Report::Conflicts(query, answer) => self.answer_query(query, Answer::Conflicts(answer)),
             Report::Prepared(query, answer) => self.answer_query(query, Answer::Prepared(answer)),
             Report::Mismatches(query, answer) => self.answer_query(query, Answer::Mismatches(answer)),
             Report::Purged(query, answer) => self.answer_query(query, Answer::Purged(answer)),
+            Report::Backup(query, answer) => self.answer_query(query, Answer::Backup(answer)),
             Report::Progress(task, token, receipt) => self.on_progress(&task, token, receipt),
             Report::Released(task, token) => drop(self.board.on(&task, TaskEvent::Released(token))),
             Report::Shared(task, token, rest) => self.on_shared(&task, token, rest),
@@ -83,6 +85,13 @@ impl Leader {
         self.changed();
     }
 
+    fn on_saved(&mut self, task: &TaskId, token: Token, saved: Saved) {
+        if self.board.on(task, TaskEvent::Progressed(token)) == TaskMove::Made {
+            self.book.saving(&task.migration, &task.shard, saved);
+            self.changed();
+        }
+    }
+
     fn on_broke(&mut self, task: &TaskId, token: Token, failure: Failure) {
         let now = self.clock.millis();
         self.traces.span(&task.migration).in_scope(
@@ -128,6 +137,10 @@ impl Leader {
         let TaskId { migration, shard, .. } = task;
         match outcome {
             TaskOutcome::Prechecked => self.step_done(&migration, shard, Step::Precheck),
+            TaskOutcome::Saved(saved) => {
+                self.book.saving(&migration, &shard, saved);
+                self.step_done(&migration, shard, Step::Backup);
+            }
             TaskOutcome::Applied { .. } => self.step_done(&migration, shard, Step::Apply),
             TaskOutcome::Prepared => self.step_done(&migration, shard, Step::Prepare),
             TaskOutcome::Committed => {
@@ -215,6 +228,7 @@ pub(super) fn set_aside(hello: &mut ShardHello) {
 fn step_of(outcome: &TaskOutcome) -> Step {
     match outcome {
         TaskOutcome::Prechecked => Step::Precheck,
+        TaskOutcome::Saved(_) => Step::Backup,
         TaskOutcome::Applied { .. } => Step::Apply,
         TaskOutcome::Prepared => Step::Prepare,
         TaskOutcome::Committed => Step::Commit,

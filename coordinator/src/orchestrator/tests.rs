@@ -20,7 +20,7 @@ use shardlift_domain::migration::{Status, Step, Stop, Verb};
 use shardlift_domain::range::{Pass, RangeState, RangeTotals};
 use shardlift_domain::spec::{Engine, SpecFile};
 use shardlift_domain::topology::{Cluster, ClusterRules, Topology};
-use shardlift_domain::verdict::{CheckResult, Sweep, TaskOutcome, Undone, VerifyReport};
+use shardlift_domain::verdict::{CheckResult, Saved, Sweep, TaskOutcome, Undone, VerifyReport};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -254,6 +254,7 @@ impl Player {
                     | Order::AskConflicts { .. }
                     | Order::AskPrepared { .. }
                     | Order::AskMismatches { .. }
+                    | Order::AskBackup { .. }
                     | Order::AskPurge { .. } => {}
                 }
             }
@@ -283,7 +284,7 @@ impl Player {
                         }
                         Some(Order::AskFacts { query, shard, request }) => self.say(facts(query, shard, &request.relations)).await,
                         Some(Order::Withdraw { task, token }) => self.say(Report::Released(task, token)).await,
-                        Some(Order::Heartbeat | Order::Adjust { .. } | Order::Drain(_) | Order::AskPlacement { .. } | Order::AskQuarantine { .. } | Order::AskConflicts { .. } | Order::AskPrepared { .. } | Order::AskMismatches { .. } | Order::AskPurge { .. }) => {}
+                        Some(Order::Heartbeat | Order::Adjust { .. } | Order::Drain(_) | Order::AskPlacement { .. } | Order::AskQuarantine { .. } | Order::AskConflicts { .. } | Order::AskPrepared { .. } | Order::AskMismatches { .. } | Order::AskBackup { .. } | Order::AskPurge { .. }) => {}
                     },
                     () = sleep(Duration::from_millis(200)) => self.beat(),
                 }
@@ -329,6 +330,7 @@ fn range(index: u32, done: bool) -> RangeState {
 fn outcome(task: &TaskId) -> TaskOutcome {
     match (task.step, task.range) {
         (Step::Precheck, _) => TaskOutcome::Prechecked,
+        (Step::Backup, _) => TaskOutcome::Saved(Saved { rows: 100, bytes: 4096 }),
         (Step::Apply, _) => TaskOutcome::Applied { already: false },
         (Step::Prepare, _) => TaskOutcome::Prepared,
         (Step::Commit, _) => TaskOutcome::Committed,

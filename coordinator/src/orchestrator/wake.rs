@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use shardlift_domain::backup::{BackupAnswer, BackupRequest};
 use shardlift_domain::capability::Capabilities;
 use shardlift_domain::facts::{
     ConflictsPage, ConflictsRequest, FactsRequest, PlacementPage, PlacementRequest, Purged, ShardFacts,
@@ -113,6 +114,17 @@ pub struct Purgeable {
     pub shards: Vec<ShardId>,
 }
 
+/// A migration that saves what it changes.
+#[derive(Debug, Clone)]
+pub struct BackedUp {
+    /// Which version.
+    pub migration: MigrationKey,
+    /// Whether it has ended: nothing needs its backups any more but a person.
+    pub ended: bool,
+    /// Where its backups may be.
+    pub shards: Vec<ShardId>,
+}
+
 /// All that can wake the orchestrator, besides time.
 pub(super) enum Wake {
     Planning(Reply<PlanningView>),
@@ -132,6 +144,8 @@ pub(super) enum Wake {
     Told(MigrationKey, News, Reply<()>),
     Quieted(MigrationKey, u32, Result<(), Failure>, Reply<()>),
     Tenants(MigrationId, Reply<Vec<String>>),
+    BackedUp(Option<MigrationId>, Reply<Vec<BackedUp>>),
+    Backup(ShardId, Box<BackupRequest>, Reply<BackupAnswer>),
     Edit(Box<Edit>, Reply<(bool, u64)>),
     Submit(Vec<Submission>, u64, bool, Reply<()>),
     Asked(MigrationId, Verb, Reply<(MigrationView, bool)>),
@@ -293,6 +307,16 @@ impl Handle {
     /// The tenants whose rows a migration changes, in its newest version; none: those of all.
     pub async fn tenants(&self, id: MigrationId) -> Result<Vec<String>, Failure> {
         ask!(self, Tenants, id)
+    }
+
+    /// The migrations that save what they change, all versions; those of one id, or all.
+    pub async fn backed_up(&self, id: Option<MigrationId>) -> Result<Vec<BackedUp>, Failure> {
+        ask!(self, BackedUp, id)
+    }
+
+    /// Asks a worker of the shard about a backup, or for the next piece of work with it.
+    pub async fn backup(&self, shard: ShardId, request: BackupRequest) -> Result<BackupAnswer, Failure> {
+        ask!(self, Backup, shard, Box::new(request))
     }
 
     /// Changes the topology; answers after the commit: whether anything changed, and the revision now.

@@ -160,7 +160,7 @@ fn planned(
         checksum: spec.checksum.clone(),
         disposition,
         waits_for,
-        steps: Step::sequence(spec.kind(), has_where, spec.is_atomic()).to_vec(),
+        steps: Step::sequence(spec.kind(), has_where, spec.is_atomic(), spec.backs_up()),
         estimates,
         waves,
         notes,

@@ -151,6 +151,7 @@ impl World {
             relation: spec.relation().map(str::to_owned),
             has_where: matches!(&spec.body, SpecBody::Data(data) if data.source.pending.is_some()),
             atomic: false,
+            backup: spec.backs_up(),
             decision: None,
             waits_for: spec.depends_on.clone(),
             status,

@@ -20,6 +20,8 @@ pub(in crate::store) struct Rest {
     has_where: bool,
     #[serde(default)]
     atomic: bool,
+    #[serde(default)]
+    backup: bool,
     waits_for: Vec<MigrationId>,
     released: bool,
     touched: bool,
@@ -46,6 +48,7 @@ impl Rest {
             relation: migration.relation.clone(),
             has_where: migration.has_where,
             atomic: migration.atomic,
+            backup: migration.backup,
             waits_for: migration.waits_for.clone(),
             released: migration.released,
             touched: migration.touched,
@@ -85,6 +88,7 @@ impl Head {
             relation: rest.relation,
             has_where: rest.has_where,
             atomic: rest.atomic,
+            backup: rest.backup,
             // It has a table of its own.
             decision: None,
             waits_for: rest.waits_for,

@@ -40,8 +40,13 @@ twins!(
     "status",
     [Pending, Running, Paused, Completed, Failed, Cancelled, RollingBack, RolledBack]
 );
-twins!(Phase, Phase, "phase", [Precheck, Schema, Data, Verify, Undo]);
-twins!(Step, Step, "step", [Precheck, Apply, Prepare, Commit, Abort, Split, Backfill, Sweep, Verify, Undo]);
+twins!(Phase, Phase, "phase", [Precheck, Backup, Schema, Data, Verify, Undo]);
+twins!(
+    Step,
+    Step,
+    "step",
+    [Precheck, Backup, Apply, Prepare, Commit, Abort, Split, Backfill, Sweep, Verify, Undo]
+);
 twins!(Severity, Severity, "severity", [Note, Warning, Error]);
 
 impl From<MigrationKey> for v1::MigrationKey {

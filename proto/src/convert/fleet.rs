@@ -6,7 +6,7 @@ use shardlift_domain::facts::{
 use shardlift_domain::fence::{Attempt, Epoch, Token};
 use shardlift_domain::ids::{Checksum, ClusterName, ShardId, TaskId};
 use shardlift_domain::progress::Receipt;
-use shardlift_domain::verdict::{CheckResult, Sweep, TaskOutcome, Undone, VerifyReport};
+use shardlift_domain::verdict::{CheckResult, Saved, Sweep, TaskOutcome, Undone, VerifyReport};
 
 use super::common::{
     failure_from_wire, key_from_wire, pass_from_wire, pass_to_wire, range_from_wire, range_to_wire,
@@ -88,6 +88,7 @@ pub fn outcome_to_wire(outcome: &TaskOutcome) -> v1::TaskOutcome {
     use v1::task_outcome::Outcome;
     let outcome = match outcome {
         TaskOutcome::Prechecked => Outcome::Prechecked(v1::Prechecked {}),
+        TaskOutcome::Saved(saved) => Outcome::Saved(saved_to_wire(*saved)),
         TaskOutcome::Applied { already } => Outcome::Applied(v1::Applied { already: *already }),
         TaskOutcome::Prepared => Outcome::Prepared(v1::Prepared {}),
         TaskOutcome::Committed => Outcome::Committed(v1::Committed {}),
@@ -109,6 +110,16 @@ pub fn outcome_to_wire(outcome: &TaskOutcome) -> v1::TaskOutcome {
     v1::TaskOutcome { outcome: Some(outcome) }
 }
 
+/// What was saved, to the wire.
+pub fn saved_to_wire(saved: Saved) -> v1::Saved {
+    v1::Saved { rows: saved.rows, bytes: saved.bytes }
+}
+
+/// What was saved, from the wire.
+pub fn saved_from_wire(saved: v1::Saved) -> Saved {
+    Saved { rows: saved.rows, bytes: saved.bytes }
+}
+
 fn check_to_wire(check: CheckResult) -> v1::CheckResult {
     v1::CheckResult { check: check.check, passed: check.passed, detail: check.detail }
 }
@@ -118,6 +129,7 @@ pub fn outcome_from_wire(outcome: Option<v1::TaskOutcome>) -> Result<TaskOutcome
     use v1::task_outcome::Outcome;
     Ok(match need(need(outcome, "outcome")?.outcome, "outcome")? {
         Outcome::Prechecked(_) => TaskOutcome::Prechecked,
+        Outcome::Saved(saved) => TaskOutcome::Saved(saved_from_wire(saved)),
         Outcome::Applied(applied) => TaskOutcome::Applied { already: applied.already },
         Outcome::Prepared(_) => TaskOutcome::Prepared,
         Outcome::Committed(_) => TaskOutcome::Committed,

@@ -2,6 +2,7 @@
 //!
 //! Into the wire always succeeds. Out of the wire checks: a peer's message is never trusted to be complete.
 
+mod backup;
 mod cluster;
 mod common;
 mod fleet;
@@ -11,6 +12,10 @@ mod prepared;
 mod quarantine;
 mod undo;
 
+pub use backup::{
+    backup_answer_from_wire, backup_answer_to_wire, backup_from_wire, backup_query_from_wire,
+    backup_query_to_wire, backup_to_wire, restored_from_wire, restored_to_wire,
+};
 pub use cluster::{
     page_from_wire, page_to_wire, placement_from_wire, placement_to_wire, routing_from_wire, routing_to_wire,
 };
@@ -20,7 +25,7 @@ pub use common::{
 pub use fleet::{
     check_request_from_wire, check_request_to_wire, depth_from_wire, depth_to_wire, facts_from_wire,
     facts_to_wire, hello_from_wire, hello_to_wire, outcome_from_wire, outcome_to_wire, receipt_from_wire,
-    task_from_wire, task_to_wire, token_from_wire, token_to_wire,
+    saved_from_wire, saved_to_wire, task_from_wire, task_to_wire, token_from_wire, token_to_wire,
 };
 pub use migration::{plan_from_wire, plan_to_wire};
 pub use mismatch::{

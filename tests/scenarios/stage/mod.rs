@@ -1,6 +1,7 @@
 //! What scenarios share. It knows Shardlift by its files, its command line and its tables in a shard only.
 
 mod browser;
+mod bucket;
 mod collector;
 mod control;
 mod http;
@@ -14,6 +15,7 @@ mod spec;
 mod witness;
 
 pub(crate) use browser::Browser;
+pub(crate) use bucket::{Bucket, Mood};
 pub(crate) use collector::{Collector, Delivered, OTLP_ENDPOINT};
 pub(crate) use control::{Control, Lead, SEAT};
 pub(crate) use http::{Answer, Http, Stream};

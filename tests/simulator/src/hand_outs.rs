@@ -41,7 +41,8 @@ impl HandOuts {
             // What it waited for is a person's verb or another migration.
             Step::Precheck | Step::Commit | Step::Abort | Step::Undo => return,
             Step::Verify => [Phase::Data, Phase::Schema].as_slice(),
-            Step::Apply | Step::Prepare | Step::Split | Step::Backfill | Step::Sweep => &[Phase::Precheck],
+            Step::Split | Step::Backfill | Step::Sweep => [Phase::Backup, Phase::Precheck].as_slice(),
+            Step::Backup | Step::Apply | Step::Prepare => &[Phase::Precheck],
         };
         let begun = before.iter().find_map(|phase| inner.phases.get(&(task.migration.clone(), *phase)));
         if let Some(begun) = begun.copied() {

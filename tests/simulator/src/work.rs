@@ -7,7 +7,7 @@ use shardlift_domain::fence::Token;
 use shardlift_domain::ids::TaskId;
 use shardlift_domain::migration::Step;
 use shardlift_domain::range::{Pass, RangeState, RangeTotals};
-use shardlift_domain::verdict::{CheckResult, Sweep, TaskOutcome, Undone, VerifyReport};
+use shardlift_domain::verdict::{CheckResult, Saved, Sweep, TaskOutcome, Undone, VerifyReport};
 use shardlift_proto::convert::{outcome_to_wire, range_to_wire, task_to_wire, token_to_wire};
 use shardlift_proto::v1;
 use shardlift_proto::v1::from_worker::Message;
@@ -68,6 +68,7 @@ impl Work {
     fn outcome(&self, settings: &Settings) -> TaskOutcome {
         match self.task.step {
             Step::Precheck => TaskOutcome::Prechecked,
+            Step::Backup => TaskOutcome::Saved(Saved::default()),
             Step::Apply => TaskOutcome::Applied { already: false },
             Step::Prepare => TaskOutcome::Prepared,
             Step::Commit => TaskOutcome::Committed,

@@ -15,6 +15,7 @@ pub(crate) mod testing;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use shardlift_domain::backup::Restored;
 use shardlift_domain::facts::{
     ConflictsPage, ConflictsRequest, FactsRequest, PlacementPage, PlacementRequest, Purged, ShardFacts,
     ShardHello,
@@ -31,6 +32,8 @@ use shardlift_domain::{ErrorCode, Failure, MigrationKey};
 pub use error::EngineError;
 pub use observed::Observed;
 
+use crate::backup::format::RowsDigest;
+use crate::backup::{Saving, Subject, Target};
 use crate::lease::TaskLease;
 use crate::transformer::Transformer;
 
@@ -199,6 +202,18 @@ pub trait ShardEngine: Send + Sync + 'static {
     /// something is pending. Halts with `sweep.not-converging` after every [`MAX_PASSES`] passes; the next one is laid
     /// out then, too, so that a person who resumes goes on with it.
     async fn sweep(&self, lease: &TaskLease, job: &DataJob) -> EngineResult<Sweep>;
+
+    /// Gives the whole table or collection as it is now to whoever saves it, in whole rows and in bounded memory; a table in
+    /// one snapshot. Changes nothing. Begun anew, it begins at the first row.
+    async fn save(&self, lease: &TaskLease, job: &DataJob, into: &mut dyn Saving) -> EngineResult<()>;
+
+    /// Restores these rows, and reads them back, in a transaction that is rolled back: nothing stays, whatever happens.
+    /// Answers the digest of what was read.
+    async fn try_out(&self, subject: &Subject, rows: &[u8]) -> EngineResult<RowsDigest>;
+
+    /// Restores one part of a backup, in one transaction with the note of how far the restore is, so that every part is there
+    /// once; answers how far it is, also when it was another part's turn. Makes what it goes to, and writes over nothing.
+    async fn restore(&self, subject: &Subject, target: &Target, rows: &[u8]) -> EngineResult<Restored>;
 
     /// Checks the result by a scan and comparison of its own. Rows that are set aside are not pending.
     async fn verify(&self, lease: &TaskLease, job: &Job) -> EngineResult<VerifyReport>;

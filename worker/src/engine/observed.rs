@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use shardlift_domain::Failure;
+use shardlift_domain::backup::Restored;
 use shardlift_domain::facts::{
     ConflictsPage, ConflictsRequest, FactsRequest, PlacementPage, PlacementRequest, Purged, ShardFacts,
     ShardHello,
@@ -25,6 +26,8 @@ use super::{
     BatchReport, DataJob, EngineError, EngineResult, Job, RangeWriter, SchemaJob, SetAside, ShardEngine,
     UndoWriter,
 };
+use crate::backup::format::RowsDigest;
+use crate::backup::{Saving, Subject, Target};
 use crate::lease::TaskLease;
 use crate::metrics::Metrics;
 
@@ -121,6 +124,18 @@ impl ShardEngine for Observed {
 
     async fn sweep(&self, lease: &TaskLease, job: &DataJob) -> EngineResult<Sweep> {
         self.told(self.inner.sweep(lease, job).await)
+    }
+
+    async fn save(&self, lease: &TaskLease, job: &DataJob, into: &mut dyn Saving) -> EngineResult<()> {
+        self.told(self.inner.save(lease, job, into).await)
+    }
+
+    async fn try_out(&self, subject: &Subject, rows: &[u8]) -> EngineResult<RowsDigest> {
+        self.inner.try_out(subject, rows).await
+    }
+
+    async fn restore(&self, subject: &Subject, target: &Target, rows: &[u8]) -> EngineResult<Restored> {
+        self.inner.restore(subject, target, rows).await
     }
 
     async fn verify(&self, lease: &TaskLease, job: &Job) -> EngineResult<VerifyReport> {

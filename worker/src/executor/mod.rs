@@ -1,5 +1,6 @@
 //! One task from lease to report. Knows steps, batches, pace and retries; knows no database.
 
+mod backup;
 pub mod pacer;
 mod range;
 #[cfg(test)]
@@ -16,9 +17,10 @@ use shardlift_domain::progress::Receipt;
 use shardlift_domain::quarantine::Held;
 use shardlift_domain::range::Rest;
 use shardlift_domain::spec::{self, Ranges, Spec, SpecBody, SpecFile};
-use shardlift_domain::verdict::{TaskOutcome, Undone};
+use shardlift_domain::verdict::{Saved, TaskOutcome, Undone};
 use tokio::sync::mpsc;
 
+use crate::backup::Shelf;
 use crate::engine::{DataJob, EngineError, EngineResult, Job, SchemaJob, ShardEngine};
 use crate::lease::TaskLease;
 use crate::transformer::factory;
@@ -58,6 +60,8 @@ pub enum News {
     Shared(Option<Rest>),
     /// It set a row aside: how many the shard holds now.
     Quarantined(Held),
+    /// How much of a backup is written.
+    Saved(Saved),
 }
 
 /// Where news of running ranges go.
@@ -70,6 +74,30 @@ pub async fn run(assignment: Assignment, engine: Arc<dyn ShardEngine>, receipts:
         Ok(job) => step(&assignment, job, engine.as_ref(), receipts).await,
         Err(failure) => Err(EngineError::Failed(failure)),
     };
+    ending(&lease, result)
+}
+
+/// Saves what a task's migration is about to change, to its end.
+pub async fn save(
+    assignment: Assignment,
+    engine: Arc<dyn ShardEngine>,
+    shelf: EngineResult<Shelf>,
+    receipts: Receipts,
+) -> Ending {
+    let lease = assignment.lease;
+    let result = match (job(&assignment.file), shelf) {
+        (Ok(Job::Data(job)), Ok(shelf)) => {
+            let saving = backup::run(&lease, engine.as_ref(), &shelf, &job, receipts);
+            unless_withdrawn(&lease, saving).await.map(TaskOutcome::Saved)
+        }
+        (Ok(Job::Schema(_)), _) => Err(other_kind(lease.task().step)),
+        (Err(failure), _) => Err(EngineError::Failed(failure)),
+        (_, Err(error)) => Err(error),
+    };
+    ending(&lease, result)
+}
+
+fn ending(lease: &TaskLease, result: EngineResult<TaskOutcome>) -> Ending {
     match result {
         Ok(outcome) => Ending::Finished(outcome),
         Err(EngineError::LeaseLost) if lease.check().is_err() => Ending::Released,
@@ -140,12 +168,16 @@ async fn step(
         (Step::Undo, Job::Data(job)) => {
             Ok(TaskOutcome::Undone(undo::run(lease, engine, Arc::new(job), receipts).await?))
         }
-        (step, _) => Err(EngineError::Failed(Failure::new(
-            ErrorCode::Internal,
-            format!("a step {step} was handed out for a spec of the other kind"),
-            "report this as a defect, with the worker's log",
-        ))),
+        (step, _) => Err(other_kind(step)),
     }
+}
+
+fn other_kind(step: Step) -> EngineError {
+    EngineError::Failed(Failure::new(
+        ErrorCode::Internal,
+        format!("a step {step} was handed out for a spec of the other kind"),
+        "report this as a defect, with the worker's log",
+    ))
 }
 
 /// Ranges to aim for: as the spec says, or a few for each slot, so that slow ones do not hold up the end.

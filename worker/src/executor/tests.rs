@@ -419,7 +419,7 @@ fn asked_to_share(memory: &Memory, more: &str) -> Stage {
 fn rests(told: &[(Instant, News)]) -> Vec<bool> {
     let shared = told.iter().filter_map(|(_, news)| match news {
         News::Shared(rest) => Some(rest.is_some()),
-        News::Moved(_) | News::Quarantined(_) => None,
+        News::Moved(_) | News::Quarantined(_) | News::Saved(_) => None,
     });
     shared.collect()
 }

@@ -243,6 +243,7 @@ impl Session<'_> {
             Some(to_worker::Message::Conflicts(query)) => self.tasks.conflicts(query, self.shards),
             Some(to_worker::Message::Prepared(query)) => self.tasks.prepared(query, self.shards),
             Some(to_worker::Message::Mismatches(query)) => self.tasks.mismatches(query, self.shards),
+            Some(to_worker::Message::Backup(query)) => self.tasks.backup(query, self.shards),
             Some(to_worker::Message::Purge(query)) => self.tasks.purge(query, self.shards),
             Some(to_worker::Message::Heartbeat(_)) => {}
             Some(to_worker::Message::Welcome(_)) | None => {

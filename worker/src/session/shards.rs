@@ -7,12 +7,13 @@ use std::time::Duration;
 use futures::future::join_all;
 use shardlift_domain::facts::ShardHello;
 use shardlift_domain::failure::{ErrorCode, Failure};
-use shardlift_domain::ids::ShardId;
+use shardlift_domain::ids::{MigrationKey, ShardId};
 use shardlift_proto::convert::hello_to_wire;
 use shardlift_proto::v1;
 use tokio::time::timeout;
 
-use crate::engine::ShardEngine;
+use crate::backup::{Shelf, Vault};
+use crate::engine::{EngineError, EngineResult, ShardEngine};
 use crate::metrics::Metrics;
 
 /// How long a shard may take to answer a look: a dozen round trips, also to one that is far away.
@@ -27,6 +28,7 @@ pub struct Shards {
     engines: Arc<BTreeMap<ShardId, Arc<dyn ShardEngine>>>,
     seen: Arc<Mutex<Seen>>,
     metrics: Arc<Metrics>,
+    vault: Arc<Vault>,
 }
 
 #[derive(Default)]
@@ -44,9 +46,10 @@ struct Seen {
 }
 
 impl Shards {
-    /// Shards behind these engines.
-    pub fn new(engines: BTreeMap<ShardId, Arc<dyn ShardEngine>>) -> Self {
-        Self { engines: Arc::new(engines), seen: Arc::default(), metrics: Arc::default() }
+    /// Shards behind these engines, with their backups in this vault.
+    pub fn new(engines: BTreeMap<ShardId, Arc<dyn ShardEngine>>, vault: Vault) -> Self {
+        let engines = Arc::new(engines);
+        Self { engines, seen: Arc::default(), metrics: Arc::default(), vault: Arc::new(vault) }
     }
 
     /// The same, counted by these metrics.
@@ -158,22 +161,35 @@ impl Shards {
                 "nothing to do: it is handed out again",
             )
         })?;
+        let uuid = self.cluster_uuid(shard)?;
+        let known = engine.identify(&uuid).await.map_err(crate::engine::EngineError::into_failure);
+        known.inspect_err(|failure| self.tell_with_the_task(shard, failure))?;
+        Ok(engine)
+    }
+}
+
+impl Shards {
+    /// The uuid of the shard's cluster, as the present coordinator has it.
+    fn cluster_uuid(&self, shard: &ShardId) -> Result<String, Failure> {
         let (cluster, uuids) = {
             let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
             let cluster =
                 seen.told.iter().find(|hello| hello.shard == *shard).map(|hello| hello.cluster.clone());
             (cluster, seen.uuids.clone())
         };
-        let uuid = cluster.and_then(|cluster| uuids.get(cluster.as_str()).cloned()).ok_or_else(|| {
+        cluster.and_then(|cluster| uuids.get(cluster.as_str()).cloned()).ok_or_else(|| {
             Failure::new(
                 ErrorCode::WorkerRefused,
                 format!("the coordinator knows no cluster of {shard}"),
                 "declare the cluster at the coordinator",
             )
-        })?;
-        let known = engine.identify(&uuid).await.map_err(crate::engine::EngineError::into_failure);
-        known.inspect_err(|failure| self.tell_with_the_task(shard, failure))?;
-        Ok(engine)
+        })
+    }
+
+    /// The place of the shard's backup of a migration.
+    pub(super) async fn shelf(&self, shard: &ShardId, migration: &MigrationKey) -> EngineResult<Shelf> {
+        let uuid = self.cluster_uuid(shard).map_err(EngineError::Failed)?;
+        self.vault.shelf(&uuid, shard, migration).await
     }
 }
 
@@ -189,14 +205,17 @@ fn silent(shard: &ShardId) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::BackupConfig;
     use crate::engine::testing::{Memory, SHARD};
 
     #[tokio::test]
     async fn a_database_that_was_wrong_for_a_moment_is_told_to_be_right_again() {
         let shard = ShardId::new(SHARD).expect("a name");
         let engine = Arc::new(Memory::new(0, Duration::ZERO));
-        let shards =
-            Shards::new(BTreeMap::from([(shard.clone(), Arc::clone(&engine) as Arc<dyn ShardEngine>)]));
+        let shards = Shards::new(
+            BTreeMap::from([(shard.clone(), Arc::clone(&engine) as Arc<dyn ShardEngine>)]),
+            Vault::new(BackupConfig::default()),
+        );
         shards.begin_session(BTreeMap::from([("c".to_owned(), "uuid".to_owned())]));
         assert!(shards.look().await.iter().all(|hello| hello.problem.is_none()));
         engine.table().foreign = true;

@@ -6,16 +6,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt;
+use shardlift_domain::backup::{BackupAnswer, BackupRequest};
 use shardlift_domain::facts::FactsRequest;
 use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::fence::{Fence, Token};
 use shardlift_domain::ids::{ShardId, TaskId};
+use shardlift_domain::migration::Step;
 use shardlift_domain::quarantine::QuarantineAnswer;
 use shardlift_proto::convert::{
-    WireError, check_request_from_wire, conflicts_from_wire, conflicts_page_to_wire, depth_from_wire,
-    facts_to_wire, key_from_wire, mismatches_from_wire, mismatches_page_to_wire, page_to_wire,
-    placement_from_wire, prepared_to_wire, purged_to_wire, quarantine_from_wire, quarantined_to_wire,
-    task_from_wire, token_from_wire,
+    WireError, backup_answer_to_wire, backup_query_from_wire, check_request_from_wire, conflicts_from_wire,
+    conflicts_page_to_wire, depth_from_wire, facts_to_wire, key_from_wire, mismatches_from_wire,
+    mismatches_page_to_wire, page_to_wire, placement_from_wire, prepared_to_wire, purged_to_wire,
+    quarantine_from_wire, quarantined_to_wire, task_from_wire, token_from_wire,
 };
 use shardlift_proto::v1;
 use tokio::sync::mpsc;
@@ -26,6 +28,7 @@ use tracing::Instrument;
 use super::shards::Shards;
 use super::stragglers::Stragglers;
 use super::{checks, spans, wire};
+use crate::backup::answer;
 use crate::engine::Job;
 use crate::executor::{self, Assignment, Ending};
 use crate::lease::{Pulse, TaskLease, Wish};
@@ -224,6 +227,21 @@ impl Tasks {
         });
     }
 
+    /// Tells of a backup, restores a part of it, or removes it.
+    pub(super) fn backup(&mut self, query: v1::BackupQuery, shards: &Shards) {
+        self.clear();
+        let (out, shards, number) = (self.out.clone(), shards.clone(), query.query);
+        self.running.spawn(async move {
+            let answer = match backup(query, &shards).await {
+                Ok(answer) => backup_answer_to_wire(answer),
+                Err(failure) => v1::backup_answer::Answer::Failure(failure.into()),
+            };
+            let answer = v1::BackupAnswer { query: number, answer: Some(answer) };
+            // If the session is over nobody waits for it.
+            let _ = out.send(wire::wrap(v1::from_worker::Message::Backup(answer))).await;
+        });
+    }
+
     /// Removes some before-images.
     pub(super) fn purge(&mut self, query: v1::PurgeQuery, shards: &Shards) {
         self.clear();
@@ -279,6 +297,10 @@ fn defect(lease: &TaskLease) -> Failure {
 async fn run(assignment: Assignment, shards: &Shards, receipts: executor::Receipts) -> Ending {
     let shard = assignment.lease.task().shard.clone();
     let ending = match shards.admitted(&shard).await {
+        Ok(engine) if assignment.lease.task().step == Step::Backup => {
+            let shelf = shards.shelf(&shard, &assignment.lease.task().migration).await;
+            executor::save(assignment, engine, shelf, receipts).await
+        }
         Ok(engine) => executor::run(assignment, engine, receipts).await,
         Err(failure) => Ending::Broke(failure),
     };
@@ -338,6 +360,18 @@ async fn mismatches(query: v1::MismatchesQuery, shards: &Shards) -> Result<v1::M
     let page = engine.mismatches(&request, &job).await;
     page.map(mismatches_page_to_wire)
         .map_err(|error| error.into_failure().on_shard(&shard).in_migration(&request.migration))
+}
+
+/// About a backup.
+async fn backup(query: v1::BackupQuery, shards: &Shards) -> Result<BackupAnswer, Failure> {
+    let shard = shard_id(&query.shard)?;
+    let BackupRequest { migration, ask } = backup_query_from_wire(query)?;
+    let engine = shards.admitted(&shard).await?;
+    let answer = match shards.shelf(&shard, &migration).await {
+        Ok(shelf) => answer::answer(engine.as_ref(), &shelf, ask).await,
+        Err(error) => Err(error),
+    };
+    answer.map_err(|error| error.into_failure().on_shard(&shard).in_migration(&migration))
 }
 
 /// Some before-images less.

@@ -18,7 +18,8 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{Shards, run};
-use crate::config::Config;
+use crate::backup::Vault;
+use crate::config::{BackupConfig, Config};
 use crate::engine::ShardEngine;
 use crate::engine::testing::{Call, Fault, Memory, SHARD};
 use coordinator::{Coordinator, Session};
@@ -47,10 +48,12 @@ impl Worker {
             slots: 4,
             metrics_listen: None,
             telemetry: shardlift_runtime::telemetry::Settings::default(),
+            backup: BackupConfig::default(),
             shards: Vec::new(),
         };
         let engine: Arc<dyn ShardEngine> = Arc::new(memory.clone());
-        let shards = Shards::new(BTreeMap::from([(ShardId::new(SHARD).expect("a name"), engine)]));
+        let engines = BTreeMap::from([(ShardId::new(SHARD).expect("a name"), engine)]);
+        let shards = Shards::new(engines, Vault::new(BackupConfig::default()));
         let token = shutdown.clone();
         let running = tokio::spawn(async move { run(&config, shards, token).await });
         Self { shutdown, running }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use shardlift_domain::ids::TaskId;
 use shardlift_domain::progress::Receipt;
 use shardlift_proto::convert::{
-    WireError, held_to_wire, outcome_to_wire, range_to_wire, task_from_wire, task_to_wire, token_from_wire,
-    token_to_wire,
+    WireError, held_to_wire, outcome_to_wire, range_to_wire, saved_to_wire, task_from_wire, task_to_wire,
+    token_from_wire, token_to_wire,
 };
 use shardlift_proto::v1::{self, from_worker};
 
@@ -58,6 +58,11 @@ pub(super) fn news(lease: &TaskLease, news: &News) -> v1::FromWorker {
             token: Some(token_to_wire(lease.token())),
             pass: rest.as_ref().map_or(0, |rest| rest.pass),
             rest: rest.as_ref().map(|rest| range_to_wire(&rest.range)),
+        })),
+        News::Saved(saved) => wrap(from_worker::Message::Saved(v1::TaskSaved {
+            task: Some(task_to_wire(lease.task())),
+            token: Some(token_to_wire(lease.token())),
+            saved: Some(saved_to_wire(*saved)),
         })),
         News::Quarantined(held) => wrap(from_worker::Message::Quarantined(v1::TaskQuarantined {
             task: Some(task_to_wire(lease.task())),

@@ -80,6 +80,15 @@ pub(crate) trait Bench: Send + Sync {
     /// All items by id.
     async fn items(&self) -> Result<Vec<Item>>;
 
+    /// A schema or database that nobody else restores to.
+    fn beside(&self) -> String;
+
+    /// What was restored there, by id.
+    async fn restored(&self) -> Result<Vec<Item>>;
+
+    /// What a try of a restore has left.
+    async fn scratch(&self) -> Result<Vec<String>>;
+
     /// What stands in an error's place for the item with this id.
     fn shown(&self, id: i64) -> String {
         id.to_string()

@@ -1,10 +1,11 @@
 //! The conformance suite of [`ShardEngine`](shardlift_worker::engine::ShardEngine).
 //!
-//! [`bench`] is what an engine brings, [`cases`], [`sharing`], [`aside`], [`undo`] and [`anew`] what must hold for all of them, [`drive`] walks ranges as an executor
+//! [`bench`] is what an engine brings, [`cases`], [`sharing`], [`aside`], [`undo`], [`anew`] and [`backup`] what must hold for all of them, [`drive`] walks ranges as an executor
 //! would; one module per engine names its bench and adds what only this engine can get wrong.
 
 mod anew;
 mod aside;
+mod backup;
 mod bench;
 mod cases;
 mod drive;
@@ -83,6 +84,11 @@ macro_rules! all_cases {
             undoing_restores_what_the_worker_changed,
             a_walker_can_write_no_more_once_undoing_has_begun,
             an_undoing_with_a_smaller_token_is_refused,
+        }
+        $crate::conformance::conformance! { $start, backup;
+            what_is_saved_is_restored_part_by_part_and_once,
+            a_restore_writes_over_nothing,
+            a_sample_leaves_nothing_behind,
         }
         $crate::conformance::conformance! { $start, anew;
             what_the_shard_wrote_wrongly_is_found_with_its_key,

@@ -10,8 +10,8 @@ use shardlift_domain::failure::ErrorCode;
 use shardlift_domain::ids::{Checksum, ClusterName, ShardId};
 use shardlift_domain::migration::Step;
 use shardlift_domain::spec::{
-    Batch, DataSpec, Engine, OnError, OnVerifyFailure, Parallel, Source, Spec, SpecBody, Throttle, Transform,
-    Undo, VerifyCheck, Where,
+    Backup, Batch, DataSpec, Engine, OnError, OnVerifyFailure, Parallel, Source, Spec, SpecBody, Throttle,
+    Transform, Undo, VerifyCheck, Where,
 };
 use shardlift_domain::verdict::Sweep;
 use shardlift_harness::servers::shared_postgres;
@@ -74,6 +74,16 @@ impl PostgresBench {
         .await
     }
 
+    async fn items_of(&self, table: &str) -> Result<Vec<Item>> {
+        let mut connection = self.connect().await?;
+        let all = format!("SELECT id, migrated, applied::int8 FROM {table} ORDER BY id");
+        let rows = sqlx::query(AssertSqlSafe(all)).fetch_all(&mut connection).await?;
+        let item = |row: &sqlx::postgres::PgRow| {
+            Ok(Item { id: row.try_get(0)?, migrated: row.try_get(1)?, applied: row.try_get(2)? })
+        };
+        rows.iter().map(item).collect()
+    }
+
     /// One value, as text.
     pub(crate) async fn value(&self, sql: &str) -> Result<String> {
         let mut connection = self.connect().await?;
@@ -109,6 +119,7 @@ pub(crate) fn data_job(
             None => vec![VerifyCheck::Count { tolerance: 0.01 }],
         },
         undo: Undo::None,
+        backup: Backup::None,
     };
     let checksum = Checksum::of(format!("{data:?}").as_bytes());
     let spec = Spec {
@@ -232,14 +243,23 @@ impl Bench for PostgresBench {
     }
 
     async fn items(&self) -> Result<Vec<Item>> {
+        self.items_of("items").await
+    }
+
+    fn beside(&self) -> String {
+        "restored".into()
+    }
+
+    async fn restored(&self) -> Result<Vec<Item>> {
+        self.items_of("restored.items").await
+    }
+
+    async fn scratch(&self) -> Result<Vec<String>> {
         let mut connection = self.connect().await?;
-        let rows = sqlx::query("SELECT id, migrated, applied::int8 FROM items ORDER BY id")
-            .fetch_all(&mut connection);
-        let rows = rows.await?;
-        let item = |row: &sqlx::postgres::PgRow| {
-            Ok(Item { id: row.try_get(0)?, migrated: row.try_get(1)?, applied: row.try_get(2)? })
-        };
-        rows.iter().map(item).collect()
+        let left = sqlx::query_scalar(
+            "SELECT nspname::text FROM pg_namespace WHERE nspname LIKE 'shardlift_scratch%'",
+        );
+        Ok(left.fetch_all(&mut connection).await?)
     }
 }
 

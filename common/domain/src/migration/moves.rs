@@ -287,7 +287,8 @@ impl Migration {
                 self.undo = Some(Undo { drop_data, reason, done: Undone::default() });
                 let wave = self.rollout.wave;
                 for part in self.shards.values_mut() {
-                    let touched = part.wave <= wave && part.todo != Some(Step::Precheck);
+                    let touched =
+                        part.wave <= wave && !matches!(part.todo, Some(Step::Precheck | Step::Backup));
                     part.todo = touched.then_some(Step::Undo);
                     part.verified = false;
                 }
@@ -401,7 +402,9 @@ impl Migration {
             ErrorCode::VerifyMismatch
             | ErrorCode::SweepNotConverging
             | ErrorCode::UndoDropsData
-            | ErrorCode::QuarantineOverBudget => {
+            | ErrorCode::QuarantineOverBudget
+            | ErrorCode::BackupFailed
+            | ErrorCode::BackupDamaged => {
                 self.stop_by(Stop::System { reason: failure.clone() });
             }
             _ => {

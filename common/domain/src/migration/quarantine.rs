@@ -34,7 +34,7 @@ impl Migration {
 
     /// Whether a search follows the walk, which finds rows again.
     fn searches(&self) -> bool {
-        Step::sequence(self.kind, self.has_where, self.atomic).contains(&Step::Sweep)
+        self.kind == Kind::Data && self.has_where
     }
 
     /// The figures of one shard; halts if there are too many of them now. A schema change has no rows to set aside, and

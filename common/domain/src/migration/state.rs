@@ -93,6 +93,8 @@ impl fmt::Display for Status {
 pub enum Phase {
     /// Nothing has changed yet.
     Precheck,
+    /// What is to change is saved.
+    Backup,
     /// The shape changes.
     Schema,
     /// The rows change.
@@ -108,6 +110,7 @@ impl Phase {
     pub fn as_str(self) -> &'static str {
         match self {
             Phase::Precheck => "precheck",
+            Phase::Backup => "backup",
             Phase::Schema => "schema",
             Phase::Data => "data",
             Phase::Verify => "verify",
@@ -128,6 +131,8 @@ impl fmt::Display for Phase {
 pub enum Step {
     /// Look whether the shard can take the change.
     Precheck,
+    /// Save the table or collection.
+    Backup,
     /// Apply a schema change.
     Apply,
     /// Make an atomic schema change up to its commit, which waits for what is decided.
@@ -150,8 +155,9 @@ pub enum Step {
 
 impl Step {
     /// Every step.
-    pub const ALL: [Step; 10] = [
+    pub const ALL: [Step; 11] = [
         Step::Precheck,
+        Step::Backup,
         Step::Apply,
         Step::Prepare,
         Step::Commit,
@@ -167,6 +173,7 @@ impl Step {
     pub fn as_str(self) -> &'static str {
         match self {
             Step::Precheck => "precheck",
+            Step::Backup => "backup",
             Step::Apply => "apply",
             Step::Prepare => "prepare",
             Step::Commit => "commit",
@@ -183,6 +190,7 @@ impl Step {
     pub fn phase(self) -> Phase {
         match self {
             Step::Precheck => Phase::Precheck,
+            Step::Backup => Phase::Backup,
             Step::Apply | Step::Prepare | Step::Commit | Step::Abort => Phase::Schema,
             Step::Split | Step::Backfill | Step::Sweep => Phase::Data,
             Step::Verify => Phase::Verify,
@@ -197,14 +205,16 @@ impl Step {
 
     /// The steps of one shard, in order. Without `where` there is nothing that a sweep could search for.
     /// A change that every shard makes or none is prepared and committed instead of applied: whoever must not commit
-    /// passes through [`Step::Abort`] back to [`Step::Prepare`].
-    pub fn sequence(kind: Kind, has_where: bool, atomic: bool) -> &'static [Step] {
-        match (kind, has_where) {
-            (Kind::Schema, _) if atomic => &[Step::Precheck, Step::Prepare, Step::Commit, Step::Verify],
-            (Kind::Schema, _) => &[Step::Precheck, Step::Apply, Step::Verify],
-            (Kind::Data, true) => &[Step::Precheck, Step::Split, Step::Backfill, Step::Sweep, Step::Verify],
-            (Kind::Data, false) => &[Step::Precheck, Step::Split, Step::Backfill, Step::Verify],
-        }
+    /// passes through [`Step::Abort`] back to [`Step::Prepare`]. What is to be saved is saved before anything changes.
+    pub fn sequence(kind: Kind, has_where: bool, atomic: bool, backup: bool) -> Vec<Step> {
+        let change: &[Step] = match (kind, has_where) {
+            (Kind::Schema, _) if atomic => &[Step::Prepare, Step::Commit, Step::Verify],
+            (Kind::Schema, _) => &[Step::Apply, Step::Verify],
+            (Kind::Data, true) => &[Step::Split, Step::Backfill, Step::Sweep, Step::Verify],
+            (Kind::Data, false) => &[Step::Split, Step::Backfill, Step::Verify],
+        };
+        let before = [Step::Precheck].into_iter().chain(backup.then_some(Step::Backup));
+        before.chain(change.iter().copied()).collect()
     }
 }
 
@@ -279,6 +289,9 @@ pub struct Migration {
     /// Whether every shard makes the schema change or none.
     #[serde(default)]
     pub atomic: bool,
+    /// Whether the table or collection is saved before its first row changes.
+    #[serde(default)]
+    pub backup: bool,
     /// What was decided about what the shards have prepared; only for an atomic change.
     #[serde(default)]
     pub decision: Option<Decision>,
@@ -322,8 +335,9 @@ pub struct Migration {
 impl Migration {
     /// The steps of each shard, in order; once it is undone, that comes last.
     pub fn steps(&self) -> Vec<Step> {
-        let forward = Step::sequence(self.kind, self.has_where, self.atomic);
-        forward.iter().copied().chain(self.undo.is_some().then_some(Step::Undo)).collect()
+        let mut steps = Step::sequence(self.kind, self.has_where, self.atomic, self.backup);
+        steps.extend(self.undo.is_some().then_some(Step::Undo));
+        steps
     }
 
     /// The first failure of any shard.

@@ -29,6 +29,7 @@ pub(super) fn fresh(kind: Kind, shards: u8) -> Migration {
         relation: None,
         has_where: true,
         atomic: false,
+        backup: false,
         decision: None,
         waits_for: Vec::new(),
         status: Status::Pending,
@@ -509,6 +510,7 @@ proptest! {
         back in any::<bool>(),
         rollout in any::<bool>(),
         atomic in any::<bool>(),
+        backup in any::<bool>(),
     ) {
         let kind = if data { Kind::Data } else { Kind::Schema };
         // A spec cannot ask for both.
@@ -517,6 +519,7 @@ proptest! {
         } else {
             Migration { atomic: atomic && !data, ..fresh(kind, 3) }
         };
+        migration.backup = data && backup;
         if back {
             migration.on_verify_failure = OnVerifyFailure::Rollback;
         }

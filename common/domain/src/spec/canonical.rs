@@ -10,8 +10,8 @@ use serde_json::Value as Json;
 use crate::sql::{canonical as sql, parse_relation};
 
 use super::{
-    Anew, Assertion, DataSpec, Engine, OnError, OnVerifyFailure, Question, Ranges, Reach, SchemaChange,
-    SchemaSpec, Spec, SpecBody, Transform, Undo, VerifyCheck, WaveSpec, Where,
+    Anew, Assertion, Backup, DataSpec, Engine, OnError, OnVerifyFailure, Question, Ranges, Reach,
+    SchemaChange, SchemaSpec, Spec, SpecBody, Transform, Undo, VerifyCheck, WaveSpec, Where,
 };
 
 /// One line for each key, in an order of its own; defaults are written out; values are JSON.
@@ -118,6 +118,9 @@ fn write_data(lines: &mut Lines, data: &DataSpec, engine: Engine) {
     }
     if data.undo == Undo::Capture {
         lines.text("undo", "capture");
+    }
+    if data.backup == Backup::Table {
+        lines.text("backup", "table");
     }
 }
 

@@ -127,7 +127,7 @@ pub const KEYS: &[Key] = &[
     both("rollout.shards"),
     both("rollout.percent"),
     both("rollout.soak"),
-    later(both("backup"), &["none"]),
+    both("backup"),
     data("tenants"),
     data("left_out"),
     later(both("hold"), &["none"]),

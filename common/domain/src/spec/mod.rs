@@ -16,7 +16,7 @@ pub use checks::{Anew, Assertion, Question, Sample, VerifyCheck};
 pub use parse::{MAX_FILE, parse, parse_all};
 pub use problem::{Problem, SpecProblems};
 pub use types::{
-    Allowed, Batch, BucketedShare, DataSpec, Engine, Kind, OnError, OnVerifyFailure, Parallel, Ranges, Reach,
-    SchemaChange, SchemaSpec, Source, Spec, SpecBody, SpecFile, TenantKey, Tenants, Throttle, Transform,
-    Undo, WaveSpec, Where, Window,
+    Allowed, Backup, Batch, BucketedShare, DataSpec, Engine, Kind, OnError, OnVerifyFailure, Parallel,
+    Ranges, Reach, SchemaChange, SchemaSpec, Source, Spec, SpecBody, SpecFile, TenantKey, Tenants, Throttle,
+    Transform, Undo, WaveSpec, Where, Window,
 };

@@ -96,6 +96,16 @@ pub enum Undo {
     Capture,
 }
 
+/// What is saved before the first row changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Backup {
+    /// Nothing.
+    #[default]
+    None,
+    /// The whole table or collection, in an object store beside the shard's worker.
+    Table,
+}
+
 /// One valid spec.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Spec {
@@ -132,6 +142,11 @@ impl Spec {
             SpecBody::Schema(schema) => !schema.down.is_empty(),
             SpecBody::Data(data) => data.undo == Undo::Capture,
         }
+    }
+
+    /// Whether the table or collection is saved before its first row changes.
+    pub fn backs_up(&self) -> bool {
+        matches!(&self.body, SpecBody::Data(data) if data.backup == Backup::Table)
     }
 
     /// Whether every shard makes the change or none, by two-phase commit.
@@ -295,6 +310,8 @@ pub struct DataSpec {
     pub verify: Vec<VerifyCheck>,
     /// What is kept for a rollback.
     pub undo: Undo,
+    /// What is saved before the first row changes.
+    pub backup: Backup,
 }
 
 impl DataSpec {

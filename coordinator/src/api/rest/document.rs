@@ -12,7 +12,7 @@ use utoipa_axum::routes;
 
 use super::asked::{Nothing, Path, Query};
 use super::problem::{PROBLEM, Problem, ProblemBody};
-use super::{Rest, aside, changes, cluster, events, health, looks, migrations, verbs};
+use super::{Rest, aside, backups, changes, cluster, events, health, looks, migrations, verbs};
 
 /// The page that shows the document. It asks for nothing but the document.
 const PAGE: &str = include_str!("page.html");
@@ -58,6 +58,8 @@ pub(super) fn routes() -> OpenApiRouter<Rest> {
         .routes(routes!(aside::retry))
         .routes(routes!(aside::discard))
         .routes(routes!(looks::mismatches))
+        .routes(routes!(backups::all))
+        .routes(routes!(backups::of_one))
         .routes(routes!(events::events))
         .routes(routes!(verbs::start))
         .routes(routes!(verbs::pause))

@@ -9,6 +9,7 @@ mod answers;
 mod aside;
 mod asked;
 mod changes;
+mod backups;
 mod cluster;
 mod document;
 mod door;

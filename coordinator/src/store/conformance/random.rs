@@ -69,6 +69,7 @@ fn migration() -> impl Strategy<Value = StoredMigration> {
             engine,
             has_where,
             atomic: kind == Kind::Schema && has_where,
+            backup: kind == Kind::Data && shards % 2 == 1,
             relation,
             cluster: cluster("chat"),
             waits_for: (0..shards).map(|number| id(&format!("before-{number}"))).collect(),

@@ -43,6 +43,7 @@ pub(in crate::store) fn stored(name: &str, version: Version) -> StoredMigration 
         relation: Some("public.messages".to_owned()),
         has_where: true,
         atomic: false,
+        backup: false,
         decision: None,
         waits_for: vec![id("before")],
         status: Status::Pending,

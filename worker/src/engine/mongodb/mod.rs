@@ -13,6 +13,7 @@
 mod anew;
 mod apply;
 mod assertion;
+mod backup;
 mod bracket;
 mod capture;
 mod change;
@@ -49,6 +50,7 @@ mod writer;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use shardlift_domain::backup::Restored;
 use shardlift_domain::facts::{
     ConflictsPage, ConflictsRequest, FactsRequest, PlacementPage, PlacementRequest, Purged, ShardFacts,
     ShardHello,
@@ -64,6 +66,8 @@ use shardlift_domain::{ErrorCode, Failure};
 use self::connection::Connection;
 use self::writer::Writer;
 use super::{DataJob, EngineResult, Job, RangeWriter, SchemaJob, ShardEngine, UndoWriter};
+use crate::backup::format::RowsDigest;
+use crate::backup::{Saving, Subject, Target};
 use crate::lease::TaskLease;
 
 /// One shard on MongoDB.
@@ -118,6 +122,18 @@ impl ShardEngine for MongodbEngine {
 
     async fn sweep(&self, lease: &TaskLease, job: &DataJob) -> EngineResult<Sweep> {
         sweep::sweep(&self.connection, lease, job).await
+    }
+
+    async fn save(&self, lease: &TaskLease, job: &DataJob, into: &mut dyn Saving) -> EngineResult<()> {
+        backup::save(&self.connection, lease, job, into).await
+    }
+
+    async fn try_out(&self, subject: &Subject, rows: &[u8]) -> EngineResult<RowsDigest> {
+        backup::try_out(&self.connection, subject, rows).await
+    }
+
+    async fn restore(&self, subject: &Subject, target: &Target, rows: &[u8]) -> EngineResult<Restored> {
+        backup::restore(&self.connection, subject, target, rows).await
     }
 
     async fn verify(&self, lease: &TaskLease, job: &Job) -> EngineResult<VerifyReport> {

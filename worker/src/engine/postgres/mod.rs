@@ -4,7 +4,7 @@
 //! [`table`], [`key`] and [`walk`] turn a spec into SQL; [`split`] lays out ranges in [`checkpoint`]; [`claim`] takes
 //! one and gives it to a [`writer`], which finds a [`window`] and changes it by [`batch_sql`] or [`batch_rows`];
 //! [`share`] splits a running range; [`set_aside`] puts a row into [`quarantine`]; [`sweep`] searches what is left, [`verify`] proves the result, with [`anew`] row by row; [`apply`] changes the shape,
-//! [`atomic`] on every shard or none.
+//! [`atomic`] on every shard or none; [`backup`] saves and restores.
 //!
 //! It decides nothing about pace, retries of batches or what comes next: that is the executor's.
 
@@ -12,6 +12,7 @@ mod anew;
 mod apply;
 mod assertion;
 mod atomic;
+mod backup;
 mod batch_rows;
 mod batch_sql;
 mod blockers;
@@ -48,6 +49,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use shardlift_domain::Failure;
+use shardlift_domain::backup::Restored;
 use shardlift_domain::facts::{
     ConflictsPage, ConflictsRequest, FactsRequest, PlacementPage, PlacementRequest, Purged, ShardFacts,
     ShardHello,
@@ -63,6 +65,8 @@ use shardlift_runtime::config::Secret;
 
 use self::session::Access;
 use super::{DataJob, EngineResult, Job, RangeWriter, SchemaJob, ShardEngine, UndoWriter};
+use crate::backup::format::RowsDigest;
+use crate::backup::{Saving, Subject, Target};
 use crate::lease::TaskLease;
 
 /// One PostgreSQL database as a shard.
@@ -137,6 +141,18 @@ impl ShardEngine for PostgresEngine {
 
     async fn sweep(&self, lease: &TaskLease, job: &DataJob) -> EngineResult<Sweep> {
         sweep::sweep(&self.access, lease, job).await
+    }
+
+    async fn save(&self, lease: &TaskLease, job: &DataJob, into: &mut dyn Saving) -> EngineResult<()> {
+        backup::save(&self.access, lease, job, into).await
+    }
+
+    async fn try_out(&self, subject: &Subject, rows: &[u8]) -> EngineResult<RowsDigest> {
+        backup::try_out(&self.access, subject, rows).await
+    }
+
+    async fn restore(&self, subject: &Subject, target: &Target, rows: &[u8]) -> EngineResult<Restored> {
+        backup::restore(&self.access, subject, target, rows).await
     }
 
     async fn verify(&self, lease: &TaskLease, job: &Job) -> EngineResult<VerifyReport> {

@@ -11,6 +11,7 @@ use mongodb::{Client, Collection};
 use shardlift_domain::ids::{ClusterName, ShardId};
 use shardlift_domain::spec::OnError;
 use shardlift_harness::servers::shared_mongod;
+use shardlift_worker::backup::RowsDigest;
 use shardlift_worker::engine::mongodb::MongodbEngine;
 use shardlift_worker::engine::{DataJob, ShardEngine};
 
@@ -33,6 +34,19 @@ impl MongodbBench {
         let bench = Self { items: database.collection("items"), dsn };
         bench.engine().identify(CLUSTER_UUID).await?;
         Ok(bench)
+    }
+
+    /// Documents as they are.
+    pub(crate) async fn insert(&self, documents: Vec<Document>) -> Result<()> {
+        self.items.insert_many(documents).await?;
+        Ok(())
+    }
+
+    /// The digest of what was restored.
+    pub(crate) async fn restored_digest(&self) -> Result<RowsDigest> {
+        let there = self.items.client().database(&self.beside()).collection::<bson::RawDocumentBuf>("items");
+        let all: Vec<_> = there.find(doc! {}).await?.try_collect().await?;
+        Ok(RowsDigest::of(all.iter().map(|document| document.as_bytes())))
     }
 
     async fn set(&self, id: i64, change: Document) -> Result<()> {
@@ -124,19 +138,35 @@ impl Bench for MongodbBench {
     }
 
     async fn items(&self) -> Result<Vec<Item>> {
-        let found: Vec<Document> =
-            self.items.find(doc! {}).sort(doc! { "_id": 1 }).await?.try_collect().await?;
-        let item = |document: &Document| {
-            Ok(Item {
-                id: document.get_i64("_id")?,
-                migrated: document.get_bool("migrated")?,
-                applied: document.get_i64("applied")?,
-            })
-        };
-        found.iter().map(item).collect()
+        items_of(&self.items).await
+    }
+
+    fn beside(&self) -> String {
+        format!("{}_restored", self.items.namespace().db)
+    }
+
+    async fn restored(&self) -> Result<Vec<Item>> {
+        items_of(&self.items.client().database(&self.beside()).collection("items")).await
+    }
+
+    async fn scratch(&self) -> Result<Vec<String>> {
+        let names = self.items.client().database("shardlift").list_collection_names().await?;
+        Ok(names.into_iter().filter(|name| name.starts_with("scratch")).collect())
     }
 
     fn shown(&self, id: i64) -> String {
         format!(r#"{{"$numberLong":"{id}"}}"#)
     }
+}
+
+async fn items_of(items: &Collection<Document>) -> Result<Vec<Item>> {
+    let found: Vec<Document> = items.find(doc! {}).sort(doc! { "_id": 1 }).await?.try_collect().await?;
+    let item = |document: &Document| {
+        Ok(Item {
+            id: document.get_i64("_id")?,
+            migrated: document.get_bool("migrated")?,
+            applied: document.get_i64("applied")?,
+        })
+    };
+    found.iter().map(item).collect()
 }

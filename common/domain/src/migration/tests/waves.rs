@@ -173,3 +173,27 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn every_shard_of_a_wave_is_saved_before_any_of_it_changes_and_a_failure_halts_with_nothing_touched() {
+    let mut migration = Migration { backup: true, ..in_waves(Kind::Data, &[0, 0, 1], &[0, 0]) };
+    for number in 0..3 {
+        migration = go(&migration, &done(number, Step::Precheck));
+    }
+    assert_eq!((migration.phase, migration.touched), (Phase::Backup, false));
+    migration = go(&migration, &done(0, Step::Backup));
+    assert_eq!(migration.wanted().collect::<Vec<_>>(), [(&shard(1), Step::Backup)], "nobody runs ahead");
+    let halted = go(&migration, &failed(1, Step::Backup, ErrorCode::BackupFailed));
+    assert!(matches!(&halted.stop, Some(Stop::System { reason }) if reason.code == ErrorCode::BackupFailed));
+    assert_eq!((halted.status, halted.touched), (Status::Paused, false));
+    assert!(halted.on(&Event::Asked(Verb::Rollback { drop_data: false })).is_err(), "nothing was changed");
+    migration = go(&halted, &Event::Asked(Verb::Resume));
+    assert_eq!(migration.wanted().collect::<Vec<_>>(), [(&shard(1), Step::Backup)]);
+    migration = go(&migration, &done(1, Step::Backup));
+    assert_eq!((migration.phase, migration.touched, migration.wanted().count()), (Phase::Data, true, 2));
+    migration = go(&run(migration), &soaked(0));
+    assert_eq!((migration.phase, todos(&migration)[2]), (Phase::Backup, Some(Step::Backup)));
+    let back = go(&migration, &Event::Asked(Verb::Rollback { drop_data: false }));
+    assert_eq!(todos(&back), [Some(Step::Undo), Some(Step::Undo), None], "what was only saved is left alone");
+    assert_eq!(run(migration).status, Status::Completed);
+}

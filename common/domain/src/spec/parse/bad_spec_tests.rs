@@ -465,7 +465,7 @@ fn all_problems_of_a_file_are_told_at_once_and_in_order() {
 6:10: source.table must be a text, not the number 1; put it into quotes
 7:13: source.where: not one SQL expression: expected an expression, found ')'
 8:15: batch.min must be a whole number from 1 to 1000000, not the number -1
-9:1: key "backup" is not in this release; only "none" is accepted"#;
+9:9: backup must be none or table, not the text "before""#;
     assert_eq!(told_yaml(text), expected);
 }
 
@@ -488,7 +488,7 @@ fn a_rollback_needs_something_to_roll_back_with() {
 
 #[test]
 fn keys_of_later_releases_are_unsupported() {
-    let lines = ["backup: before", "throttle: { max_replica_lag: 5s }", "hold: true"];
+    let lines = ["throttle: { max_replica_lag: 5s }", "hold: true"];
     for line in lines {
         let text = postgres("cluster: chat", &format!("cluster: chat\n{line}"));
         let problems = parse(&file("m.yaml", &text)).expect_err(line);

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use crate::spec::yaml::{Node, Scalar, Value};
-use crate::spec::{Batch, DataSpec, Engine, OnError, Parallel, Ranges, Source, Throttle, Undo, Where};
+use crate::spec::{
+    Backup, Batch, DataSpec, Engine, OnError, Parallel, Ranges, Source, Throttle, Undo, Where,
+};
 use crate::sql::{check_expression, check_relation, parse_ident};
 
 use super::commands::collection;
@@ -39,6 +41,10 @@ pub(super) fn read(ctx: &mut Context, fields: &Fields<'_>) -> Option<DataSpec> {
         Some(node) => undo(ctx, node),
         None => Some(Undo::default()),
     };
+    let backup = match fields.get("backup") {
+        Some(node) => backup(ctx, node),
+        None => Some(Backup::default()),
+    };
     // Without a readable source it is not known which checks fit.
     let pending = source.as_ref().map(|source| source.pending.is_some());
     let verify = match fields.get("verify") {
@@ -57,6 +63,7 @@ pub(super) fn read(ctx: &mut Context, fields: &Fields<'_>) -> Option<DataSpec> {
         on_error: on_error?,
         verify: verify?,
         undo: undo?,
+        backup: backup?,
     })
 }
 
@@ -281,5 +288,12 @@ fn undo(ctx: &mut Context, node: &Node) -> Option<Undo> {
     match word(ctx, node, "undo", &["none", "capture"])? {
         "capture" => Some(Undo::Capture),
         _ => Some(Undo::None),
+    }
+}
+
+fn backup(ctx: &mut Context, node: &Node) -> Option<Backup> {
+    match word(ctx, node, "backup", &["none", "table"])? {
+        "table" => Some(Backup::Table),
+        _ => Some(Backup::None),
     }
 }

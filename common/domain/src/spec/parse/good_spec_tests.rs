@@ -48,7 +48,7 @@ parallel: { ranges: 8, workers: 4 }
 throttle: { rows_per_second: 20000, window: "22:00-06:00 UTC" }
 on_error: fail
 undo: none
-backup: none
+backup: table
 on_verify_failure: halt
 verify: [ remaining, { count: { tolerance: 0.05 } } ]
 "#;
@@ -81,6 +81,7 @@ fn every_key_arrives() {
             window: Some(Window { from_minute: 1320, to_minute: 360 }),
         },
         undo: crate::spec::Undo::None,
+        backup: crate::spec::Backup::Table,
         on_error: OnError::Fail,
         verify: vec![VerifyCheck::Remaining, VerifyCheck::Count { tolerance: 0.05 }],
     };
@@ -96,6 +97,13 @@ fn a_budget_for_rows_that_cannot_be_changed_is_a_part_of_the_meaning() {
     assert_eq!(data(&with(100)).on_error, OnError::Quarantine { budget: 100 });
     assert_ne!(with(100).checksum, with(101).checksum);
     assert_ne!(with(100).checksum.as_str(), checksum(FULL));
+}
+
+#[test]
+fn a_backup_is_a_part_of_the_meaning_and_none_is_what_happens_without_the_word() {
+    let none = FULL.replace("backup: table", "backup: none");
+    assert_ne!(checksum(FULL), checksum(&none));
+    assert_eq!(checksum(&none), checksum(&FULL.replace("backup: table\n", "")));
 }
 
 #[test]

@@ -32,6 +32,11 @@ pub(super) fn read(ctx: &mut Context, fields: &Fields<'_>) -> Option<SchemaSpec>
     {
         ctx.invalid(node.at, "undo: capture is for kind: data; a schema change is taken back by its down");
     }
+    if let Some(node) = fields.get("backup")
+        && word(ctx, node, "backup", &["none", "table"]) == Some("table")
+    {
+        ctx.invalid(node.at, "backup: table is for kind: data; a schema change is taken back by its down");
+    }
     let mut time = |name, default, bounds| match fields.get(name) {
         Some(node) => duration(ctx, node, name, bounds),
         None => Some(default),

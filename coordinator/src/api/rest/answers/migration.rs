@@ -177,6 +177,9 @@ pub(in super::super) struct PartBody {
     trouble: Option<FailureBody>,
     rows_restored: u64,
     conflicts: u64,
+    /// What was saved before the first row changed, as far as this leader has heard.
+    rows_saved: u64,
+    bytes_saved: u64,
     quarantined: u64,
     discarded: u64,
     /// With which wave it goes, from 1.
@@ -211,6 +214,8 @@ impl From<v1::ShardMigration> for PartBody {
             trouble: part.trouble.map(Into::into),
             rows_restored: part.rows_restored,
             conflicts: part.conflicts,
+            rows_saved: part.rows_saved,
+            bytes_saved: part.bytes_saved,
             quarantined: held.rows,
             discarded: held.discarded,
             wave: part.wave,
@@ -225,9 +230,15 @@ impl From<v1::ShardMigration> for PartBody {
 /// all of it.
 fn walk(step: Option<Step>, part: &v1::ShardMigration) -> (f64, Option<u64>) {
     match step {
-        Some(Step::Precheck | Step::Apply | Step::Prepare | Step::Commit | Step::Abort | Step::Split) => {
-            (0.0, None)
-        }
+        Some(
+            Step::Precheck
+            | Step::Backup
+            | Step::Apply
+            | Step::Prepare
+            | Step::Commit
+            | Step::Abort
+            | Step::Split,
+        ) => (0.0, None),
         Some(Step::Sweep | Step::Verify | Step::Undo) | None => (1.0, None),
         Some(Step::Backfill) => {
             let progress = ShardProgress {
