@@ -18,7 +18,7 @@ const ID: &str = "0001_items";
 const ROWS: u64 = 3_000;
 const SIGABRT: i32 = 6;
 /// So that even a small table has several parts.
-const PART: &str = "16384";
+const PART: &str = "8192";
 /// Where a restore goes unless told.
 const BESIDE: &str = "restored_0001_items_v1";
 
@@ -194,20 +194,31 @@ async fn a_collection_is_saved_before_it_changes_while_the_application_writes() 
     saved_while_the_application_writes(Engine::Mongodb).await;
 }
 
+/// The only worker anew, with these failpoints.
+async fn restart(play: &Play, failpoints: &str) {
+    let worker = play.installation.worker(0);
+    worker.set_failpoints(failpoints);
+    worker.restart().await.unwrap();
+    play.until("the worker to be back", async || {
+        let shards = play.installation.cli_json(&["shards"]).await?;
+        anyhow::ensure!(shards["shards"][0]["reachable"] == true, "{shards:#}");
+        Ok(())
+    })
+    .await;
+}
+
 /// The worker dies at a point of the backup; the next hand-out makes it anew.
 async fn dies_and_is_saved_anew(engine: Engine, point: &str) {
     let (items, home) = (Items::of(engine, ROWS).await, TempDir::new().unwrap());
     let play = play(&items, home.path()).await;
     let before = fingerprint(&items, None).await;
     let worker = play.installation.worker(0);
-    worker.set_failpoints(point);
-    worker.restart().await.unwrap();
+    restart(&play, point).await;
     play.apply(&[spec(engine)]).await;
     let status = worker.process().wait_exit(DEADLINE).await.unwrap();
     assert_eq!(status.signal(), Some(SIGABRT), "{}", worker.process().log_tail(20));
     assert_eq!(fingerprint(&items, None).await, before, "nothing changes before the backup is whole");
-    worker.set_failpoints("");
-    worker.restart().await.unwrap();
+    restart(&play, "").await;
     play.completed(ID).await;
     let folder = folder(home.path());
     let strays: Vec<_> = files(home.path())
@@ -240,14 +251,12 @@ async fn a_backup_whose_word_is_lost_is_found_and_not_made_again() {
     let (items, home) = (Items::of(Engine::Postgres, ROWS).await, TempDir::new().unwrap());
     let play = play(&items, home.path()).await;
     let worker = play.installation.worker(0);
-    worker.set_failpoints("backup-after-manifest=return");
-    worker.restart().await.unwrap();
+    restart(&play, "backup-after-manifest=return").await;
     play.apply(&[spec(Engine::Postgres)]).await;
     let status = worker.process().wait_exit(DEADLINE).await.unwrap();
     assert_eq!(status.signal(), Some(SIGABRT), "{}", worker.process().log_tail(20));
     let made = files(home.path());
-    worker.set_failpoints("");
-    worker.restart().await.unwrap();
+    restart(&play, "").await;
     play.completed(ID).await;
     assert_eq!(files(home.path()), made, "the same files");
 }
@@ -352,13 +361,11 @@ async fn a_restore_goes_on_where_it_ended_whoever_dies() {
     play.apply(&[spec(Engine::Postgres)]).await;
     play.completed(ID).await;
     let worker = play.installation.worker(0);
-    worker.set_failpoints("pg-restore-before-commit=3*off->return");
-    worker.restart().await.unwrap();
+    restart(&play, "pg-restore-before-commit=3*off->return").await;
     let cut = cli(&play, &["backup", "restore", ID]).await;
     assert_ne!(cut.code, Some(0), "{cut:#?}");
     worker.process().wait_exit(DEADLINE).await.unwrap();
-    worker.set_failpoints("");
-    worker.restart().await.unwrap();
+    restart(&play, "").await;
     done(&play, &["backup", "restore", ID]).await;
     assert_eq!(fingerprint(&items, Some(BESIDE)).await, before);
     let notes = format!("SELECT (to_regclass('{BESIDE}.shardlift_restore') IS NULL)::text");

@@ -18,7 +18,7 @@ use crate::lease::TaskLease;
 /// Documents that are asked for at once.
 const PAGE: i64 = 10_000;
 /// Documents are handed on in pieces of about this size.
-const PIECE: usize = 128 * 1024;
+const PIECE: usize = 16 * 1024;
 
 /// Gives all documents.
 pub(in super::super) async fn save(

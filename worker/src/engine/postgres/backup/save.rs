@@ -17,7 +17,7 @@ use crate::engine::{DataJob, EngineError, EngineResult};
 use crate::lease::TaskLease;
 
 /// Rows are handed on in pieces of about this size.
-const PIECE: usize = 128 * 1024;
+const PIECE: usize = 16 * 1024;
 /// How long the server may search for the next row: a table may hold millions of dead ones.
 const NEXT_WITHIN: Duration = Duration::from_secs(600);
 /// How long the object store may keep the server waiting before the server gives this session up: as long as it lives it
