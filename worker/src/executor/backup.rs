@@ -1,9 +1,9 @@
 //! Saving what a migration is about to change: all rows into the object store, some of them back to see that they can be
 //! restored, then the manifest. Nothing of the shard changes before that.
 
-use shardlift_domain::Failure;
 use shardlift_domain::ids::Checksum;
 use shardlift_domain::verdict::Saved;
+use shardlift_domain::{ErrorCode, Failure};
 
 use super::{News, Receipts};
 use crate::backup::format::RowsDigest;
@@ -11,6 +11,10 @@ use crate::backup::manifest::Manifest;
 use crate::backup::{Parts, Shelf, damaged, failed, review};
 use crate::engine::{DataJob, EngineError, EngineResult, ShardEngine};
 use crate::lease::TaskLease;
+
+/// What is told by its own code: it is about the backup already, or about the worker.
+const ELSEWHERE: [ErrorCode; 4] =
+    [ErrorCode::BackupFailed, ErrorCode::BackupDamaged, ErrorCode::ShardWrongIdentity, ErrorCode::Internal];
 
 /// Makes the backup, unless an earlier hand-out has made it.
 pub(super) async fn run(
@@ -31,8 +35,21 @@ pub(super) async fn run(
             if let Err(left) = shelf.discard(lease.token()).await {
                 tracing::warn!(place = shelf.place(), why = %left, "parts of a backup that was given up are left");
             }
-            Err(error)
+            Err(told(error))
         }
+    }
+}
+
+/// What trying again cannot mend is told as what it means here: nothing was saved, and nothing changed.
+fn told(error: EngineError) -> EngineError {
+    match error {
+        EngineError::Row(Failure { code, message, next, .. })
+        | EngineError::Failed(Failure { code, message, next, .. })
+            if !code.retryable() && !ELSEWHERE.contains(&code) =>
+        {
+            failed(message, &next)
+        }
+        error => error,
     }
 }
 
@@ -79,23 +96,26 @@ async fn publish(
 ) -> EngineResult<Saved> {
     lease.check()?;
     fail::fail_point!("backup-before-manifest", |_| std::process::abort());
-    if shelf.publish(&manifest).await? {
-        fail::fail_point!("backup-after-manifest", |_| std::process::abort());
-        // Whoever else wrote parts can never be named by a manifest any more.
-        if let Err(left) = shelf.keep_only(manifest.token).await {
-            tracing::warn!(place = shelf.place(), why = %left, "parts of earlier hand-outs are left");
+    if !shelf.publish(&manifest).await? {
+        let Some(first) = shelf.manifest().await? else {
+            return Err(failed(
+                format!("the manifest at {} came and went while it was written", shelf.place()),
+                "look who else writes there; then resume",
+            ));
+        };
+        // Its own: the answer to the first attempt was lost on the way.
+        if first.token != manifest.token {
+            // A hand-out that was thought dead was first. Nothing had changed when it wrote its manifest: that is the backup.
+            shelf.discard(lease.token()).await?;
+            return made(engine, shelf, &first, &job.spec.checksum).await;
         }
-        return Ok(manifest.saved());
     }
-    // A hand-out that was thought dead was first. Nothing had changed when it wrote its manifest: that is the backup.
-    shelf.discard(lease.token()).await?;
-    match shelf.manifest().await? {
-        Some(first) => made(engine, shelf, &first, &job.spec.checksum).await,
-        None => Err(failed(
-            format!("the manifest at {} came and went while it was written", shelf.place()),
-            "look who else writes there; then resume",
-        )),
+    fail::fail_point!("backup-after-manifest", |_| std::process::abort());
+    // Whoever else wrote parts can never be named by a manifest any more.
+    if let Err(left) = shelf.keep_only(manifest.token).await {
+        tracing::warn!(place = shelf.place(), why = %left, "parts of earlier hand-outs are left");
     }
+    Ok(manifest.saved())
 }
 
 /// Restores some parts in the shard, reads them back, and leaves nothing there.
@@ -136,7 +156,6 @@ fn refused(error: EngineError, part: &str) -> EngineError {
 mod tests {
     use std::time::Duration;
 
-    use shardlift_domain::failure::ErrorCode;
     use shardlift_domain::migration::Step;
     use tempfile::TempDir;
     use tokio::sync::mpsc;
@@ -207,6 +226,8 @@ mod tests {
         assert_eq!(told, heir);
         let there = shelf.manifest().await.expect("it is read").expect("it is there");
         assert_eq!(there.token, token(2));
+        let again = publish(&lease(2), &memory, &shelf, &job, there).await.expect("its answer was lost");
+        assert!(again == heir && files(&shelf, 2).await, "its own parts are kept");
     }
 
     #[tokio::test]
