@@ -8,8 +8,8 @@
 mod answers;
 mod aside;
 mod asked;
-mod changes;
 mod backups;
+mod changes;
 mod cluster;
 mod document;
 mod door;
