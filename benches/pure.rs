@@ -34,6 +34,8 @@ fn running(shards: u32) -> Migration {
         on_verify_failure: shardlift_domain::spec::OnVerifyFailure::Halt,
         undo: None,
         purge: None,
+        author: None,
+        approval: None,
         traceparent: None,
         quarantined: BTreeMap::new(),
         rollout: Rollout::default(),

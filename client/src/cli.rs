@@ -1,13 +1,16 @@
 //! The grammar of the command line.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use shardlift_client::{Client, Coordinators};
+use shardlift_client::{Bearer, Client, Coordinators};
+use shardlift_runtime::config::{Secret, read_secret, variable};
 
 use crate::console::{Console, Ended, Output};
 use crate::exit::{Exit, TABLE};
 use crate::verbs::apply::Apply;
+use crate::verbs::approve::Approve;
 use crate::verbs::backup::Backup;
 use crate::verbs::cancel::Cancel;
 use crate::verbs::completions::Completions;
@@ -66,6 +69,10 @@ pub(crate) struct Arguments {
     #[arg(long, global = true, value_name = "SECONDS", env = "SHARDLIFT_WAIT", default_value_t = 30)]
     wait: u64,
 
+    /// A file that holds your token, where coordinators ask for one; instead of the variable SHARDLIFT_TOKEN.
+    #[arg(long, global = true, value_name = "FILE", env = "SHARDLIFT_TOKEN_FILE", hide_env_values = true)]
+    token_file: Option<PathBuf>,
+
     /// The form of answers.
     #[arg(long, global = true, value_enum, default_value_t = Output::Table)]
     output: Output,
@@ -94,6 +101,7 @@ enum Verb {
     List(List),
     Status(Status),
     Watch(Watch),
+    Approve(Approve),
     Start(Start),
     Pause(Pause),
     Resume(Resume),
@@ -123,6 +131,7 @@ pub(crate) struct Session {
     pub(crate) console: Console,
     coordinators: Vec<String>,
     wait: Duration,
+    token_file: Option<PathBuf>,
 }
 
 impl Session {
@@ -136,8 +145,29 @@ impl Session {
             Output::Table => console.note(&waiting(failure, wait)),
             Output::Json => {}
         };
-        Ok(Client::new(coordinators, wait).on_wait(told))
+        Ok(Client::new(coordinators, wait).with_token(self.token()?).on_wait(told))
     }
+
+    /// The file wins over the variable: it was named for this call.
+    fn token(&self) -> Result<Bearer, Ended> {
+        let secret = match &self.token_file {
+            Some(file) => {
+                Some(read_secret("token", None, Some(file)).map_err(|error| no_token(&error.to_string()))?)
+            }
+            None => variable("SHARDLIFT_TOKEN").map(Secret::new),
+        };
+        let bearer = secret.map(|secret| Bearer::new(secret.expose().trim())).transpose();
+        Ok(bearer.map_err(|error| no_token(&error.to_string()))?.unwrap_or_default())
+    }
+}
+
+fn no_token(why: &str) -> shardlift_domain::Failure {
+    let next = "name a file that holds nothing but the token (--token-file), or set SHARDLIFT_TOKEN";
+    shardlift_domain::Failure::new(
+        shardlift_domain::ErrorCode::RequestInvalid,
+        format!("the token: {why}"),
+        next,
+    )
 }
 
 /// The line for whoever waits.
@@ -153,14 +183,19 @@ impl Arguments {
 
     /// Does what the verb says.
     pub(crate) async fn run(self, console: Console) -> Result<Exit, Ended> {
-        let session =
-            Session { console, coordinators: self.coordinator, wait: Duration::from_secs(self.wait) };
+        let session = Session {
+            console,
+            coordinators: self.coordinator,
+            wait: Duration::from_secs(self.wait),
+            token_file: self.token_file,
+        };
         match &self.verb {
             Verb::Plan(verb) => verb.run(&session).await,
             Verb::Apply(verb) => verb.run(&session).await,
             Verb::List(verb) => verb.run(&session).await,
             Verb::Status(verb) => verb.run(&session).await,
             Verb::Watch(verb) => verb.run(&session).await,
+            Verb::Approve(verb) => verb.run(&session).await,
             Verb::Start(verb) => verb.run(&session).await,
             Verb::Pause(verb) => verb.run(&session).await,
             Verb::Resume(verb) => verb.run(&session).await,

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use shardlift_domain::facts::Conflict;
 use shardlift_domain::failure::Failure;
-use shardlift_domain::ids::{MigrationId, ShardId, Version, WorkerId};
+use shardlift_domain::ids::{Checksum, MigrationId, ShardId, Version, WorkerId};
 use shardlift_domain::migration::{Status, Verb};
 use shardlift_domain::plan::Plan;
 use shardlift_domain::spec::SpecFile;
+use shardlift_proto::bearer::Bearer;
 use shardlift_proto::convert::{WireError, plan_from_wire};
 use shardlift_proto::v1;
 use shardlift_runtime::telemetry::context;
@@ -50,6 +51,12 @@ impl Client {
     /// Told once for each question that has waited for two seconds because nobody answers or nobody leads.
     pub fn on_wait(mut self, told: impl Fn(&Failure) + Send + Sync + 'static) -> Self {
         self.connection.on_wait(told);
+        self
+    }
+
+    /// Each call carries this token.
+    pub fn with_token(mut self, bearer: Bearer) -> Self {
+        self.connection.with_token(bearer);
         self
     }
 
@@ -102,6 +109,18 @@ impl Client {
                     }
                 }
             }
+        };
+        let answer = self.connection.answered(ask).await?;
+        let migration = MigrationView::from_wire(answer.migration).map_err(lacking)?;
+        Ok(Answer { migration, changed: answer.changed })
+    }
+
+    /// Approves the newest version of a migration, if it still has the content that was read.
+    pub async fn approve(&self, id: &MigrationId, checksum: &Checksum) -> Result<Answer, Vec<Failure>> {
+        let asked = v1::ApproveRequest { id: id.to_string(), checksum: Some(checksum.to_string()) };
+        let ask = |mut to: Services| {
+            let asked = within(QUICK, asked.clone());
+            async move { to.migrations.approve(asked).await }
         };
         let answer = self.connection.answered(ask).await?;
         let migration = MigrationView::from_wire(answer.migration).map_err(lacking)?;

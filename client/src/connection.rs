@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use shardlift_domain::failure::Failure;
+use shardlift_proto::bearer::Bearer;
 use shardlift_proto::status::leader_of;
 use shardlift_proto::v1::cluster_service_client::ClusterServiceClient;
 use shardlift_proto::v1::migration_service_client::MigrationServiceClient;
@@ -14,6 +15,7 @@ use shardlift_runtime::retry::{Delays, Policy};
 use shardlift_runtime::route::Route;
 use tokio::sync::watch;
 use tokio::time::sleep;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Response, Status};
 
@@ -33,11 +35,14 @@ pub(crate) const QUIET: Duration = Duration::from_secs(2);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
+/// A coordinator, asked with the caller's token.
+type Door = InterceptedService<Channel, Bearer>;
+
 /// The services of one coordinator.
 #[derive(Debug, Clone)]
 pub(crate) struct Services {
-    pub(crate) migrations: MigrationServiceClient<Channel>,
-    pub(crate) cluster: ClusterServiceClient<Channel>,
+    pub(crate) migrations: MigrationServiceClient<Door>,
+    pub(crate) cluster: ClusterServiceClient<Door>,
 }
 
 /// Hears that a question waits.
@@ -49,6 +54,7 @@ pub(crate) struct Connection {
     shared: Arc<Mutex<Shared>>,
     patience: Duration,
     told: Option<Told>,
+    bearer: Bearer,
 }
 
 struct Shared {
@@ -65,11 +71,15 @@ impl fmt::Debug for Connection {
 impl Connection {
     pub(crate) fn new(coordinators: Coordinators, patience: Duration) -> Self {
         let shared = Shared { route: coordinators.into_route(), open: None };
-        Self { shared: Arc::new(Mutex::new(shared)), patience, told: None }
+        Self { shared: Arc::new(Mutex::new(shared)), patience, told: None, bearer: Bearer::default() }
     }
 
     pub(crate) fn on_wait(&mut self, told: impl Fn(&Failure) + Send + Sync + 'static) {
         self.told = Some(Arc::new(told));
+    }
+
+    pub(crate) fn with_token(&mut self, bearer: Bearer) {
+        self.bearer = bearer;
     }
 
     /// Asks until somebody answers or the patience is over.
@@ -183,10 +193,11 @@ impl Connection {
                 Refusal::Lost(unreachable(&address, &error.to_string(), error.source()))
             })?;
         let services = Services {
-            migrations: MigrationServiceClient::new(channel.clone())
+            migrations: MigrationServiceClient::with_interceptor(channel.clone(), self.bearer.clone())
                 .max_decoding_message_size(LARGEST_MESSAGE)
                 .max_encoding_message_size(LARGEST_MESSAGE),
-            cluster: ClusterServiceClient::new(channel).max_decoding_message_size(LARGEST_MESSAGE),
+            cluster: ClusterServiceClient::with_interceptor(channel, self.bearer.clone())
+                .max_decoding_message_size(LARGEST_MESSAGE),
         };
         self.with(|shared| shared.open = Some((address.clone(), services.clone())));
         Ok((address, services))

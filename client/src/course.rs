@@ -16,7 +16,7 @@ pub(crate) struct Course {
     parts: BTreeMap<MigrationId, Part>,
     /// In the order of the plan; others as they are met.
     order: Vec<MigrationId>,
-    /// Also follow what turns out to be in the way, and give up on what nobody started.
+    /// Also follow what turns out to be in the way, and give up on what nobody has started or approved.
     judges: bool,
 }
 
@@ -85,7 +85,8 @@ impl Course {
 
     /// Takes news in.
     pub(crate) fn on(&mut self, view: MigrationView) {
-        let abandoned = self.judges && view.status == Status::Pending && !view.released;
+        let nobody = !view.released || view.approval_needed.is_some();
+        let abandoned = self.judges && view.status == Status::Pending && nobody;
         if self.judges && !view.rests() {
             for id in &view.waiting_for {
                 self.meet(id);

@@ -13,12 +13,13 @@ Exit codes:
   1    internal error
   2    wrong usage: arguments, addresses, files that cannot be read
   3    a migration failed
-  4    a migration is paused, halted or cancelled, or waits for one that is; or a plan was declined
+  4    a migration is paused, halted or cancelled, waits for one that is, or for an approval; or a plan was declined
   5    a spec or the plan was refused
   6    no coordinator is reachable, or none leads
   7    the move is not possible in this state, a conflict, or not found
   8    shards differ (drift), rows lie on the wrong shard (placement), a rollback left rows alone (conflicts), or rows
        are not what their transform gives (mismatches)
+  9    not allowed: no valid token, or its role does not cover what was asked for
   130  interrupted by Ctrl-C or a closed pipe; migrations keep running";
 
 /// How a run of the program ended.
@@ -34,6 +35,7 @@ pub(crate) enum Exit {
     Unreachable = 6,
     Conflict = 7,
     Differs = 8,
+    Forbidden = 9,
     Interrupted = 130,
 }
 
@@ -68,6 +70,9 @@ impl Exit {
                 Exit::Internal
             }
             ErrorCode::RequestInvalid | ErrorCode::ConfigInvalid => Exit::Usage,
+            ErrorCode::AccessUnauthenticated
+            | ErrorCode::AccessForbidden
+            | ErrorCode::AccessForbiddenShard => Exit::Forbidden,
             ErrorCode::CoordinatorUnreachable
             | ErrorCode::CoordinatorNotLeader
             | ErrorCode::CoordinatorNotReady
@@ -77,7 +82,9 @@ impl Exit {
             | ErrorCode::PlanStale
             | ErrorCode::TopologyRefused
             | ErrorCode::RequestIllegal
-            | ErrorCode::RequestNotFound => Exit::Conflict,
+            | ErrorCode::RequestNotFound
+            | ErrorCode::ApprovalNeeded
+            | ErrorCode::ApprovalRefused => Exit::Conflict,
             // What is wrong with a spec, a plan, or a shard that a plan needs.
             _ => Exit::Refused,
         }
@@ -103,7 +110,11 @@ mod tests {
                 6,
                 "coordinator.unreachable coordinator.not-leader coordinator.not-ready store.unavailable store.fenced",
             ),
-            (7, "spec.conflict plan.stale topology.refused request.illegal-move request.not-found"),
+            (9, "access.unauthenticated access.forbidden access.forbidden-shard"),
+            (
+                7,
+                "spec.conflict plan.stale topology.refused request.illegal-move request.not-found approval.needed approval.refused",
+            ),
         ];
         for code in ErrorCode::ALL {
             let listed = table.iter().find(|(_, codes)| codes.split(' ').any(|each| each == code.as_str()));
@@ -126,6 +137,7 @@ mod tests {
             Exit::Unreachable,
             Exit::Conflict,
             Exit::Differs,
+            Exit::Forbidden,
             Exit::Interrupted,
         ];
         let listed: Vec<u8> =

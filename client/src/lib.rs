@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`Coordinators`] says where, [`Client`] asks until it is answered, [`model`] is what comes back, [`Watch`] follows one
 //! migration through restarts of the coordinator. Every refusal is a list of [`shardlift_domain::Failure`], the
-//! first one leading. Nothing here prints, reads the environment or handles secrets.
+//! first one leading. Nothing here prints or reads the environment; a token ([`Bearer`]) is never shown.
 
 mod address;
 mod aside;
@@ -21,4 +21,5 @@ pub use backups::{Kept, Restoring};
 pub use client::{Answer, Client};
 pub use mismatches::Mismatches;
 pub use places::Placement;
+pub use shardlift_proto::bearer::{Bearer, NoToken};
 pub use watch::{Watch, Watched};

@@ -1,5 +1,6 @@
 //! The coordinator's settings. Text is checked here once; everywhere else a setting has its type.
 
+mod access;
 mod clients;
 mod election;
 mod store;
@@ -21,6 +22,8 @@ use shardlift_runtime::config::{ConfigProblems, load};
 use shardlift_runtime::telemetry::{self, Settings};
 
 pub use crate::clients::ClientsConfig;
+pub use access::AccessConfig;
+use access::{WrittenAccess, guarded};
 use clients::WrittenClients;
 pub use election::ElectionConfig;
 use election::WrittenElection;
@@ -43,11 +46,11 @@ const LONGEST_KEPT: u64 = 10 * 366 * 86_400;
 pub struct Config {
     /// Name of this coordinator, for people.
     pub name: String,
-    /// Where clients and workers connect; loopback in this release.
+    /// Where clients and workers connect.
     pub listen: SocketAddr,
     /// Where metrics and health are shown, if at all.
     pub metrics_listen: Option<SocketAddr>,
-    /// Where the REST API is served, if at all; loopback in this release.
+    /// Where the REST API is served, if at all.
     pub rest_listen: Option<SocketAddr>,
     /// Logs and traces.
     pub telemetry: Settings,
@@ -61,6 +64,8 @@ pub struct Config {
     pub advertise: Option<String>,
     /// A worker that is silent for longer has lost its tasks.
     pub lease_ttl: Duration,
+    /// Who may ask.
+    pub access: AccessConfig,
     /// Before-images of completed migrations are removed so long after their end. `None`: never by themselves.
     pub purge_after: Option<Duration>,
     /// Services outside that are talked to.
@@ -118,6 +123,7 @@ struct Written {
     lease: WrittenLease,
     undo: WrittenUndo,
     clients: WrittenClients,
+    access: WrittenAccess,
     cluster: Vec<WrittenCluster>,
 }
 
@@ -158,6 +164,7 @@ impl Default for Written {
             lease: WrittenLease::default(),
             undo: WrittenUndo::default(),
             clients: WrittenClients::default(),
+            access: WrittenAccess::default(),
             cluster: Vec::new(),
         }
     }
@@ -200,13 +207,15 @@ impl Written {
         if self.name.trim().is_empty() {
             problems.add("name", "it is empty");
         }
-        let listen = loopback(&mut problems, "listen", &self.listen);
+        let listen = address(&mut problems, "listen", &self.listen);
         let metrics_listen =
             self.metrics_listen.as_deref().and_then(|text| address(&mut problems, "metrics_listen", text));
         let rest_listen =
-            self.rest_listen.as_deref().and_then(|text| loopback(&mut problems, "rest_listen", text));
+            self.rest_listen.as_deref().and_then(|text| address(&mut problems, "rest_listen", text));
         let listens = [("listen", listen), ("metrics_listen", metrics_listen), ("rest_listen", rest_listen)];
         same_addresses(&mut problems, &listens);
+        let access = self.access.check(&mut problems);
+        guarded(&mut problems, &access, &[("listen", listen), ("rest_listen", rest_listen)]);
         let store = self.store.check(&mut problems);
         let advertise = self.election.advertise(&mut problems);
         let election = self.election.check(&mut problems, &self.name);
@@ -232,6 +241,7 @@ impl Written {
             lease_ttl: Duration::from_millis(self.lease.ttl_ms),
             purge_after,
             clients,
+            access,
             clusters,
         };
         problems.into_result(config)
@@ -242,18 +252,6 @@ fn address(problems: &mut ConfigProblems, key: &str, text: &str) -> Option<Socke
     let parsed = text.parse().ok();
     if parsed.is_none() {
         problems.add(key, format!("{text:?} is not an address with a port, such as 127.0.0.1:7400"));
-    }
-    parsed
-}
-
-/// What authentication does not guard is for this machine only.
-fn loopback(problems: &mut ConfigProblems, key: &str, text: &str) -> Option<SocketAddr> {
-    let parsed = address(problems, key, text);
-    if parsed.is_some_and(|address| !address.ip().is_loopback()) {
-        problems.add(
-            key,
-            "this release knows no authentication, so it listens on a loopback address only, such as 127.0.0.1",
-        );
     }
     parsed
 }

@@ -28,6 +28,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use api::Listening;
+use api::access::Access;
 use clients::{Adaptor, Clients};
 use config::{Config, ElectionConfig, StoreConfig};
 use election::{Election, Etcd, Peer, Standalone};
@@ -38,7 +39,8 @@ use store::{MongodbStore, ObservedStore, PostgresStore, SqliteStore, Store};
 
 /// Runs the coordinator until the token is cancelled.
 ///
-/// `reread` reads the settings again: its clusters are declared at every take-over and at every reload.
+/// `reread` reads the settings again: its clusters are declared, and who may ask is known anew, at every take-over and at every
+/// reload.
 pub async fn run(config: Config, reread: Reread, shutdown: CancellationToken) -> anyhow::Result<()> {
     // From the first moment: an early SIGHUP must not end the process.
     let hangups = Hangups::listen()?;
@@ -69,7 +71,18 @@ pub async fn run(config: Config, reread: Reread, shutdown: CancellationToken) ->
     let clients = Arc::new(Clients::new(&config.clients).map_err(Failure::from)?);
     let mut registry = shardlift_runtime::metrics::registry();
     let metrics = Metrics::new(&mut registry);
-    let declare: Declare = Arc::new(move || reread().map(|config| declared(&config)).map_err(Failure::from));
+    let access = Access::new(config.access.clone(), Arc::clone(&metrics));
+    if access.is_open() {
+        tracing::warn!(
+            "open: [access] knows nobody, so whoever reaches this machine's loopback addresses may do everything"
+        );
+    }
+    let known = access.clone();
+    let declare: Declare = Arc::new(move || {
+        let config = reread().map_err(Failure::from)?;
+        known.replace(&config.access);
+        Ok(declared(&config))
+    });
     let parts = Parts {
         name: me.name,
         address: me.address,
@@ -79,6 +92,7 @@ pub async fn run(config: Config, reread: Reread, shutdown: CancellationToken) ->
         election: Arc::clone(&election),
         metrics,
         quiet_within: clients.adaptor.as_ref().map(Adaptor::within),
+        approval: config.access.approval,
     };
     let (orchestrator, heart) = orchestrator::run(parts, shutdown.clone());
     if let Some(address) = config.metrics_listen {
@@ -97,7 +111,7 @@ pub async fn run(config: Config, reread: Reread, shutdown: CancellationToken) ->
     tokio::spawn(reload_on_hangup(services.clone(), hangups, shutdown.clone()));
     tokio::spawn(services.clone().purge(config.purge_after, shutdown.clone()));
     tokio::spawn(services.clone().courtesies(shutdown.clone()));
-    let listening = Listening { grpc: listener, rest, reflection: config.reflection };
+    let listening = Listening { grpc: listener, rest, reflection: config.reflection, access };
     let ended = serve(services, heart, listening, shutdown).await;
     election.leave().await;
     ended

@@ -22,6 +22,7 @@ pub struct Metrics {
     pub(crate) store_failures: Family<Labels<1>, Counter>,
     pub(crate) fenced: Counter,
     pub(crate) take_overs: Counter,
+    access_refused: Family<Labels<2>, Counter>,
     is_leader: Gauge,
     epoch: Gauge<u64, std::sync::atomic::AtomicU64>,
     migrations: Family<Labels<1>, Gauge>,
@@ -38,6 +39,7 @@ impl Default for Metrics {
             store_failures: Family::default(),
             fenced: Counter::default(),
             take_overs: Counter::default(),
+            access_refused: Family::default(),
             is_leader: Gauge::default(),
             epoch: Gauge::default(),
             migrations: Family::default(),
@@ -54,6 +56,11 @@ impl Metrics {
         metrics.register(registry.sub_registry_with_prefix("shardlift_coordinator"));
         for operation in OPERATIONS {
             metrics.store_failures.get_or_create_owned(&[("operation", operation)]);
+        }
+        for door in ["grpc", "rest"] {
+            for reason in ["unauthenticated", "forbidden", "shard"] {
+                metrics.access_refused.get_or_create_owned(&[("door", door), ("reason", reason)]);
+            }
         }
         metrics.show(&Census::default());
         metrics
@@ -83,6 +90,11 @@ impl Metrics {
             self.store_failures.clone(),
         );
         to.register(
+            "access_refused",
+            "Requests and sessions refused for who asked, by door and reason",
+            self.access_refused.clone(),
+        );
+        to.register(
             "fenced",
             "Writes refused by the store since another leader has taken over",
             self.fenced.clone(),
@@ -106,6 +118,11 @@ impl Metrics {
             self.tasks.get_or_create_owned(&[("state", state)]).set(count);
         }
         self.sessions.set(census.sessions);
+    }
+
+    /// Somebody was refused at this door, for this reason.
+    pub(crate) fn access_refused(&self, door: &'static str, reason: &'static str) {
+        self.access_refused.get_or_create_owned(&[("door", door), ("reason", reason)]).inc();
     }
 
     /// A task was handed out after so many milliseconds.

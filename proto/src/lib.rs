@@ -1,10 +1,11 @@
 //! The wire: generated types, and their conversions to and from the domain.
 //!
 //! Reading order: [`v1`] is generated from `shardlift/v1/*.proto`; [`convert`] has one file per message family;
-//! [`status`] is the one table between failures and gRPC codes. Nobody else converts.
+//! [`status`] is the one table between failures and gRPC codes, [`bearer`] puts a caller's token on calls. Nobody else converts.
 
 #![allow(missing_docs, reason = "generated types carry the comments of the protos")]
 
+pub mod bearer;
 pub mod convert;
 pub mod status;
 

@@ -13,6 +13,7 @@ const LEADER_TYPE: &str = "type.googleapis.com/shardlift.v1.NotLeader";
 /// The gRPC code of a failure.
 pub fn grpc_code(code: ErrorCode) -> Code {
     use ErrorCode::{
+        AccessForbidden, AccessForbiddenShard, AccessUnauthenticated, ApprovalNeeded, ApprovalRefused,
         ConfigInvalid, CoordinatorNotLeader, CoordinatorNotReady, CoordinatorUnreachable, FenceForked,
         FenceStale, Internal, LeaseLost, LintRefused, PlanCycle, PlanMissingDependency, PlanRefused,
         PlanStale, RequestForeignOrigin, RequestIllegal, RequestInvalid, RequestNoSuchRoute, RequestNotFound,
@@ -32,7 +33,8 @@ pub fn grpc_code(code: ErrorCode) -> Code {
         SpecConflict => Code::AlreadyExists,
         RequestNotFound => Code::NotFound,
         RequestNoSuchRoute | RequestWrongMethod => Code::Unimplemented,
-        RequestForeignOrigin => Code::PermissionDenied,
+        RequestForeignOrigin | AccessForbidden | AccessForbiddenShard => Code::PermissionDenied,
+        AccessUnauthenticated => Code::Unauthenticated,
         RequestTooLarge | RequestTooMany => Code::ResourceExhausted,
         RequestTimedOut => Code::DeadlineExceeded,
         CoordinatorNotLeader
@@ -45,7 +47,9 @@ pub fn grpc_code(code: ErrorCode) -> Code {
         | ShardUnreachable => Code::Unavailable,
         FenceStale | FenceForked | LeaseLost | PlanStale => Code::Aborted,
         Internal => Code::Internal,
-        RequestIllegal | PlanRefused | WorkerRefused => Code::FailedPrecondition,
+        RequestIllegal | PlanRefused | WorkerRefused | ApprovalNeeded | ApprovalRefused => {
+            Code::FailedPrecondition
+        }
         // Failures of work on a shard reach a caller only inside an answer; as a refusal they mean its state.
         _ => Code::FailedPrecondition,
     }
@@ -54,16 +58,18 @@ pub fn grpc_code(code: ErrorCode) -> Code {
 /// The HTTP status of a failure.
 pub fn http_status(code: ErrorCode) -> u16 {
     use ErrorCode::{
-        ConfigInvalid, CoordinatorNotLeader, CoordinatorNotReady, CoordinatorUnreachable, FenceForked,
-        FenceStale, Internal, LeaseLost, LintRefused, PlanCycle, PlanMissingDependency, PlanRefused,
-        RequestForeignOrigin, RequestInvalid, RequestNoSuchRoute, RequestNotFound, RequestTimedOut,
-        RequestTooLarge, RequestTooMany, RequestWrongMediaType, RequestWrongMethod, RoutingUnroutable,
-        ServiceUnavailable, ShardNoWorker, ShardUnreachable, SpecInvalid, SpecUnsupported, StoreFenced,
-        StoreUnavailable, TransformInvalid, WorkerUnfit,
+        AccessForbidden, AccessForbiddenShard, AccessUnauthenticated, ConfigInvalid, CoordinatorNotLeader,
+        CoordinatorNotReady, CoordinatorUnreachable, FenceForked, FenceStale, Internal, LeaseLost,
+        LintRefused, PlanCycle, PlanMissingDependency, PlanRefused, RequestForeignOrigin, RequestInvalid,
+        RequestNoSuchRoute, RequestNotFound, RequestTimedOut, RequestTooLarge, RequestTooMany,
+        RequestWrongMediaType, RequestWrongMethod, RoutingUnroutable, ServiceUnavailable, ShardNoWorker,
+        ShardUnreachable, SpecInvalid, SpecUnsupported, StoreFenced, StoreUnavailable, TransformInvalid,
+        WorkerUnfit,
     };
     match code {
         RequestInvalid => 400,
-        RequestForeignOrigin => 403,
+        AccessUnauthenticated => 401,
+        RequestForeignOrigin | AccessForbidden | AccessForbiddenShard => 403,
         RequestNotFound | RequestNoSuchRoute | RoutingUnroutable => 404,
         RequestWrongMethod => 405,
         RequestTooLarge => 413,

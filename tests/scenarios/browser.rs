@@ -1,6 +1,7 @@
-//! A person with a browser: looks at a real migration, pauses, resumes and gives it up by clicking.
+//! A person with a browser: signs in, looks at a real migration, pauses, resumes and gives it up by clicking.
 
 use serde_json::json;
+use shardlift_harness::installation::WorkerSpec;
 
 use crate::stage::{Browser, Engine, Form, Items, ItemsSpec, Play, assert_nothing_left};
 
@@ -22,6 +23,7 @@ const BAR: &str =
     "Number(document.querySelector('.run [role=progressbar]')?.getAttribute('aria-valuenow') ?? 0)";
 /// The key, as the protocol spells it.
 const ESCAPE: &str = "\u{e00c}";
+const ENTER: &str = "\u{e007}";
 const CONFIRM: &str = "dialog[open] button[type=submit]";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -111,4 +113,56 @@ async fn a_page_whose_coordinator_is_away_says_so_and_recovers() {
         .await;
     browser.until("it to run on", &badge("running")).await;
     browser.until("more progress", &format!("{BAR} > {seen}")).await;
+}
+
+/// Types a token into the question for it, and sends it.
+async fn sign_in(browser: &Browser, token: &str) {
+    browser.until("the question who it is", "document.activeElement?.id === 'token'").await;
+    let keys: Vec<String> = token.chars().map(String::from).chain([ENTER.to_owned()]).collect();
+    browser.press(&keys.iter().map(String::as_str).collect::<Vec<_>>()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_signs_in_and_sees_what_their_role_may_do() {
+    let items = Items::of(Engine::Postgres, 1_000).await;
+    let hash = |token: &str| shardlift_domain::Checksum::of(token.as_bytes()).to_string();
+    let one = |name: &str, role: &str, token: &str, shards: &str| {
+        let hash = hash(token);
+        format!(
+            "[[access.principal]]\nname = {name:?}\nrole = {role:?}\ntoken_sha256 = {hash:?}\nshards = [{shards}]\n"
+        )
+    };
+    let known = "[access]\napproval = \"by-another\"\n".to_owned()
+        + &one("vera", "viewer", "of-vera", "")
+        + &one("olaf", "operator", "of-olaf", "")
+        + &one("anna", "approver", "of-anna", "")
+        + &one("w", "worker", "of-w", &format!("{:?}", items.shard));
+    let worker = WorkerSpec::new("worker", &[&items.shard]).token("of-w");
+    let builder = Play::builder(&[&items]).rest().token("of-olaf").coordinator_config(&known).worker(worker);
+    let play = Play::of(builder).await;
+    play.apply(&[ItemsSpec::new(ID, Engine::Postgres, Form::WithWhere).text()]).await;
+    let browser = Browser::open(1400, 1000).await;
+    browser.go(&page(&play, ID)).await;
+
+    sign_in(&browser, "nonsense").await;
+    browser.until("a refusal", "document.querySelector('dialog[open] .refusal')?.checkVisibility()").await;
+    let cleared = "document.querySelector('#token').value = ''";
+    browser.evaluate(cleared).await;
+    browser.click("#token").await;
+    sign_in(&browser, "of-vera").await;
+    browser.until("who it is", "document.querySelector('#who')?.textContent === 'vera · viewer'").await;
+    browser.until("the migration", &badge("pending")).await;
+    browser
+        .until("the stream to be open", "document.querySelector('#connection').dataset.how === 'live'")
+        .await;
+    assert_eq!(browser.evaluate("document.querySelectorAll('[data-verb]').length").await, json!(0));
+    assert!(browser.page().await.contains("Needs an approval"), "{}", browser.page().await);
+
+    browser.click("#leave").await;
+    sign_in(&browser, "of-anna").await;
+    browser.click("[data-verb=approve]").await;
+    browser.click(CONFIRM).await;
+    browser.until("it to be completed", &badge("completed")).await;
+    assert_eq!(play.status(ID).await["approved_by"], "anna");
+    assert_nothing_left(&items).await;
 }

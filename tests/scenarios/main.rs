@@ -4,6 +4,7 @@
 //! they share: shards filled with items, an installation over them, and the invariants that each checks at its end.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed unwrap is a failed scenario")]
 
+mod access;
 mod anew;
 mod application;
 mod atomic;

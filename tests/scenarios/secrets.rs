@@ -1,4 +1,5 @@
-//! A password in every connection string (fault 36) appears nowhere: not in logs, answers, arguments or the store.
+//! A password in every connection string (fault 36), and a token of everybody who asks, appear nowhere: not in logs, answers,
+//! arguments or the store.
 
 use std::path::Path;
 
@@ -7,12 +8,15 @@ use shardlift_harness::installation::WorkerSpec;
 use shardlift_harness::servers::exclusive_mongod;
 
 use crate::stage::{
-    Collector, DEADLINE, Delivered, Engine, Form, Items, ItemsSpec, MONGODB, OTLP_ENDPOINT, POSTGRES, Play,
-    Specs, execute,
+    Collector, DEADLINE, Delivered, Engine, Form, Http, Items, ItemsSpec, MONGODB, OTLP_ENDPOINT, POSTGRES,
+    Play, Specs, execute,
 };
 
-/// As it stands in a connection string, and as it is said to the server.
-const CANARY: [&str; 2] = ["kanarienvogel%2F4711", "kanarienvogel/4711"];
+/// As it stands in a connection string, as it is said to the server, and in tokens.
+const CANARY: [&str; 3] = ["kanarienvogel%2F4711", "kanarienvogel/4711", "kanarienvogel-4711"];
+/// Of the command line, of the workers, and of nobody.
+const TOKENS: [&str; 3] =
+    ["kanarienvogel-4711-olga", "kanarienvogel-4711-worker", "kanarienvogel-4711-nobody"];
 const ID: &str = "0001_items";
 
 /// Every file below a directory that holds the canary, except the configuration, where it belongs.
@@ -43,6 +47,17 @@ fn processes_that_tell(pids: &[u32]) -> Vec<u32> {
     pids.iter().filter(shows).copied().collect()
 }
 
+/// The coordinator knows hashes only.
+fn known() -> String {
+    let one = |name: &str, role: &str, token: &str, shards: &str| {
+        let hash = shardlift_domain::Checksum::of(token.as_bytes());
+        format!(
+            "[[access.principal]]\nname = {name:?}\nrole = {role:?}\ntoken_sha256 = \"{hash}\"\nshards = {shards}\n"
+        )
+    };
+    one("olga", "operator", TOKENS[0], "[]") + &one("workers", "worker", TOKENS[1], "[\"*\"]")
+}
+
 /// Four workers that are told the canary: one reaches its shard, the others have trouble of three kinds.
 async fn told_the_canary(items: &Items, mongod: &str, endpoint: &str) -> Play {
     // The servers trust everybody, so the right shard is reached with the canary as password.
@@ -56,12 +71,19 @@ async fn told_the_canary(items: &Items, mongod: &str, endpoint: &str) -> Play {
         .shard("pg-03", "absent", Engine::Postgres, &absent)
         .shard("mg-01", MONGODB, Engine::Mongodb, &refusing)
         .coordinator_env(OTLP_ENDPOINT, endpoint)
-        .coordinator_env("SHARDLIFT_LOG", "debug");
+        .coordinator_env("SHARDLIFT_LOG", "debug")
+        .coordinator_config(&known())
+        .token(TOKENS[0])
+        .rest();
     let play = Play { installation: builder.no_workers().launch().await.unwrap() };
     for shard in ["pg-01", "pg-02", "pg-03", "mg-01"] {
         let spec = WorkerSpec::new(&format!("worker-{shard}"), &[shard]).env(OTLP_ENDPOINT, endpoint);
-        play.installation.add_worker(&spec.env("SHARDLIFT_LOG", "debug,sqlx=trace,mongodb=trace")).unwrap();
+        let spec = spec.token(TOKENS[1]).env("SHARDLIFT_LOG", "debug,sqlx=trace,mongodb=trace");
+        play.installation.add_worker(&spec).unwrap();
     }
+    // A token that nobody has is refused, and not repeated either.
+    let stranger = WorkerSpec::new("worker-nobody", &["pg-01"]).token(TOKENS[2]);
+    play.installation.add_worker(&stranger.env("SHARDLIFT_LOG", "debug,h2=trace,tonic=trace")).unwrap();
     play
 }
 
@@ -101,6 +123,14 @@ async fn a_password_in_a_connection_string_appears_nowhere() {
         let env = [(OTLP_ENDPOINT, collector.endpoint())];
         let output = play.installation.cli_with(args, &env).await.unwrap();
         answers.push(output.stdout + &output.stderr);
+    }
+    let refused = play.installation.cli_with(&["list"], &[("SHARDLIFT_TOKEN", TOKENS[2])]).await.unwrap();
+    assert_eq!(refused.code, Some(9), "{refused:#?}");
+    answers.push(refused.stdout + &refused.stderr);
+    let door = Http::of(play.installation.coordinators()[0].rest_address().unwrap()).await;
+    for token in TOKENS {
+        answers.push(door.showing(token).get("/api/v1/me").await.text);
+        answers.push(door.showing(token).get("/api/v1/migrations").await.text);
     }
     assert_eq!(play.status(ID).await["status"], "failed");
     let pids: Vec<u32> = std::iter::once(play.installation.coordinator().process().pid())

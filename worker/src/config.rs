@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use shardlift_domain::ids::{ClusterName, ShardId, WorkerId};
 use shardlift_domain::spec::Engine;
+use shardlift_proto::bearer::Bearer;
 use shardlift_runtime::config::{ConfigProblems, Secret, load, read_secret};
 use shardlift_runtime::route::Route;
 use shardlift_runtime::telemetry::{Settings, Written};
@@ -23,6 +24,8 @@ pub struct Config {
     pub name: WorkerId,
     /// Coordinators to try, as `http://host:port`; whichever answers says who leads.
     pub coordinators: Route<String>,
+    /// What it shows coordinators that ask who it is.
+    pub bearer: Bearer,
     /// Tasks at once, 1 to 256.
     pub slots: u32,
     /// Where metrics and health are shown, if at all.
@@ -52,6 +55,8 @@ pub struct ShardConfig {
 struct File {
     name: String,
     coordinators: Vec<String>,
+    token: Option<Secret>,
+    token_file: Option<PathBuf>,
     #[serde(default = "four")]
     slots: u32,
     metrics_listen: Option<String>,
@@ -97,6 +102,7 @@ impl File {
         if self.coordinators.is_empty() {
             problems.add("coordinators", "name at least one, such as \"127.0.0.1:7400\"");
         }
+        let bearer = bearer(&mut problems, self.token.as_ref(), self.token_file.as_deref());
         if !(1..=256).contains(&self.slots) {
             problems.add("slots", format!("{} is not between 1 and 256", self.slots));
         }
@@ -119,6 +125,7 @@ impl File {
             Some(((name, coordinators), backup)) if problems.list().is_empty() => Ok(Config {
                 name,
                 coordinators,
+                bearer,
                 slots: self.slots,
                 metrics_listen,
                 telemetry,
@@ -128,6 +135,16 @@ impl File {
             _ => Err(problems),
         }
     }
+}
+
+/// None where neither is given: on a loopback address a coordinator may ask nobody.
+fn bearer(problems: &mut ConfigProblems, inline: Option<&Secret>, file: Option<&Path>) -> Bearer {
+    if inline.is_none() && file.is_none() {
+        return Bearer::default();
+    }
+    let token = keep(problems, "token", read_secret("token", inline, file));
+    let bearer = token.and_then(|token| keep(problems, "token", Bearer::new(token.expose())));
+    bearer.unwrap_or_default()
 }
 
 /// `host:port`, also with `http://` before it.
@@ -222,6 +239,27 @@ mod tests {
         }
         let empty = with(&bucket.replace("AKIDHUNTER", "")).expect_err("refused").to_string();
         assert!(empty.contains("access_key_id") && !empty.contains("hunter2"), "{empty}");
+    }
+
+    #[test]
+    fn a_token_comes_from_one_place_and_is_not_shown() {
+        let dir = tempfile::tempdir().expect("a temp dir");
+        let file = dir.path().join("token");
+        std::fs::write(&file, "hunter2\n").expect("written");
+        let with = |lines: &str| {
+            read(&format!(
+                "name = \"w1\"\ncoordinators = [\"127.0.0.1:1\"]\n{lines}\n[[shard]]\nid = \"s1\"\ncluster = \"c\"\n\
+                 engine = \"postgres\"\ndsn = \"postgres://127.0.0.1/db\"\n"
+            ))
+        };
+        let in_file = format!("token_file = {:?}", file.display().to_string());
+        for lines in ["token = \"hunter2\"", in_file.as_str()] {
+            let told = format!("{:?}", with(lines).expect("valid"));
+            assert!(told.contains("bearer: [redacted]") && !told.contains("hunter2"), "{told}");
+        }
+        for lines in ["token = \"\"", "token = \"two words\"", &format!("token = \"x\"\n{in_file}")] {
+            assert!(with(lines).is_err(), "{lines}");
+        }
     }
 
     #[test]

@@ -101,6 +101,8 @@ pub struct Leader {
     pub here: bool,
     /// Every coordinator that the election knows; none are known to one of a former release.
     pub coordinators: Vec<Coordinator>,
+    /// Nobody is asked who they are.
+    pub open: bool,
 }
 
 /// One coordinator. Free text of a peer.
@@ -122,6 +124,7 @@ impl Leader {
             epoch: leader.epoch,
             here: leader.here,
             coordinators: leader.coordinators.into_iter().map(coordinator).collect(),
+            open: leader.open,
         }
     }
 }

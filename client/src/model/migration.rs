@@ -35,6 +35,12 @@ pub struct MigrationView {
     pub halted: Option<Failure>,
     /// What failed for good.
     pub error: Option<Failure>,
+    /// Who submitted it.
+    pub author: Option<String>,
+    /// Who has approved it.
+    pub approved_by: Option<String>,
+    /// While pending: the approval that it needs and has not.
+    pub approval_needed: Option<Failure>,
     /// While pending: what it still waits for.
     pub waiting_for: Vec<MigrationId>,
     /// Shards of its cluster that joined later, and that it does not cover.
@@ -115,6 +121,9 @@ impl MigrationView {
             released: migration.released,
             halted: migration.halted.map(failure_from_wire),
             error: migration.error.map(failure_from_wire),
+            author: migration.author,
+            approved_by: migration.approved_by,
+            approval_needed: migration.approval_needed.map(failure_from_wire),
             uncovered: migration.uncovered.into_iter().map(ShardId::new).collect::<Result<_, _>>()?,
             waiting_for: migration.waiting_for.into_iter().map(MigrationId::new).collect::<Result<_, _>>()?,
             // Written as RFC 3339 by its own type.

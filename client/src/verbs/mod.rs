@@ -1,6 +1,7 @@
 //! One verb per file: its arguments, its help, and what it does with the library.
 
 pub(crate) mod apply;
+pub(crate) mod approve;
 pub(crate) mod backup;
 pub(crate) mod cancel;
 pub(crate) mod completions;

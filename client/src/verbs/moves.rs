@@ -1,5 +1,6 @@
 //! What the verbs that move a migration have in common.
 
+use shardlift_client::Answer;
 use shardlift_domain::ids::MigrationId;
 use shardlift_domain::migration::Verb;
 
@@ -11,8 +12,13 @@ use crate::view::{json, status};
 
 /// Asks for the move and tells where the migration stands now.
 pub(super) async fn ask(session: &Session, verb: Verb, id: &MigrationId) -> Result<Exit, Ended> {
-    let answer = session.client()?.ask(verb, id).await?;
+    tell(session, &session.client()?.ask(verb, id).await?)
+}
+
+/// Tells where the migration stands now.
+pub(super) fn tell(session: &Session, answer: &Answer) -> Result<Exit, Ended> {
     let view = &answer.migration;
+    let id = view.id();
     let sentence = |paint: crate::view::paint::Paint| {
         let already = if answer.changed { "" } else { " (as before: nothing changed)" };
         let mut text = format!("{id}: {}{already}\n", paint.tone(tone(view), &standing(view)));

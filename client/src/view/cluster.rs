@@ -97,6 +97,9 @@ pub(crate) fn leader(paint: Paint, leader: &Leader) -> String {
     }
     let here = if leader.here { "the one that answered" } else { "another than the one that answered" };
     let mut text = format!("{}, epoch {}, {here}\n", line(&leader.name), leader.epoch);
+    if leader.open {
+        text.push_str("open: whoever reaches it may do everything ([access] knows nobody)\n");
+    }
     if leader.coordinators.len() > 1 {
         let mut table =
             Table::new(&[("COORDINATOR", Side::Left), ("ADDRESS", Side::Left), ("LEADS", Side::Left)]);
@@ -164,8 +167,13 @@ nobody else serves chat-pg-02: what runs there is finished there, and nothing ne
             address: format!("host-{number}:7400"),
             leads,
         };
-        let mut answer =
-            Leader { name: "c2".into(), epoch: 7, here: false, coordinators: vec![coordinator(2, true)] };
+        let mut answer = Leader {
+            name: "c2".into(),
+            epoch: 7,
+            here: false,
+            coordinators: vec![coordinator(2, true)],
+            open: false,
+        };
         let first = "c2, epoch 7, another than the one that answered\n";
         assert_eq!(leader(Paint::PLAIN, &answer), first, "one alone is no list");
         answer.coordinators.insert(0, coordinator(1, false));
@@ -175,6 +183,8 @@ c1           host-1:7400  no
 c2           host-2:7400  yes
 ";
         assert_eq!(leader(Paint::PLAIN, &answer), format!("{first}\n{expected}"));
+        answer.open = true;
+        assert!(leader(Paint::PLAIN, &answer).contains("\nopen: whoever reaches it"));
     }
 
     #[test]

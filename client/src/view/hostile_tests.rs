@@ -45,7 +45,13 @@ fn no_view_passes_a_harmful_character_on() {
         leads: true,
     };
     let coordinators = vec![coordinator(), coordinator()];
-    let leader = shardlift_client::model::Leader { name: HOSTILE.into(), epoch: 1, here: true, coordinators };
+    let leader = shardlift_client::model::Leader {
+        name: HOSTILE.into(),
+        epoch: 1,
+        here: true,
+        coordinators,
+        open: true,
+    };
 
     check("status", &status::status(Paint::PLAIN, &view));
     check("report", &lines::report(&view));

@@ -101,7 +101,7 @@ pub(crate) fn leader(leader: &Leader) -> Value {
     let coordinator =
         |one: &Coordinator| json!({ "name": one.name, "address": one.address, "leads": one.leads });
     let coordinators: Vec<_> = leader.coordinators.iter().map(coordinator).collect();
-    json!({ "name": leader.name, "epoch": leader.epoch, "here": leader.here, "coordinators": coordinators })
+    json!({ "name": leader.name, "epoch": leader.epoch, "here": leader.here, "coordinators": coordinators, "open": leader.open })
 }
 
 fn head(view: &MigrationView) -> Value {
@@ -113,6 +113,9 @@ fn head(view: &MigrationView) -> Value {
         "cluster": view.cluster,
         "status": view.status,
         "phase": view.phase,
+        "author": view.author,
+        "approved_by": view.approved_by,
+        "approval_needed": view.approval_needed.as_ref().map(failure),
         "checksum": view.checksum,
         "halted": view.halted.as_ref().map(|reason| {
             json!({ "code": reason.code, "message": reason.message, "next": reason.next })

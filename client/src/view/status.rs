@@ -30,6 +30,14 @@ pub(crate) fn status(paint: Paint, view: &MigrationView) -> String {
     if let Some(text) = saved(view) {
         fact("saved", &text);
     }
+    if let Some(author) = &view.author {
+        fact("author", &line(author));
+    }
+    match (&view.approval_needed, &view.approved_by) {
+        (Some(needed), _) => fact("approval", &format!("needed: {}", line(&needed.message))),
+        (None, Some(by)) => fact("approved", &format!("by {}", line(by))),
+        (None, None) => {}
+    }
     if let Some(text) = undone(view) {
         fact("undone", &text);
     }
@@ -133,6 +141,9 @@ pub(crate) fn failures(view: &MigrationView) -> Vec<&Failure> {
 pub(crate) fn hint(view: &MigrationView) -> Option<String> {
     let id = view.id();
     Some(match view.status {
+        Status::Pending if view.approval_needed.is_some() => {
+            format!("have it approved: shardlift approve {id}")
+        }
         Status::Pending if !view.released => format!("start it: shardlift start {id}"),
         Status::Failed | Status::Paused if view.phase == Some(Phase::Undo) => {
             format!("go on undoing it: shardlift rollback {id}   (or leave it so: shardlift cancel {id})")

@@ -229,6 +229,11 @@ impl MigrationService for Script {
         self.verb("purge", request)
     }
 
+    async fn approve(&self, request: Request<v1::ApproveRequest>) -> Answer<v1::VerbResponse> {
+        let request = request.map(|v1::ApproveRequest { id, .. }| v1::VerbRequest { id });
+        self.verb("approve", request)
+    }
+
     async fn conflicts(&self, _: Request<v1::ConflictsRequest>) -> Answer<v1::ConflictsResponse> {
         self.called("conflicts")?;
         Ok(Response::new(v1::ConflictsResponse::default()))
@@ -382,6 +387,7 @@ impl ClusterService for Script {
             epoch: 3,
             here: true,
             coordinators: vec![coordinator(1, true), coordinator(2, false)],
+            open: false,
         }))
     }
 

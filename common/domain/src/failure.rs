@@ -87,6 +87,16 @@ codes! {
     RequestTooMany = "request.too-many", User, true;
     /// The answer took longer than a request may.
     RequestTimedOut = "request.timed-out", Shardlift, true;
+    /// Nobody who is known asked: there is no token, or not a valid one.
+    AccessUnauthenticated = "access.unauthenticated", User, false;
+    /// Whoever asked is known, and may not ask for this.
+    AccessForbidden = "access.forbidden", User, false;
+    /// A worker names a shard that its token is not for.
+    AccessForbiddenShard = "access.forbidden-shard", User, false;
+    /// A migration waits for somebody to approve it.
+    ApprovalNeeded = "approval.needed", User, false;
+    /// The approval is not given: it is for another content, comes too late, or is by the author.
+    ApprovalRefused = "approval.refused", User, false;
     /// A setting of the program is wrong.
     ConfigInvalid = "config.invalid", User, false;
     /// A shard does not meet what the migration needs.

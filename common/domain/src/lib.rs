@@ -5,7 +5,7 @@
 //! two tables of moves, [`topology`] and [`routing`] say where things are, [`progress`] folds receipts, [`capability`] says
 //! what a worker can do, [`prepared`] names prepared transactions, [`range`] and [`verdict`] describe work and its proof,
 //! [`quarantine`] what was set aside, [`backup`] what was saved,
-//! [`mismatch`] what differs from what the transform gives.
+//! [`mismatch`] what differs from what the transform gives, [`principal`] who may ask for what.
 //!
 //! Nothing here does I/O, reads a clock, draws a random number or awaits: facts, time and chance are arguments.
 
@@ -20,6 +20,7 @@ pub mod migration;
 pub mod mismatch;
 pub mod plan;
 pub mod prepared;
+pub mod principal;
 pub mod progress;
 pub mod quarantine;
 pub mod range;

@@ -1,5 +1,7 @@
 // The one module that speaks to the coordinator. All routes stand in one table; a test holds it against the API.
 
+import { credentials } from "./session.js";
+
 const ROUTES = {
   migrations: "GET /api/v1/migrations",
   migration: "GET /api/v1/migrations/{id}",
@@ -7,6 +9,8 @@ const ROUTES = {
   shards: "GET /api/v1/shards",
   workers: "GET /api/v1/workers",
   leader: "GET /api/v1/leader",
+  me: "GET /api/v1/me",
+  approve: "POST /api/v1/plans/{id}/approve",
   start: "POST /api/v1/migrations/{id}/start",
   pause: "POST /api/v1/migrations/{id}/pause",
   resume: "POST /api/v1/migrations/{id}/resume",
@@ -49,7 +53,7 @@ export function documentation() {
 /** Asks; the answer of the coordinator, or a {@link Problem}. */
 async function ask(name, id, query, body) {
   const [method, url] = route(name, id, query);
-  const headers = { accept: "application/json" };
+  const headers = { accept: "application/json", ...credentials() };
   if (body) headers["content-type"] = "application/json";
   let response;
   try {
@@ -104,23 +108,49 @@ export async function readFleet() {
   return { shards, workers, leader };
 }
 
+/** Who looks at this page: `{ name, role, open }`. */
+export const readMe = () => ask("me");
+
 /** Asks for a verb: `{ changed, migration }`. */
 export const act = (verb, id, body) => ask(verb, id, {}, body);
 
 /**
  * The live stream of a migration, from behind event `after` on. `listeners` by kind: `history`, `status`, `shards`,
- * `problem`; and `open` and `lost`. The browser itself connects again and resumes behind the last event it had.
+ * `problem`; and `open`, and `lost` when it has ended, for whatever reason: it is opened again behind the last event that came.
+ * A browser's own EventSource shows no token, so the stream is read as any answer is.
  */
 export function stream(id, after, listeners) {
   const [, url] = route("events", id, { after, shards: true });
-  const source = new EventSource(url);
-  for (const kind of ["history", "status", "shards", "problem"]) {
-    source.addEventListener(kind, (event) => {
-      const data = JSON.parse(event.data);
-      listeners[kind](kind === "problem" ? problemOf(data) : data);
-    });
-  }
-  source.addEventListener("open", () => listeners.open());
-  source.addEventListener("error", () => listeners.lost(source.readyState === EventSource.CLOSED));
-  return source;
+  const ending = new AbortController();
+  const told = (kind, text) => {
+    const data = JSON.parse(text);
+    listeners[kind]?.(kind === "problem" ? problemOf(data) : data);
+  };
+  const follow = async () => {
+    const headers = { accept: "text/event-stream", ...credentials() };
+    const response = await fetch(url, { headers, signal: ending.signal, cache: "no-store" });
+    if (!response.ok) return;
+    listeners.open();
+    const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+    let rest = "";
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return;
+      const events = (rest + value).split("\n\n");
+      rest = events.pop();
+      for (const event of events) read(event, told);
+    }
+  };
+  const end = () => ending.signal.aborted || listeners.lost();
+  follow().then(end, end);
+  return { close: () => ending.abort() };
+}
+
+/** One server-sent event: its kind and its data. What has none, such as a comment, is passed over. */
+function read(event, told) {
+  const lines = event.split("\n");
+  const part = (name) => lines.filter((line) => line.startsWith(`${name}:`)).map((line) => line.slice(name.length + 1).trimStart());
+  const [kind] = part("event");
+  const data = part("data").join("\n");
+  if (kind && data) told(kind, data);
 }

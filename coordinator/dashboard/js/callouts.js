@@ -43,6 +43,7 @@ function told(migration) {
     add(migration.decided === "abort" ? "undo" : "busy", `Decided: ${migration.decided}`, null, `${what}. The decision is stored; shards that have prepared hold their locks until they have heard it.`);
   }
   if (migration.rolled_back_for) add("undo", "Rolled back by the system", migration.rolled_back_for, null);
+  if (migration.approval_needed) add("warn", "Needs an approval", migration.approval_needed, null);
   if (status === "pending" && migration.released === false) {
     add("idle", "Not started", null, `Start it here, or with: shardlift start ${id}`);
   } else if (status === "pending" && migration.waiting_for.length > 0) {

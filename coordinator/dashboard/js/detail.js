@@ -11,7 +11,7 @@ import { explain, LABELS, verbs } from "./moves.js";
 import { plot } from "./plot.js";
 import { problemList } from "./problems.js";
 
-/** `{ element, update(followed, stale) }`; `act(verb, id, meaning)` is called for a button. */
+/** `{ element, update(followed, stale, me) }`; `act(verb, id, meaning)` is called for a button. */
 export function detail({ act }) {
   const head = heading(act);
   const parts = [callouts(), course(), grid(), problemList()];
@@ -34,7 +34,7 @@ export function detail({ act }) {
   );
   const element = h("article", { class: "detail" }, missing, whole);
 
-  const update = (followed, stale) => {
+  const update = (followed, stale, me) => {
     const migration = followed.migration;
     show(whole, migration !== null);
     show(missing, migration === null && followed.problem !== null);
@@ -42,7 +42,7 @@ export function detail({ act }) {
     if (migration === null) return;
     const all = [...followed.parts.values()];
     const sum = summary(migration, all);
-    head.update(migration, sum, stale);
+    head.update(migration, sum, stale, me);
     run.update(migration, sum);
     plots.update(migration, followed.samples.samples);
     for (const part of parts) part.update(migration, all);
@@ -69,14 +69,14 @@ function heading(act) {
     const ask = () => act(verb, now.migration.id, explain(verb, now.migration, now.sum));
     return h("button", { type: "button", class: "button", data: { verb }, on: { click: ask } }, LABELS[verb]);
   };
-  const update = (migration, sum, stale) => {
+  const update = (migration, sum, stale, me) => {
     now = { migration, sum };
     setText(name, migration.id);
     setText(badge, standing(migration));
     setAttribute(badge, "data-tone", toneOf(migration));
     setText(about, facts(migration));
     setAttribute(about, "title", `checksum ${migration.checksum}`);
-    reconcile(buttons, verbs(migration), (verb) => verb, create, (button) => setAttribute(button, "disabled", stale ? "" : null));
+    reconcile(buttons, verbs(migration, me), (verb) => verb, create, (button) => setAttribute(button, "disabled", stale ? "" : null));
   };
   return { element, update };
 }
@@ -84,6 +84,8 @@ function heading(act) {
 function facts(migration) {
   const words = [`${migration.kind} migration`, migration.engine, `cluster ${migration.cluster}`];
   if (migration.version > 1) words.push(`version ${migration.version}`);
+  if (migration.author) words.push(`by ${migration.author}`);
+  if (migration.approved_by) words.push(`approved by ${migration.approved_by}`);
   const when = migration.completed_at ? ["ended", migration.completed_at] : ["started", migration.started_at];
   if (when[1]) words.push(`${when[0]} ${time(when[1])}`);
   else words.push(`submitted ${time(migration.created_at)}`);

@@ -21,7 +21,7 @@ export function confirmation() {
       go.disabled = true;
       show(refusal, false);
       try {
-        await perform(option?.box.checked ? { [meaning.option.key]: true } : undefined);
+        await perform(option?.box.checked ? { [meaning.option.key]: true } : meaning.body);
         element.close();
       } catch (problem) {
         refuse(refusal, problem);

@@ -9,6 +9,7 @@ const MOST = 80;
 const SENTENCES = {
   submitted: () => "was submitted",
   started: () => "was started",
+  approved: () => "was approved",
   ready: () => "begins: nothing is waited for any more",
   paused: () => "was paused",
   halted: ({ failure }) => `halted: ${told(failure)}`,

@@ -1,7 +1,7 @@
 // What this page knows, and how it keeps it true: the list and the fleet are asked for again and again, the migration
 // that is looked at is followed by server-sent events. Where those do not come through, it is asked for as well.
 
-import { act, listMigrations, readEvents, readFleet, readMigration, stream } from "./api.js";
+import { act, listMigrations, readEvents, readFleet, readMe, readMigration, stream } from "./api.js";
 import { rests, summary } from "./model.js";
 import { Ring } from "./ring.js";
 
@@ -22,6 +22,10 @@ export class Live {
     this.limit = 100;
     this.more = false;
     this.fleet = null;
+    /** Who looks at the page; `null`: not known yet. */
+    this.me = null;
+    /** The coordinator wants to know who it is. */
+    this.stranger = false;
     this.followed = null;
     /** Why nothing new is heard, and since when. */
     this.lost = null;
@@ -46,7 +50,8 @@ export class Live {
     let [waits, busy] = [null, false];
     const turn = async () => {
       clearTimeout(waits);
-      if (busy) return;
+      // A stranger is told nothing: it begins again when somebody has signed in.
+      if (busy || this.stranger) return;
       busy = true;
       await ask().then(() => this.heard(), (problem) => this.failed(problem));
       busy = false;
@@ -70,7 +75,16 @@ export class Live {
   }
 
   async readFleet() {
+    this.me ??= await readMe();
     this.fleet = await readFleet();
+  }
+
+  /** Somebody else looks at the page: what was seen before is none of their business. */
+  begin() {
+    Object.assign(this, { me: null, stranger: false, migrations: null, fleet: null });
+    this.unfollow();
+    this.now();
+    this.changed();
   }
 
   /** Shows older ones as well. */
@@ -86,6 +100,7 @@ export class Live {
   }
 
   failed(problem) {
+    if (problem.code === "access.unauthenticated") this.stranger = true;
     // A refusal that passes by itself, or no answer at all: what is shown grows old.
     if (problem.retryable) this.lost ??= { since: this.asOf };
     if (this.lost) this.lost.problem = problem;
@@ -171,7 +186,7 @@ class Followed {
         this.toldAt = Date.now();
         this.live.heard();
       },
-      lost: (closed) => this.silent(closed),
+      lost: () => this.silent(),
       history: (event) => this.history([event]),
       shards: (some) => this.shards(some),
       status: (migration) => {
@@ -184,16 +199,13 @@ class Followed {
   }
 
   /** The stream broke. Until it is back, its migration is asked for. */
-  silent(closed) {
+  silent() {
     const had = this.streams;
     this.streams = false;
-    if (closed) {
-      this.source.close();
-      this.source = null;
-      this.waits = setTimeout(() => {
-        this.waits = null;
-      }, EVERY.stream);
-    }
+    this.source = null;
+    this.waits = setTimeout(() => {
+      this.waits = null;
+    }, EVERY.stream);
     if (had) this.live.timers.followed?.again();
     this.live.changed();
   }

@@ -10,6 +10,7 @@ import { list } from "./list.js";
 import { Live } from "./live.js";
 import { standing, urgency } from "./model.js";
 import { LABELS } from "./moves.js";
+import { signIn } from "./signin.js";
 import { welcome } from "./welcome.js";
 
 /** Drawings per second are bounded, however much the stream says. */
@@ -18,6 +19,7 @@ const BETWEEN = 200;
 const narrow = matchMedia("(max-width: 780px)");
 const live = new Live(() => draw());
 const dialog = confirmation();
+const signin = signIn(() => live.begin());
 const views = {
   list: list({ showMore: () => live.showMore() }),
   fleet: fleet(),
@@ -51,6 +53,8 @@ function draw() {
 }
 
 function drawNow() {
+  if (live.stranger) signin.ask();
+  signin.update(live.me);
   choose();
   const none = live.migrations?.length === 0;
   const followed = live.followed;
@@ -62,7 +66,7 @@ function drawNow() {
   views.list.update(live);
   views.fleet.update(live.fleet);
   views.welcome.update(live.fleet);
-  if (followed) views.detail.update(followed, live.lost !== null);
+  if (followed) views.detail.update(followed, live.lost !== null, live.me);
   drawConnection();
   const migration = followed?.migration;
   document.title = migration ? `${standing(migration)}: ${migration.id} – Shardlift` : "Shardlift";

@@ -1,8 +1,9 @@
-// Which verbs a status allows, and what each will do, in words for the one who is about to do it. The coordinator
+// Which verbs a status and a role allow, and what each will do, in words for the one who is about to do it. The coordinator
 // decides; this only keeps buttons away that it would refuse.
 
 import { count, counted } from "./format.js";
 import { isUndoing } from "./model.js";
+import { covers } from "./session.js";
 
 const TABLE = {
   pending: ["cancel"],
@@ -17,6 +18,7 @@ const TABLE = {
 
 /** The words on the buttons. */
 export const LABELS = {
+  approve: "Approve",
   start: "Start",
   pause: "Pause",
   resume: "Resume",
@@ -26,7 +28,12 @@ export const LABELS = {
 };
 
 /** What can be asked for now, in the order of the buttons. */
-export function verbs(migration) {
+export function verbs(migration, me) {
+  const approve = migration.approval_needed && covers(me, "approver") ? ["approve"] : [];
+  return covers(me, "operator") ? [...approve, ...moves(migration)] : approve;
+}
+
+function moves(migration) {
   const allowed = [...(TABLE[migration.status] ?? [])];
   if (migration.status === "pending" && migration.released === false) allowed.unshift("start");
   return isUndoing(migration) ? allowed.filter((verb) => verb !== "rollback") : allowed;
@@ -43,6 +50,15 @@ export function explain(verb, migration, sum) {
 }
 
 const MEANING = {
+  approve: (migration) => ({
+    command: `shardlift approve ${migration.id} --checksum ${migration.checksum}`,
+    body: { checksum: migration.checksum },
+    will: [
+      `You say that exactly this content, with the checksum ${migration.checksum.slice(0, 12)}…, may begin.`,
+      migration.author ? `It was submitted by ${migration.author}.` : null,
+      migration.released ? "It begins by itself then, as soon as nothing else is waited for." : "It begins when somebody starts it.",
+    ],
+  }),
   start: (migration) => ({
     will: [
       "It begins as soon as what it waits for is completed and nobody else works on its tables.",

@@ -7,6 +7,7 @@ use shardlift_proto::status::refuse;
 use shardlift_proto::v1::{self, cluster_service_server::ClusterService};
 use tonic::{Request, Response, Status};
 
+use super::access::Access;
 use super::forward::FORWARDED;
 use super::{indoubt, placement, topology};
 use crate::election::Peer;
@@ -16,11 +17,12 @@ use crate::service::{Services, cluster_name};
 /// ClusterService over the services.
 pub(super) struct ClusterDoor {
     services: Services,
+    access: Access,
 }
 
 impl ClusterDoor {
-    pub(super) fn new(services: Services) -> Self {
-        Self { services }
+    pub(super) fn new(services: Services, access: Access) -> Self {
+        Self { services, access }
     }
 }
 
@@ -60,6 +62,7 @@ impl ClusterService for ClusterDoor {
             epoch: leader.epoch.0,
             here,
             coordinators: coordinators.collect(),
+            open: self.access.is_open(),
         }))
     }
 

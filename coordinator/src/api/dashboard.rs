@@ -62,6 +62,8 @@ const ASSETS: &[File] = embedded![
     "js/plot.js",
     "js/problems.js",
     "js/ring.js",
+    "js/session.js",
+    "js/signin.js",
     "js/welcome.js",
 ];
 

@@ -24,6 +24,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::access::{Access, caller};
 use super::forward::refusal;
 use super::hearing::Hearing;
 use crate::orchestrator::{Handle, Joining, Order, Report, Standing, Welcome};
@@ -37,12 +38,13 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// FleetService over the orchestrator.
 pub(super) struct FleetDoor {
     orchestrator: Handle,
+    access: Access,
     shutdown: CancellationToken,
 }
 
 impl FleetDoor {
-    pub(super) fn new(orchestrator: Handle, shutdown: CancellationToken) -> Self {
-        Self { orchestrator, shutdown }
+    pub(super) fn new(orchestrator: Handle, access: Access, shutdown: CancellationToken) -> Self {
+        Self { orchestrator, access, shutdown }
     }
 
     /// Only a leader has sessions.
@@ -64,6 +66,7 @@ impl FleetService for FleetDoor {
         &self,
         request: Request<Streaming<v1::FromWorker>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
+        let principal = caller(&request)?;
         self.admits().await?;
         let mut reports = request.into_inner();
         let first = reports.message().await?.and_then(|first| first.message);
@@ -71,7 +74,11 @@ impl FleetService for FleetDoor {
             return Err(refuse(vec![WireError::Missing("hello as the first message").into()]));
         };
         let (orders, queue) = mpsc::channel(QUEUE);
-        let joining = joining(hello, orders).map_err(|failure| refuse(vec![failure]))?;
+        let joining = joining(hello, principal.name().to_owned(), orders).and_then(|joining| {
+            let shards = joining.shards.iter().map(|hello| &hello.shard);
+            self.access.may_serve(&principal, shards).map(|()| joining)
+        });
+        let joining = joining.map_err(|failure| refuse(vec![failure]))?;
         let standing = self.orchestrator.standing().clone();
         let welcome = match self.orchestrator.join(joining).await {
             Ok(welcome) => welcome,
@@ -82,6 +89,8 @@ impl FleetService for FleetDoor {
         };
         let hearing = Hearing {
             orchestrator: self.orchestrator.clone(),
+            access: self.access.clone(),
+            principal,
             session: welcome.session,
             pulse: welcome.pulse.clone(),
             reports,
@@ -92,7 +101,7 @@ impl FleetService for FleetDoor {
     }
 }
 
-fn joining(hello: v1::Hello, orders: mpsc::Sender<Order>) -> Result<Joining, Failure> {
+fn joining(hello: v1::Hello, principal: String, orders: mpsc::Sender<Order>) -> Result<Joining, Failure> {
     let Some(protocol) = shardlift_proto::common_protocol(hello.oldest_protocol, hello.protocol) else {
         return Err(stranger(&hello));
     };
@@ -109,6 +118,7 @@ fn joining(hello: v1::Hello, orders: mpsc::Sender<Order>) -> Result<Joining, Fai
         shards: hello.shards.into_iter().map(hello_from_wire).collect::<Result<_, _>>()?,
         knows,
         draining: hello.draining,
+        principal,
         orders,
     })
 }

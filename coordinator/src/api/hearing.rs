@@ -3,10 +3,12 @@
 
 use std::collections::VecDeque;
 
+use shardlift_domain::principal::Principal;
 use shardlift_proto::v1::{self, from_worker};
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 
+use super::access::Access;
 use super::fleet::report;
 use crate::orchestrator::{Handle, Pulse, Report, SessionId};
 
@@ -17,6 +19,9 @@ const QUEUE: usize = 256;
 /// One session, as its door hears it.
 pub(super) struct Hearing {
     pub(super) orchestrator: Handle,
+    pub(super) access: Access,
+    /// Whose session it is.
+    pub(super) principal: Principal,
     pub(super) session: SessionId,
     pub(super) pulse: Pulse,
     pub(super) reports: Streaming<v1::FromWorker>,
@@ -45,10 +50,17 @@ impl Hearing {
         self.rest(waiting).await;
     }
 
-    /// `false`: it was not understood.
+    /// `false`: it was not understood, or is about a shard that is none of its business.
     fn take(&self, message: from_worker::Message, waiting: &mut Waiting) -> bool {
         match report(message) {
             Ok(None) => self.pulse.answer(),
+            Ok(Some(Report::Shards(hellos))) => {
+                let shards = hellos.iter().map(|hello| &hello.shard);
+                if self.access.may_serve(&self.principal, shards).is_err() {
+                    return false;
+                }
+                waiting.put(Report::Shards(hellos));
+            }
             Ok(Some(report)) => waiting.put(report),
             Err(error) => {
                 tracing::warn!(%error, "a worker's message was not understood");

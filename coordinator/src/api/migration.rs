@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 use tracing::Instrument;
 
+use super::access::caller;
 use super::events;
 use super::forward::refusal;
 use super::spans::called;
@@ -47,7 +48,9 @@ impl MigrationDoor {
         request: Request<v1::VerbRequest>,
         verb: Verb,
     ) -> Result<Response<v1::VerbResponse>, Status> {
-        let (view, changed) = self.services.verb(&request.into_inner().id, verb).await.map_err(one)?;
+        let by = caller(&request)?;
+        let (view, changed) =
+            self.services.verb(&request.into_inner().id, verb, by.name()).await.map_err(one)?;
         Ok(Response::new(v1::VerbResponse { migration: Some(migration_to_wire(&view, true)), changed }))
     }
 }
@@ -71,9 +74,11 @@ impl MigrationService for MigrationDoor {
         &self,
         request: Request<v1::SubmitRequest>,
     ) -> Result<Response<v1::SubmitResponse>, Status> {
+        let by = caller(&request)?;
         let span = called(tracing::info_span!("submit", otel.kind = "server"), &request);
         let request = request.into_inner();
-        let submit = self.services.submit(files(request.specs), request.start, request.topology_revision);
+        let (specs, revision) = (files(request.specs), request.topology_revision);
+        let submit = self.services.submit(specs, request.start, revision, by.name());
         let plan = submit.instrument(span).await.map_err(refuse)?;
         Ok(Response::new(v1::SubmitResponse { plan: Some(plan_to_wire(plan)) }))
     }
@@ -102,12 +107,23 @@ impl MigrationService for MigrationDoor {
         &self,
         request: Request<v1::RollbackRequest>,
     ) -> Result<Response<v1::VerbResponse>, Status> {
-        let v1::RollbackRequest { id, drop_data } = request.into_inner();
-        self.verb(Request::new(v1::VerbRequest { id }), Verb::Rollback { drop_data }).await
+        let drop_data = request.get_ref().drop_data;
+        let request = request.map(|v1::RollbackRequest { id, .. }| v1::VerbRequest { id });
+        self.verb(request, Verb::Rollback { drop_data }).await
     }
 
     async fn purge(&self, request: Request<v1::VerbRequest>) -> Result<Response<v1::VerbResponse>, Status> {
         self.verb(request, Verb::Purge).await
+    }
+
+    async fn approve(
+        &self,
+        request: Request<v1::ApproveRequest>,
+    ) -> Result<Response<v1::VerbResponse>, Status> {
+        let by = caller(&request)?;
+        let v1::ApproveRequest { id, checksum } = request.into_inner();
+        let (view, changed) = self.services.approve(&id, checksum, by.name()).await.map_err(one)?;
+        Ok(Response::new(v1::VerbResponse { migration: Some(migration_to_wire(&view, true)), changed }))
     }
 
     async fn conflicts(
@@ -219,14 +235,14 @@ impl MigrationService for MigrationDoor {
         &self,
         request: Request<v1::DecideQuarantineRequest>,
     ) -> Result<Response<v1::DecideQuarantineResponse>, Status> {
-        quarantine::decide(&self.services, request.into_inner(), Decision::Retry).await.map_err(one)
+        quarantine::decide(&self.services, request, Decision::Retry).await
     }
 
     async fn discard_quarantine(
         &self,
         request: Request<v1::DecideQuarantineRequest>,
     ) -> Result<Response<v1::DecideQuarantineResponse>, Status> {
-        quarantine::decide(&self.services, request.into_inner(), Decision::Discard).await.map_err(one)
+        quarantine::decide(&self.services, request, Decision::Discard).await
     }
 }
 

@@ -1,7 +1,8 @@
-//! The doors: they translate and (later) authorise; they decide nothing. While this coordinator does not lead, what
+//! The doors: they authorise ([`access`]) and translate; they decide nothing. While this coordinator does not lead, what
 //! people ask is passed on to the leader ([`forward`]), and workers are told where to go ([`fleet`]). REST ([`rest`]) stands
 //! before the same doors as gRPC.
 
+pub mod access;
 mod backup;
 mod cluster;
 mod dashboard;
@@ -30,6 +31,7 @@ use tonic::transport::Server;
 use tower::limit::GlobalConcurrencyLimitLayer;
 
 use crate::service::Services;
+use access::{Access, GateLayer};
 
 /// Largest message either way: a directory of specs fits, abuse does not.
 const MAX_MESSAGE: usize = 16 * 1024 * 1024;
@@ -45,6 +47,8 @@ pub struct Listening {
     pub rest: Option<TcpListener>,
     /// Whether the gRPC reflection service is offered.
     pub reflection: bool,
+    /// Who may ask.
+    pub access: Access,
 }
 
 /// Serves until the token is cancelled, whether this coordinator leads or not.
@@ -53,7 +57,7 @@ pub async fn serve(
     listening: Listening,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let Listening { grpc, rest, reflection } = listening;
+    let Listening { grpc, rest, reflection, access } = listening;
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<MigrationServiceServer<migration::MigrationDoor>>().await;
     health.set_serving::<FleetServiceServer<fleet::FleetDoor>>().await;
@@ -64,19 +68,21 @@ pub async fn serve(
             .build_v1()
     });
     let migration = migration::MigrationDoor::new(services.clone(), shutdown.clone());
-    let fleet = fleet::FleetDoor::new(services.orchestrator().clone(), shutdown.clone());
-    let cluster = cluster::ClusterDoor::new(services.clone());
+    let fleet = fleet::FleetDoor::new(services.orchestrator().clone(), access.clone(), shutdown.clone());
+    let cluster = cluster::ClusterDoor::new(services.clone(), access.clone());
     let forward = forward::Forward::new(services.orchestrator().standing().clone(), shutdown.clone());
     let migration = MigrationServiceServer::new(migration).max_decoding_message_size(MAX_MESSAGE);
     let migration = forward.around(migration);
     let cluster = forward.around(ClusterServiceServer::new(cluster));
     let standing = services.orchestrator().standing().clone();
-    let admin = rest::Rest::new(migration.clone(), cluster.clone(), standing, shutdown.clone());
+    let admin =
+        rest::Shared::new(migration.clone(), cluster.clone(), standing, access.clone(), shutdown.clone());
     let grpc = Server::builder()
         .tcp_nodelay(true)
         .http2_keepalive_interval(Some(std::time::Duration::from_secs(5)))
         .http2_keepalive_timeout(Some(std::time::Duration::from_secs(10)))
         .layer(GlobalConcurrencyLimitLayer::new(MAX_CALLS))
+        .layer(GateLayer::new(access))
         .add_service(health_service)
         .add_optional_service(reflection.transpose()?)
         .add_service(migration)

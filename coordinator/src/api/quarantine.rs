@@ -8,8 +8,9 @@ use shardlift_proto::status::refuse;
 use shardlift_proto::v1;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Response, Status};
+use tonic::{Request, Response, Status};
 
+use super::access::caller;
 use super::views::migration_to_wire;
 use crate::service::{Decision, Rows, Services, migration_id, shard_id};
 
@@ -56,11 +57,14 @@ pub(super) fn showing(
 /// Carries out a decision.
 pub(super) async fn decide(
     services: &Services,
-    request: v1::DecideQuarantineRequest,
+    request: Request<v1::DecideQuarantineRequest>,
     decision: Decision,
-) -> Result<Response<v1::DecideQuarantineResponse>, Failure> {
-    let rows = chosen(&request.id, request.shard, request.keys)?;
-    let (view, rows) = services.decide_quarantined(&rows, decision).await?;
+) -> Result<Response<v1::DecideQuarantineResponse>, Status> {
+    let by = caller(&request)?;
+    let request = request.into_inner();
+    let one = |failure| refuse(vec![failure]);
+    let rows = chosen(&request.id, request.shard, request.keys).map_err(one)?;
+    let (view, rows) = services.decide_quarantined(&rows, decision, by.name()).await.map_err(one)?;
     let migration = Some(migration_to_wire(&view, true));
     Ok(Response::new(v1::DecideQuarantineResponse { migration, rows }))
 }

@@ -47,6 +47,9 @@ pub(super) fn migration_to_wire(view: &MigrationView, with_shards: bool) -> v1::
             closed: gate.closed.clone().map(Into::into),
         }),
         purged: migration.purge.map(|purge| purge.done),
+        author: migration.author.clone(),
+        approved_by: migration.approval.as_ref().map(|approval| approval.by.clone()),
+        approval_needed: view.approval_needed.clone().map(Into::into),
         shards: if with_shards { shards_to_wire(view) } else { Vec::new() },
     }
 }

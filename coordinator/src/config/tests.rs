@@ -4,14 +4,15 @@ use std::path::PathBuf;
 
 use super::*;
 
-fn read(text: &str) -> Result<Config, ConfigProblems> {
+pub(super) fn read(text: &str) -> Result<Config, ConfigProblems> {
     let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("coordinator.toml");
     std::fs::write(&file, text).expect("writes");
     Config::load(&file, &Flags::default())
 }
 
-const CLUSTER: &str = "[[cluster]]\nname = \"chat\"\nengine = \"postgres\"\nshards = [\"chat-pg-01\"]\n";
+pub(super) const CLUSTER: &str =
+    "[[cluster]]\nname = \"chat\"\nengine = \"postgres\"\nshards = [\"chat-pg-01\"]\n";
 
 #[test]
 fn what_is_left_out_has_a_default() {
@@ -47,11 +48,11 @@ fn a_flag_wins_over_the_file() {
 }
 
 #[test]
-fn the_rest_api_is_for_this_machine_only_and_has_an_address_of_its_own() {
+fn the_rest_api_has_an_address_of_its_own() {
     assert_eq!(read(CLUSTER).expect("good").rest_listen, None, "none unless asked for");
     for (wrong, why) in [
-        ("0.0.0.0:7410", "knows no authentication"),
-        ("10.0.0.1:7410", "knows no authentication"),
+        ("0.0.0.0:7410", "[access] knows nobody"),
+        ("10.0.0.1:7410", "[access] knows nobody"),
         ("127.0.0.1:7400", "the same address as `listen`"),
         ("127.0.0.1:7401", "the same address as `metrics_listen`"),
         ("localhost", "is not an address"),
@@ -79,8 +80,8 @@ fn every_mistake_is_told_at_once() {
         keys,
         [
             "name",
-            "listen",
             "metrics_listen",
+            "listen",
             "store.kind",
             "election.kind",
             "lease.ttl_ms",

@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::ids::{MigrationId, MigrationKey, ShardId, Version};
-use shardlift_domain::migration::{Event, Migration, Rollout, ShardMigration, Status, Step, Told, Verb};
+use shardlift_domain::migration::{
+    ApprovalRule, Event, Migration, Rollout, ShardMigration, Status, Step, Told, Verb,
+};
 use shardlift_domain::plan::{Disposition, PlannedMigration};
 use shardlift_domain::progress::ShardProgress;
 use shardlift_domain::range::Pass;
@@ -211,12 +213,17 @@ impl Book {
     }
 
     /// The next pending migration that may begin.
-    pub(super) fn next_ready(&self, held: &BTreeSet<MigrationKey>) -> Option<MigrationKey> {
+    pub(super) fn next_ready(
+        &self,
+        held: &BTreeSet<MigrationKey>,
+        approval: ApprovalRule,
+    ) -> Option<MigrationKey> {
         self.pages()
             .map(Page::migration)
             .find(|migration| {
                 migration.status == Status::Pending
                     && migration.released
+                    && approval.needed(migration).is_none()
                     && self.waiting_for(migration, held).is_empty()
             })
             .map(|migration| migration.key.clone())
@@ -243,6 +250,7 @@ impl Book {
         submissions: Vec<Submission>,
         revision: u64,
         start: bool,
+        by: &str,
     ) -> Result<(), Refused> {
         if revision != self.topology.revision {
             return Err(Refused::Person(stale(&self.topology, revision)));
@@ -252,9 +260,10 @@ impl Book {
         for submission in submissions {
             let id = submission.spec.id.clone();
             if let Some((mut new, spec)) = self.admit(submission).map_err(Refused::Person)? {
-                change.history.push(record(&new.migration, HistoryEvent::Submitted, "person"));
+                new.migration.author = Some(by.to_owned());
+                change.history.push(record(&new.migration, HistoryEvent::Submitted, by));
                 if let Some(released) = released(&new.migration, start) {
-                    change.history.push(record(&released, HistoryEvent::Started, "person"));
+                    change.history.push(record(&released, HistoryEvent::Started, by));
                     new.migration = released;
                 }
                 change.new.push(new.clone());
@@ -262,7 +271,7 @@ impl Book {
             } else if let Ok(known) = self.find(&id, None)
                 && let Some(released) = released(known.migration(), start)
             {
-                change.history.push(record(&released, HistoryEvent::Started, "person"));
+                change.history.push(record(&released, HistoryEvent::Started, by));
                 change.moved.push(Moved::between(known.migration(), released, known.stored.times));
             }
         }
@@ -508,6 +517,8 @@ fn fresh(planned: &PlannedMigration, spec: &Spec, file: spec::SpecFile) -> Store
         on_verify_failure: spec.on_verify_failure,
         undo: None,
         purge: None,
+        author: None,
+        approval: None,
         traceparent: None,
         quarantined: BTreeMap::new(),
         rollout: Rollout::of(planned.waves.iter().map(|wave| wave.soak)),

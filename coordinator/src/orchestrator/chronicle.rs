@@ -53,6 +53,7 @@ pub(super) fn records(
             add(HistoryEvent::Quarantined, Some(json!({ "shard": shard, "held": held })));
         }
         Event::Purged => add(HistoryEvent::Purged, None),
+        Event::Approved { .. } => add(HistoryEvent::Approved, Some(approved(after))),
         Event::Reopened { shard } => add(HistoryEvent::Reopened, Some(json!({ "shard": shard }))),
         // What services are told is no history of the migration; that it is halted stands below.
         Event::Told(_) | Event::NotQuiet { .. } => {}
@@ -84,6 +85,10 @@ pub(super) fn decided(undecided: bool, after: &Migration, actor: &str) -> Option
     let decision = after.decision.as_ref().filter(|_| undecided)?;
     let entry = record(after, HistoryEvent::Decided, actor);
     Some(HistoryEntry { detail: json!({ "decision": decision }), ..entry })
+}
+
+fn approved(migration: &Migration) -> serde_json::Value {
+    json!({ "status": migration.status, "phase": migration.phase, "checksum": migration.checksum })
 }
 
 fn asked(verb: Verb) -> HistoryEvent {

@@ -9,7 +9,7 @@ use shardlift_domain::facts::{
     ConflictsPage, ConflictsRequest, FactsRequest, PlacementPage, PlacementRequest, Purged, ShardFacts,
     ShardHello,
 };
-use shardlift_domain::failure::Failure;
+use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::fence::Token;
 use shardlift_domain::ids::{MigrationKey, ShardId, TaskId, WorkerId};
 use shardlift_domain::mismatch::{MismatchesPage, MismatchesRequest};
@@ -194,6 +194,8 @@ pub(super) struct Worker {
     pub(super) knows: Arc<Capabilities>,
     /// It is given nothing new.
     pub(super) draining: bool,
+    /// Whose session it is.
+    pub(super) principal: String,
     usable: Arc<BTreeSet<ShardId>>,
     orders: mpsc::Sender<Order>,
 }
@@ -249,6 +251,7 @@ impl Fleet {
             pulse,
             knows: Arc::new(joining.knows),
             draining: joining.draining,
+            principal: joining.principal,
             usable: Arc::default(),
             orders: joining.orders,
         };
@@ -256,6 +259,16 @@ impl Fleet {
         self.workers.insert(joining.worker.clone(), worker);
         self.told(&joining.worker, joining.shards);
         former
+    }
+
+    /// Why this worker must not take the place of the one that has its name: that one is somebody else's, and a token for
+    /// one shard must not end the sessions of another.
+    pub(super) fn taken(&self, joining: &Joining) -> Option<Failure> {
+        let former = self.workers.get(&joining.worker)?;
+        let message = format!("a worker {} of another principal is connected", joining.worker);
+        let next = "give each worker a name of its own, or stop the other one first";
+        (former.principal != joining.principal)
+            .then(|| Failure::new(ErrorCode::AccessForbidden, message, next))
     }
 
     /// Forgets a session; its worker with it, unless the worker has a newer one.

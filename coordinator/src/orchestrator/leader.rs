@@ -12,7 +12,7 @@ use shardlift_domain::facts::ShardHello;
 use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::fence::Epoch;
 use shardlift_domain::ids::{MigrationId, MigrationKey, ShardId, TaskId};
-use shardlift_domain::migration::{Decision, Event, Migration, Phase, Status, Verb};
+use shardlift_domain::migration::{ApprovalRule, Decision, Event, Migration, Phase, Status};
 use shardlift_domain::progress::ShardProgress;
 use shardlift_domain::task::Millis;
 use shardlift_domain::verdict::Undone;
@@ -65,6 +65,8 @@ pub(super) struct Seat {
     pub(super) metrics: Arc<Metrics>,
     /// How long adaptors may take to be quiet at a gate. `None`: there is no service that asks them.
     pub(super) quiet_within: Option<Duration>,
+    /// What must be approved before it begins.
+    pub(super) approval: ApprovalRule,
 }
 
 /// What only a leader owns.
@@ -147,11 +149,14 @@ impl Leader {
             Wake::BackedUp(id, reply) => self.on_backed_up(id.as_ref(), reply),
             Wake::Backup(shard, request, reply) => self.ask_backup(shard, *request, reply),
             Wake::Edit(edit, reply) => self.on_edit(*edit, reply).await?,
-            Wake::Submit(submissions, revision, start, reply) => {
-                let made = self.book.submit(submissions, revision, start).await;
+            Wake::Submit(submissions, revision, start, by, reply) => {
+                let made = self.book.submit(submissions, revision, start, &by).await;
                 self.told(made, reply)?;
             }
-            Wake::Asked(id, verb, reply) => self.on_asked(&id, verb, reply).await?,
+            Wake::Asked(id, verb, by, reply) => self.on_asked(&id, &Event::Asked(verb), &by, reply).await?,
+            Wake::Approve(id, checksum, by, reply) => {
+                self.on_approve(&id, checksum.as_deref(), by, reply).await?;
+            }
             Wake::Get(id, version, reply) => {
                 let view = self.book.find(&id, version).map(|page| self.migration_view(page));
                 self.outbox.tell(reply, view);
@@ -290,7 +295,7 @@ impl Leader {
         if !self.book.pages().any(|page| page.migration().status == Status::Pending) {
             return Ok(());
         }
-        while let Some(key) = self.book.next_ready(&self.board.held()) {
+        while let Some(key) = self.book.next_ready(&self.board.held(), self.seat.approval) {
             match self.book.ask(&key, &Event::Ready, SELF, false).await {
                 Ok(_) => {}
                 Err(Refused::Store(error)) => return Err(error.into()),
@@ -305,10 +310,11 @@ impl Leader {
         Ok(())
     }
 
-    async fn on_asked(
+    pub(super) async fn on_asked(
         &mut self,
         id: &MigrationId,
-        verb: Verb,
+        event: &Event,
+        by: &str,
         reply: Reply<(MigrationView, bool)>,
     ) -> Result<(), StepDown> {
         let key = match self.book.find(id, None) {
@@ -319,7 +325,7 @@ impl Leader {
             }
         };
         let busy = self.board.is_held(&key);
-        match self.book.ask(&key, &Event::Asked(verb), "person", busy).await {
+        match self.book.ask(&key, event, by, busy).await {
             Ok(changed) => {
                 self.follow_up(&key);
                 // The answer shows what the verb has led to.
@@ -357,6 +363,10 @@ impl Leader {
     }
 
     async fn on_join(&mut self, mut joining: Joining, reply: Reply<Welcome>) -> Result<(), StepDown> {
+        if let Some(failure) = self.fleet.taken(&joining) {
+            self.outbox.tell(reply, Err(failure));
+            return Ok(());
+        }
         self.discover(&joining.shards).await?;
         if let Some(failure) = self.strangers(&joining.shards) {
             self.outbox.tell(reply, Err(failure));
@@ -438,6 +448,7 @@ impl Leader {
             migration: Arc::clone(migration),
             times: page.stored.times,
             waiting_for: self.waiting_for(migration),
+            approval_needed: self.seat.approval.needed(migration),
             gate: self.gate(migration),
             uncovered: uncovered(&page.spec, migration, self.book.topology()),
             rows_done: sum(|shard| shard.rows_done),

@@ -4,10 +4,11 @@
 //! wake it. The leader's parts: [`book`] is what the store holds, [`chronicle`] what the history says of a move, [`board`]
 //! the tasks and who has them, [`fleet`] the workers; [`leader`] ties them, [`places`] is its side of the topology, [`traces`]
 //! tells operators of them; [`gates`] is the clock between waves; [`votes`] ends votes on atomic changes that make no
-//! progress; [`courtesy`] is what services outside are to be told; [`backup`] knows which migrations save what they change; [`effects`] is the only place where a decision becomes a message, once the [`outbox`] is opened after the
+//! progress; [`approval`] is that of a second person; [`courtesy`] is what services outside are to be told; [`backup`] knows which migrations save what they change; [`effects`] is the only place where a decision becomes a message, once the [`outbox`] is opened after the
 //! commit. [`pulse`] is what doors know of a session without the heart.
 //! [`view`] is what doors may see, [`standing`] who leads.
 
+mod approval;
 mod aside;
 mod backup;
 mod board;

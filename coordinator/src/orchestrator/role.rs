@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use shardlift_domain::Epoch;
 use shardlift_domain::Failure;
+use shardlift_domain::migration::ApprovalRule;
 use shardlift_domain::topology::Topology;
 use shardlift_runtime::random;
 use shardlift_runtime::retry::{Delays, Policy};
@@ -59,6 +60,8 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// How long adaptors may take to be quiet at a gate. `None`: there is no service that asks them.
     pub quiet_within: Option<Duration>,
+    /// What must be approved before it begins.
+    pub approval: ApprovalRule,
 }
 
 /// Reads what is declared, as it is now.
@@ -80,6 +83,7 @@ pub fn run(parts: Parts, shutdown: CancellationToken) -> (Handle, tokio::task::J
         changes,
         metrics: Arc::clone(&parts.metrics),
         quiet_within: parts.quiet_within,
+        approval: parts.approval,
     };
     let handle = Handle::new(sender, watcher, standing.clone());
     let task = tokio::spawn(Orchestrator { parts, seat, wakes, post, standing }.run(shutdown));

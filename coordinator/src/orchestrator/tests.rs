@@ -81,6 +81,7 @@ impl Coordinator {
             store: Arc::clone(store),
             election,
             metrics: Arc::default(),
+            approval: shardlift_domain::migration::ApprovalRule::None,
         };
         let (handle, task) = run(parts, shutdown.clone());
         Self { services: Services::new(handle, Arc::new(|| Ok(topology()))), shutdown, task }
@@ -139,7 +140,7 @@ impl Coordinator {
         let files: Vec<_> = specs.iter().map(|text| file(text)).collect();
         let submitted = timeout(WITHIN, async {
             loop {
-                match self.services.submit(files.clone(), true, None).await {
+                match self.services.submit(files.clone(), true, None, "person").await {
                     Ok(_) => return,
                     Err(failures) if failures.iter().all(Failure::retryable) => {
                         sleep(Duration::from_millis(10)).await
@@ -199,6 +200,7 @@ impl Player {
             shards: shards.iter().map(|shard| hello(shard)).collect(),
             knows,
             draining: false,
+            principal: "person".into(),
             orders: sender,
         };
         let welcome = handle.join(joining).await?;
@@ -382,7 +384,8 @@ async fn after_a_crash_a_new_leader_goes_on_from_what_is_stored() {
     let first = Coordinator::start(&store);
     let mut worker = Player::joined(first.handle(), "w1").await;
     let submitting = first.services.clone();
-    let submitted = tokio::spawn(async move { submitting.submit(vec![file(DATA)], true, None).await });
+    let submitted =
+        tokio::spawn(async move { submitting.submit(vec![file(DATA)], true, None, "person").await });
     let mut seen = Vec::new();
     for _ in 0..5 {
         let (task, token) = worker.assigned().await;
@@ -407,7 +410,8 @@ async fn a_silent_worker_loses_its_task_and_its_late_report_is_stale() {
     let coordinator = Coordinator::start(&store);
     let mut silent = Player::joined(coordinator.handle(), "w1").await;
     let services = coordinator.services.clone();
-    let submitted = tokio::spawn(async move { services.submit(vec![file(DATA)], true, None).await });
+    let submitted =
+        tokio::spawn(async move { services.submit(vec![file(DATA)], true, None, "person").await });
     let (task, token) = silent.assigned().await;
     submitted.await.expect("not cancelled").expect("submitted");
     let worker = Player::joined(coordinator.handle(), "w2").await.work();
@@ -424,12 +428,20 @@ async fn a_pause_withdraws_work_and_a_resume_hands_it_out_again() {
     let coordinator = Coordinator::start(&store);
     let mut worker = Player::joined(coordinator.handle(), "w1").await;
     let services = coordinator.services.clone();
-    let submitted = tokio::spawn(async move { services.submit(vec![file(DATA)], true, None).await });
+    let submitted =
+        tokio::spawn(async move { services.submit(vec![file(DATA)], true, None, "person").await });
     let (task, token) = worker.assigned().await;
     submitted.await.expect("not cancelled").expect("submitted");
     let id: MigrationId = name("m2_data");
-    assert!(coordinator.handle().asked(id.clone(), Verb::Pause).await.expect("legal").1);
-    assert!(!coordinator.handle().asked(id.clone(), Verb::Pause).await.expect("a repeat is welcome").1);
+    assert!(coordinator.handle().asked(id.clone(), Verb::Pause, "person".into()).await.expect("legal").1);
+    assert!(
+        !coordinator
+            .handle()
+            .asked(id.clone(), Verb::Pause, "person".into())
+            .await
+            .expect("a repeat is welcome")
+            .1
+    );
     let withdrawn = timeout(WITHIN, async {
         loop {
             if let Some(Order::Withdraw { task: which, .. }) = worker.orders.recv().await
@@ -441,7 +453,7 @@ async fn a_pause_withdraws_work_and_a_resume_hands_it_out_again() {
     });
     withdrawn.await.expect("the task was withdrawn");
     worker.say(Report::Released(task.clone(), token)).await;
-    coordinator.handle().asked(id, Verb::Resume).await.expect("legal");
+    coordinator.handle().asked(id, Verb::Resume, "person".into()).await.expect("legal");
     let mut again = worker.assigned().await;
     while again.0 != task {
         again = worker.assigned().await;
@@ -456,7 +468,8 @@ async fn a_failure_for_good_fails_and_a_retry_goes_on() {
     let coordinator = Coordinator::start(&store);
     let mut worker = Player::joined(coordinator.handle(), "w1").await;
     let services = coordinator.services.clone();
-    let submitted = tokio::spawn(async move { services.submit(vec![file(DATA)], true, None).await });
+    let submitted =
+        tokio::spawn(async move { services.submit(vec![file(DATA)], true, None, "person").await });
     let (task, token) = worker.assigned().await;
     submitted.await.expect("not cancelled").expect("submitted");
     let failure = Failure::new(ErrorCode::PrecheckRefused, "no such column", "add it");
@@ -464,11 +477,15 @@ async fn a_failure_for_good_fails_and_a_retry_goes_on() {
     let failed = coordinator.until("m2_data", Status::Failed).await;
     let told = failed.migration.failure().expect("told");
     assert_eq!((told.place.shard.as_ref(), told.place.step), (Some(&task.shard), Some(Step::Precheck)));
-    let refused = coordinator.handle().asked(name("m2_data"), Verb::Resume).await.expect_err("illegal");
+    let refused = coordinator
+        .handle()
+        .asked(name("m2_data"), Verb::Resume, "person".into())
+        .await
+        .expect_err("illegal");
     assert_eq!(refused.code, ErrorCode::RequestIllegal);
     let helper = Player::joined(coordinator.handle(), "w2").await.work();
     drop(worker);
-    coordinator.handle().asked(name("m2_data"), Verb::Retry).await.expect("legal");
+    coordinator.handle().asked(name("m2_data"), Verb::Retry, "person".into()).await.expect("legal");
     coordinator.until("m2_data", Status::Completed).await;
     coordinator.crash().await;
     helper.await.expect("the worker played on");
@@ -502,15 +519,19 @@ async fn the_same_id_with_another_content_is_a_conflict_until_it_was_cancelled_u
     let coordinator = Coordinator::start(&store);
     let mut worker = Player::joined(coordinator.handle(), "w1").await;
     let services = coordinator.services.clone();
-    let submitted = tokio::spawn(async move { services.submit(vec![file(DATA)], true, None).await });
+    let submitted =
+        tokio::spawn(async move { services.submit(vec![file(DATA)], true, None, "person").await });
     worker.assigned().await;
     submitted.await.expect("not cancelled").expect("submitted");
-    coordinator.handle().asked(name("m2_data"), Verb::Pause).await.expect("legal");
+    coordinator.handle().asked(name("m2_data"), Verb::Pause, "person".into()).await.expect("legal");
     let changed = DATA.replace("\"true\"", "\"1 = 1\"");
-    let refused =
-        coordinator.services.submit(vec![file(&changed)], true, None).await.expect_err("a conflict");
+    let refused = coordinator
+        .services
+        .submit(vec![file(&changed)], true, None, "person")
+        .await
+        .expect_err("a conflict");
     assert_eq!(refused[0].code, ErrorCode::SpecConflict);
-    coordinator.handle().asked(name("m2_data"), Verb::Cancel).await.expect("legal");
+    coordinator.handle().asked(name("m2_data"), Verb::Cancel, "person".into()).await.expect("legal");
     let worker = worker.work();
     coordinator.apply(&[&changed]).await;
     let view = coordinator.until("m2_data", Status::Completed).await;
@@ -535,8 +556,16 @@ async fn a_worker_with_a_shard_that_nobody_declared_is_refused() {
     };
     let worker: WorkerId = name("w2");
     let (knows, version) = (Capabilities::default(), "0".into());
-    let joining =
-        Joining { worker, version, slots: 1, shards: vec![stranger], knows, draining: false, orders };
+    let joining = Joining {
+        worker,
+        version,
+        slots: 1,
+        shards: vec![stranger],
+        knows,
+        draining: false,
+        principal: "person".into(),
+        orders,
+    };
     let refused = coordinator.handle().join(joining).await.expect_err("refused");
     assert_eq!(refused.code, ErrorCode::WorkerRefused);
     coordinator.crash().await;

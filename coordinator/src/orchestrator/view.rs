@@ -25,6 +25,8 @@ pub struct MigrationView {
     pub times: Times,
     /// While pending: what it still waits for.
     pub waiting_for: Vec<MigrationId>,
+    /// While pending: the approval that it needs and has not.
+    pub approval_needed: Option<Failure>,
     /// The present wave is done: what its gate waits for.
     pub gate: Option<GateView>,
     /// Shards of its cluster that it does not cover, since they joined later.

@@ -62,6 +62,8 @@ pub struct Joining {
     pub knows: Capabilities,
     /// A person has said that it is to be given nothing new.
     pub draining: bool,
+    /// Whose session it is.
+    pub principal: String,
     /// Where orders to it go. Bounded: a worker that does not read loses its session.
     pub orders: mpsc::Sender<Order>,
 }
@@ -147,8 +149,9 @@ pub(super) enum Wake {
     BackedUp(Option<MigrationId>, Reply<Vec<BackedUp>>),
     Backup(ShardId, Box<BackupRequest>, Reply<BackupAnswer>),
     Edit(Box<Edit>, Reply<(bool, u64)>),
-    Submit(Vec<Submission>, u64, bool, Reply<()>),
-    Asked(MigrationId, Verb, Reply<(MigrationView, bool)>),
+    Submit(Vec<Submission>, u64, bool, String, Reply<()>),
+    Asked(MigrationId, Verb, String, Reply<(MigrationView, bool)>),
+    Approve(MigrationId, Option<String>, String, Reply<(MigrationView, bool)>),
     Get(MigrationId, Option<Version>, Reply<MigrationView>),
     List(Reply<Vec<MigrationView>>),
     Events(MigrationId, Option<u64>, u32, Reply<Vec<Recorded>>),
@@ -324,19 +327,35 @@ impl Handle {
         ask!(self, Edit, Box::new(edit))
     }
 
-    /// Stores migrations that were planned for this revision of the topology; answers after the commit.
+    /// Stores migrations that were planned for this revision of the topology; answers after the commit. `by`: their author.
     pub async fn submit(
         &self,
         submissions: Vec<Submission>,
         revision: u64,
         start: bool,
+        by: String,
     ) -> Result<(), Failure> {
-        ask!(self, Submit, submissions, revision, start)
+        ask!(self, Submit, submissions, revision, start, by)
     }
 
     /// A person's verb. `true`: something changed; `false`: it was so already.
-    pub async fn asked(&self, id: MigrationId, verb: Verb) -> Result<(MigrationView, bool), Failure> {
-        ask!(self, Asked, id, verb)
+    pub async fn asked(
+        &self,
+        id: MigrationId,
+        verb: Verb,
+        by: String,
+    ) -> Result<(MigrationView, bool), Failure> {
+        ask!(self, Asked, id, verb, by)
+    }
+
+    /// Approves the newest version of a migration, if it has the content that was read. `true`: something changed.
+    pub async fn approve(
+        &self,
+        id: MigrationId,
+        checksum: Option<String>,
+        by: String,
+    ) -> Result<(MigrationView, bool), Failure> {
+        ask!(self, Approve, id, checksum, by)
     }
 
     /// One migration, the newest version unless one is named.

@@ -162,6 +162,8 @@ impl World {
             on_verify_failure: spec.on_verify_failure,
             undo: None,
             purge: None,
+            author: None,
+            approval: None,
             traceparent: None,
             quarantined: BTreeMap::new(),
             rollout: Rollout::default(),

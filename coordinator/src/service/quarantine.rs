@@ -101,6 +101,7 @@ impl Services {
         &self,
         rows: &Rows,
         decision: Decision,
+        by: &str,
     ) -> Result<(MigrationView, u64), Failure> {
         let view = self.orchestrator.get(rows.id.clone(), None).await?;
         let shards = shards(&view.migration, rows.shard.as_ref())?;
@@ -114,7 +115,7 @@ impl Services {
         let again = decision == Decision::Retry && view.migration.status == Status::Pending;
         let decided = self.decide_on_shards(view, shards, rows, decision).await;
         if again {
-            let (view, _) = self.orchestrator.asked(rows.id.clone(), Verb::Start).await?;
+            let (view, _) = self.orchestrator.asked(rows.id.clone(), Verb::Start, by.to_owned()).await?;
             return decided.map(|(_, count)| (view, count));
         }
         decided

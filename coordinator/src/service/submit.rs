@@ -20,16 +20,17 @@ impl Services {
     /// Stores the migrations of the files, and starts them if wanted. The same content again changes nothing.
     ///
     /// `revision`: of the topology, as the person has seen it in the plan; when it moved since, the person looks again.
-    /// Without it the plan is made anew until it holds.
+    /// Without it the plan is made anew until it holds. `by`: the author, as the history tells it.
     pub async fn submit(
         &self,
         files: Vec<SpecFile>,
         start: bool,
         revision: Option<u64>,
+        by: &str,
     ) -> Result<Plan, Vec<Failure>> {
         let mut tries = 1;
         loop {
-            match self.submit_once(&files, start, revision).await {
+            match self.submit_once(&files, start, revision, by).await {
                 Err(failures)
                     if revision.is_none()
                         && tries < REPLANS
@@ -47,6 +48,7 @@ impl Services {
         files: &[SpecFile],
         start: bool,
         revision: Option<u64>,
+        by: &str,
     ) -> Result<Plan, Vec<Failure>> {
         let planned = self.planned(files).await?;
         let now = planned.plan.topology_revision;
@@ -81,8 +83,9 @@ impl Services {
                 Some(Submission { planned, spec, file, traceparent, told })
             })
             .collect();
-        self.orchestrator.submit(submissions, now, start).await.map_err(|failure| vec![failure])?;
-        tracing::info!(migrations = planned.plan.migrations.len(), start, "submitted");
+        let stored = self.orchestrator.submit(submissions, now, start, by.to_owned()).await;
+        stored.map_err(|failure| vec![failure])?;
+        tracing::info!(migrations = planned.plan.migrations.len(), start, by, "submitted");
         Ok(planned.plan)
     }
 }

@@ -1,4 +1,4 @@
-//! start, pause, resume, cancel, retry, roll back: one move each, decided by the table of moves.
+//! start, pause, resume, cancel, retry, roll back: one move each, decided by the table of moves; and approve, decided by the rule.
 
 use shardlift_domain::failure::Failure;
 use shardlift_domain::migration::Verb;
@@ -8,11 +8,21 @@ use crate::orchestrator::MigrationView;
 
 impl Services {
     /// Carries out a person's verb. `true`: something changed; `false`: it was so already.
-    pub async fn verb(&self, id: &str, verb: Verb) -> Result<(MigrationView, bool), Failure> {
+    pub async fn verb(&self, id: &str, verb: Verb, by: &str) -> Result<(MigrationView, bool), Failure> {
         let id = migration_id(id)?;
         if verb == Verb::Start {
             self.may_begin(&id).await?;
         }
-        self.orchestrator.asked(id, verb).await
+        self.orchestrator.asked(id, verb, by.to_owned()).await
+    }
+
+    /// Approves the content of a migration that has not begun. `checksum`: the content that was read.
+    pub async fn approve(
+        &self,
+        id: &str,
+        checksum: Option<String>,
+        by: &str,
+    ) -> Result<(MigrationView, bool), Failure> {
+        self.orchestrator.approve(migration_id(id)?, checksum, by.to_owned()).await
     }
 }

@@ -52,6 +52,8 @@ events! {
     Submitted = "submitted",
     /// A person released it.
     Started = "started",
+    /// Somebody has approved it.
+    Approved = "approved",
     /// What it waited for is completed: it runs.
     Ready = "ready",
     /// A person paused it.

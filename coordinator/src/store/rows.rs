@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use shardlift_domain::migration::{Decision, Migration, Phase, Purge, Rollout, Status, Stop, Told, Undo};
+use shardlift_domain::migration::{
+    Approval, Decision, Migration, Phase, Purge, Rollout, Status, Stop, Told, Undo,
+};
 use shardlift_domain::quarantine::Held;
 use shardlift_domain::routing::DirectoryEntry;
 use shardlift_domain::spec::{Engine, Kind, OnVerifyFailure};
@@ -33,6 +35,10 @@ pub(in crate::store) struct Rest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     purge: Option<Purge>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    author: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    approval: Option<Approval>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     traceparent: Option<String>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     quarantined: BTreeMap<ShardId, Held>,
@@ -56,6 +62,8 @@ impl Rest {
             on_verify_failure: migration.on_verify_failure,
             undo: migration.undo.clone(),
             purge: migration.purge,
+            author: migration.author.clone(),
+            approval: migration.approval.clone(),
             traceparent: migration.traceparent.clone(),
             quarantined: migration.quarantined.clone(),
             rollout: migration.rollout.clone(),
@@ -100,6 +108,8 @@ impl Head {
             on_verify_failure: rest.on_verify_failure,
             undo: rest.undo,
             purge: rest.purge,
+            author: rest.author,
+            approval: rest.approval,
             traceparent: rest.traceparent,
             quarantined: rest.quarantined,
             rollout: rest.rollout,

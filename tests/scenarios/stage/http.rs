@@ -17,6 +17,7 @@ const WITHIN: Duration = Duration::from_secs(90);
 pub(crate) struct Http {
     address: SocketAddr,
     document: Value,
+    token: Option<String>,
 }
 
 /// What was answered.
@@ -44,9 +45,14 @@ pub(crate) struct Stream {
 impl Http {
     /// Reads the document first.
     pub(crate) async fn of(address: SocketAddr) -> Self {
-        let mut http = Self { address, document: Value::Null };
+        let mut http = Self { address, document: Value::Null, token: None };
         http.document = http.send("GET", "/api/v1/openapi.json", &[], "").await.body;
         http
+    }
+
+    /// The same door, asked with this token.
+    pub(crate) fn showing(&self, token: &str) -> Self {
+        Self { token: Some(token.to_owned()), ..self.clone() }
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
@@ -114,6 +120,9 @@ impl Http {
         let mut request = format!("{method} {path} HTTP/1.0\r\nhost: {}\r\n", self.address);
         for (name, value) in headers {
             request += &format!("{name}: {value}\r\n");
+        }
+        if let Some(token) = &self.token {
+            request += &format!("authorization: Bearer {token}\r\n");
         }
         request += &format!("content-length: {}\r\n\r\n{body}", body.len());
         stream.write_all(request.as_bytes()).await.unwrap();

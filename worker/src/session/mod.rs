@@ -148,7 +148,8 @@ async fn open<'a>(
     let (out, queue) = mpsc::channel(QUEUE);
     let greeting = wire::wrap(hello.message(shards.look().await, shards.draining()));
     out.try_send(greeting).map_err(|_| unreachable("its own queue is full".to_owned()))?;
-    let mut client = FleetServiceClient::new(channel).max_decoding_message_size(16 * 1024 * 1024);
+    let mut client = FleetServiceClient::with_interceptor(channel, config.bearer.clone())
+        .max_decoding_message_size(16 * 1024 * 1024);
     let answer = timeout(CONNECT_WITHIN, async {
         let mut orders = client.session(ReceiverStream::new(queue)).await?.into_inner();
         let first = orders.message().await?;

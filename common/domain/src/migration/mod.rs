@@ -3,6 +3,7 @@
 //! [`Migration::on`] is the only way in which a migration changes. It is pure: the orchestrator stores what it
 //! returns before it acts on it, and after a crash recomputes the wanted work from the stored state.
 
+mod approval;
 mod decision;
 mod moves;
 mod purge;
@@ -14,6 +15,7 @@ mod tests;
 mod told;
 mod waves;
 
+pub use approval::{Approval, ApprovalRule};
 pub use decision::{Aftermath, Decision};
 pub use moves::{Event, Illegal, Outcome, Transition, Verb};
 pub use purge::Purge;

@@ -108,6 +108,11 @@ pub enum Event {
     },
     /// No shard holds before-images of it any more.
     Purged,
+    /// Somebody approves its content. Who may is decided before: [`ApprovalRule`](super::ApprovalRule).
+    Approved {
+        /// Who.
+        by: String,
+    },
     /// Rows of a shard that were set aside are to be tried again.
     Reopened {
         /// Which shard.
@@ -199,6 +204,7 @@ impl Migration {
             Event::Quarantined { shard, held, over } => self.set_aside(shard, *held, over.as_ref()),
             Event::Reopened { shard } => self.reopen(shard),
             Event::Purged => self.images_gone(),
+            Event::Approved { by } => self.approved(by),
             Event::Soaked { wave } => self.soaked(*wave),
             Event::Told(news) => self.heard(news),
             Event::NotQuiet { wave, failure } => self.not_quiet(*wave, failure),

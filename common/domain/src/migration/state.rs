@@ -11,6 +11,7 @@ use crate::quarantine::Held;
 use crate::spec::{Engine, Kind, OnVerifyFailure};
 use crate::verdict::Undone;
 
+use super::approval::Approval;
 use super::decision::Decision;
 use super::purge::Purge;
 use super::told::Told;
@@ -316,6 +317,12 @@ pub struct Migration {
     /// Only when what it has kept for a rollback is given up.
     #[serde(default)]
     pub purge: Option<Purge>,
+    /// Who submitted it; `None`: a release that did not ask.
+    #[serde(default)]
+    pub author: Option<String>,
+    /// Only when somebody has approved it.
+    #[serde(default)]
+    pub approval: Option<Approval>,
     /// The W3C trace context of its submit: kept so that every leader's spans join that trace. Nothing is decided by it.
     #[serde(default)]
     pub traceparent: Option<String>,

@@ -40,6 +40,8 @@ pub(super) fn fresh(kind: Kind, shards: u8) -> Migration {
         on_verify_failure: OnVerifyFailure::Halt,
         undo: None,
         purge: None,
+        author: None,
+        approval: None,
         traceparent: None,
         quarantined: BTreeMap::new(),
         rollout: Rollout::default(),

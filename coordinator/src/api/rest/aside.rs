@@ -2,7 +2,6 @@
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
 use futures::{StreamExt, stream};
@@ -32,7 +31,7 @@ pub(super) struct RowAsked {
     request_body = RowAsked,
     responses((status = 200, description = "The row or document as JSON.", body = Object)))]
 pub(super) async fn show(
-    State(rest): State<Rest>,
+    rest: Rest,
     Path(id): Path,
     _: Query<Nothing>,
     sent: Sent,
@@ -70,7 +69,7 @@ impl RowsAsked {
     request_body(content = Option<RowsAsked>),
     responses((status = 200, description = "How many are tried again.", body = DecidedBody)))]
 pub(super) async fn retry(
-    State(rest): State<Rest>,
+    rest: Rest,
     Path(id): Path,
     _: Query<Nothing>,
     sent: Sent,
@@ -85,7 +84,7 @@ pub(super) async fn retry(
     request_body(content = Option<RowsAsked>),
     responses((status = 200, description = "How many are given up.", body = DecidedBody)))]
 pub(super) async fn discard(
-    State(rest): State<Rest>,
+    rest: Rest,
     Path(id): Path,
     _: Query<Nothing>,
     sent: Sent,

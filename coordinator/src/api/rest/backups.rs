@@ -1,7 +1,6 @@
 //! Backups over HTTP: what there is, of one migration or of all. Restoring takes long and is the command line's and gRPC's.
 
 use axum::Json;
-use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use shardlift_proto::v1;
 use utoipa::{IntoParams, ToSchema};
@@ -98,10 +97,7 @@ pub(super) struct BackupsQuery {
 /// What all migrations with `backup: table` have saved, asked of the shards.
 #[utoipa::path(get, path = "/api/v1/backups", tag = "migrations", params(BackupsQuery),
     responses((status = 200, description = "Shard by shard.", body = BackupsBody)))]
-pub(super) async fn all(
-    State(rest): State<Rest>,
-    Query(query): Query<BackupsQuery>,
-) -> Result<Json<BackupsBody>, Problem> {
+pub(super) async fn all(rest: Rest, Query(query): Query<BackupsQuery>) -> Result<Json<BackupsBody>, Problem> {
     listed(&rest, None, &query).await
 }
 
@@ -110,7 +106,7 @@ pub(super) async fn all(
     params(("id" = String, Path, description = "The migration's id."), BackupsQuery),
     responses((status = 200, description = "Shard by shard, all versions.", body = BackupsBody)))]
 pub(super) async fn of_one(
-    State(rest): State<Rest>,
+    rest: Rest,
     Path(id): Path,
     Query(query): Query<BackupsQuery>,
 ) -> Result<Json<BackupsBody>, Problem> {

@@ -1,7 +1,6 @@
 //! Changes of the topology: each a new revision, answered after the commit.
 
 use axum::Json;
-use axum::extract::State;
 use serde::{Deserialize, Deserializer};
 use shardlift_proto::v1;
 use shardlift_proto::v1::change_topology_request::Change;
@@ -23,7 +22,7 @@ async fn changed(rest: &Rest, change: Change) -> Changed {
 /// Reads the leader's file again and takes what it declares.
 #[utoipa::path(post, path = "/api/v1/topology/reload", tag = "topology",
     responses((status = 200, description = "It is so now.", body = ChangedBody)))]
-pub(super) async fn reload(State(rest): State<Rest>, _: Query<Nothing>, sent: Sent) -> Changed {
+pub(super) async fn reload(rest: Rest, _: Query<Nothing>, sent: Sent) -> Changed {
     sent.nothing()?;
     changed(&rest, Change::Reload(v1::Reload {})).await
 }
@@ -48,14 +47,14 @@ impl From<ShardAsked> for v1::ShardOfCluster {
 /// Adds a shard to a cluster.
 #[utoipa::path(post, path = "/api/v1/topology/add-shard", tag = "topology", request_body = ShardAsked,
     responses((status = 200, description = "It is so now.", body = ChangedBody)))]
-pub(super) async fn add_shard(State(rest): State<Rest>, _: Query<Nothing>, sent: Sent) -> Changed {
+pub(super) async fn add_shard(rest: Rest, _: Query<Nothing>, sent: Sent) -> Changed {
     changed(&rest, Change::AddShard(sent.json::<ShardAsked>()?.into())).await
 }
 
 /// Takes a shard out of its cluster; refused while anything needs it.
 #[utoipa::path(post, path = "/api/v1/topology/remove-shard", tag = "topology", request_body = ShardAsked,
     responses((status = 200, description = "It is so now.", body = ChangedBody)))]
-pub(super) async fn remove_shard(State(rest): State<Rest>, _: Query<Nothing>, sent: Sent) -> Changed {
+pub(super) async fn remove_shard(rest: Rest, _: Query<Nothing>, sent: Sent) -> Changed {
     changed(&rest, Change::RemoveShard(sent.json::<ShardAsked>()?.into())).await
 }
 
@@ -161,7 +160,7 @@ fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Res
 /// Sets the rule by which keys of a cluster are routed, or takes it away.
 #[utoipa::path(post, path = "/api/v1/topology/set-routing", tag = "topology", request_body = SetRoutingAsked,
     responses((status = 200, description = "It is so now.", body = ChangedBody)))]
-pub(super) async fn set_routing(State(rest): State<Rest>, _: Query<Nothing>, sent: Sent) -> Changed {
+pub(super) async fn set_routing(rest: Rest, _: Query<Nothing>, sent: Sent) -> Changed {
     let SetRoutingAsked { cluster, routing } = sent.json()?;
     changed(&rest, Change::SetRouting(v1::SetRouting { cluster, routing: routing.map(Into::into) })).await
 }
@@ -184,7 +183,7 @@ pub(super) struct RouteKeyAsked {
 /// Sets or removes the entry of a key, for a cluster that is routed by a directory.
 #[utoipa::path(post, path = "/api/v1/topology/route-key", tag = "topology", request_body = RouteKeyAsked,
     responses((status = 200, description = "It is so now.", body = ChangedBody)))]
-pub(super) async fn route_key(State(rest): State<Rest>, _: Query<Nothing>, sent: Sent) -> Changed {
+pub(super) async fn route_key(rest: Rest, _: Query<Nothing>, sent: Sent) -> Changed {
     let RouteKeyAsked { cluster, key, shard } = sent.json()?;
     changed(&rest, Change::RouteKey(v1::RouteKey { cluster, key, shard })).await
 }

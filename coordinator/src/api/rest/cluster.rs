@@ -1,7 +1,6 @@
 //! Shards, workers, the leader, the topology.
 
 use axum::Json;
-use axum::extract::State;
 use serde::Deserialize;
 use shardlift_proto::v1;
 use utoipa::{IntoParams, ToSchema};
@@ -14,17 +13,14 @@ use super::problem::Problem;
 /// The declared shards, and whether somebody reaches them.
 #[utoipa::path(get, path = "/api/v1/shards", tag = "cluster",
     responses((status = 200, description = "All of them.", body = ShardsBody)))]
-pub(super) async fn shards(State(rest): State<Rest>, _: Query<Nothing>) -> Result<Json<ShardsBody>, Problem> {
+pub(super) async fn shards(rest: Rest, _: Query<Nothing>) -> Result<Json<ShardsBody>, Problem> {
     Ok(Json(rest.cluster().shards(v1::ShardsRequest {}).await?.into_inner().into()))
 }
 
 /// The connected workers.
 #[utoipa::path(get, path = "/api/v1/workers", tag = "cluster",
     responses((status = 200, description = "All of them.", body = WorkersBody)))]
-pub(super) async fn workers(
-    State(rest): State<Rest>,
-    _: Query<Nothing>,
-) -> Result<Json<WorkersBody>, Problem> {
+pub(super) async fn workers(rest: Rest, _: Query<Nothing>) -> Result<Json<WorkersBody>, Problem> {
     Ok(Json(rest.cluster().workers(v1::WorkersRequest {}).await?.into_inner().into()))
 }
 
@@ -49,7 +45,7 @@ impl Default for DrainAsked {
     request_body(content = Option<DrainAsked>),
     responses((status = 200, description = "It is so now.", body = DrainBody)))]
 pub(super) async fn drain(
-    State(rest): State<Rest>,
+    rest: Rest,
     Path(worker): Path,
     _: Query<Nothing>,
     sent: Sent,
@@ -61,17 +57,14 @@ pub(super) async fn drain(
 /// Who leads, and which coordinators there are.
 #[utoipa::path(get, path = "/api/v1/leader", tag = "cluster",
     responses((status = 200, description = "Who leads.", body = LeaderBody)))]
-pub(super) async fn leader(State(rest): State<Rest>, _: Query<Nothing>) -> Result<Json<LeaderBody>, Problem> {
+pub(super) async fn leader(rest: Rest, _: Query<Nothing>) -> Result<Json<LeaderBody>, Problem> {
     Ok(Json(rest.cluster().leader(v1::LeaderRequest {}).await?.into_inner().into()))
 }
 
 /// Clusters, their shards and rules, and the newest changes.
 #[utoipa::path(get, path = "/api/v1/topology", tag = "cluster",
     responses((status = 200, description = "All of it.", body = TopologyBody)))]
-pub(super) async fn topology(
-    State(rest): State<Rest>,
-    _: Query<Nothing>,
-) -> Result<Json<TopologyBody>, Problem> {
+pub(super) async fn topology(rest: Rest, _: Query<Nothing>) -> Result<Json<TopologyBody>, Problem> {
     Ok(Json(rest.cluster().topology(v1::TopologyRequest {}).await?.into_inner().into()))
 }
 
@@ -90,7 +83,7 @@ pub(super) struct RouteQuery {
 #[utoipa::path(get, path = "/api/v1/routes", tag = "cluster", params(RouteQuery),
     responses((status = 200, description = "That shard.", body = RouteBody)))]
 pub(super) async fn route(
-    State(rest): State<Rest>,
+    rest: Rest,
     Query(RouteQuery { cluster, key }): Query<RouteQuery>,
 ) -> Result<Json<RouteBody>, Problem> {
     Ok(Json(rest.cluster().route(v1::RouteRequest { cluster, key }).await?.into_inner().into()))

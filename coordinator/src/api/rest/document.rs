@@ -2,7 +2,6 @@
 
 use std::sync::LazyLock;
 
-use axum::extract::State;
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::IntoResponse;
 use utoipa::OpenApi;
@@ -12,7 +11,7 @@ use utoipa_axum::routes;
 
 use super::asked::{Nothing, Path, Query};
 use super::problem::{PROBLEM, Problem, ProblemBody};
-use super::{Rest, aside, backups, changes, cluster, events, health, looks, migrations, verbs};
+use super::{Shared, aside, backups, changes, cluster, events, health, looks, me, migrations, verbs};
 
 /// The page that shows the document. It asks for nothing but the document.
 const PAGE: &str = include_str!("page.html");
@@ -46,7 +45,7 @@ const ERRORS: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/error_pages.
 struct Head;
 
 /// All of them.
-pub(super) fn routes() -> OpenApiRouter<Rest> {
+pub(super) fn routes() -> OpenApiRouter<Shared> {
     OpenApiRouter::with_openapi(Head::openapi())
         .routes(routes!(migrations::submit, migrations::list))
         .routes(routes!(migrations::plan))
@@ -61,6 +60,7 @@ pub(super) fn routes() -> OpenApiRouter<Rest> {
         .routes(routes!(backups::all))
         .routes(routes!(backups::of_one))
         .routes(routes!(events::events))
+        .routes(routes!(verbs::approve))
         .routes(routes!(verbs::start))
         .routes(routes!(verbs::pause))
         .routes(routes!(verbs::resume))
@@ -82,6 +82,7 @@ pub(super) fn routes() -> OpenApiRouter<Rest> {
         .routes(routes!(looks::drift))
         .routes(routes!(looks::placement))
         .routes(routes!(looks::indoubt))
+        .routes(routes!(me::me))
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
         .routes(routes!(openapi))
@@ -125,10 +126,7 @@ pub(super) async fn page() -> impl IntoResponse {
 #[utoipa::path(get, path = "/api/docs/errors/{code}", tag = "program",
     params(("code" = String, Path, description = "A stable code, such as `spec.invalid`.")),
     responses((status = 200, description = "The page, in Markdown.", body = String, content_type = "text/plain")))]
-pub(super) async fn error_page(
-    State(_): State<Rest>,
-    Path(code): Path,
-) -> Result<impl IntoResponse, Problem> {
+pub(super) async fn error_page(Path(code): Path) -> Result<impl IntoResponse, Problem> {
     let page = ERRORS.iter().find(|(known, _)| *known == code && code.contains('.'));
     page.map(|(_, text)| ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], *text)).ok_or_else(|| {
         Problem::new(

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use tracing::Instrument;
 
 use super::problem::{PROBLEM, Problem};
+use crate::api::access::Access;
 
 /// Names a request, in and out and in the logs.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -25,14 +26,14 @@ const MAX_ID: usize = 128;
 const WITHIN: Duration = Duration::from_secs(60);
 
 /// Around every route, and around the refusal of what is no route.
-pub(super) async fn through(request: Request, next: Next) -> Response {
+pub(super) async fn through(State(access): State<Access>, request: Request, next: Next) -> Response {
     let id = request_id(request.headers());
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let span = tracing::info_span!("http", otel.kind = "server", %method, path, request_id = id);
     let parent = request.headers().get(context::HEADER).and_then(|text| text.to_str().ok());
     let span = context::below(span, parent);
     let answer = async {
-        let answer = match own(request.headers(), request.uri()) {
+        let answer = match own(request.headers(), request.uri(), access.is_open()) {
             Ok(()) => timeout(WITHIN, next.run(request)).await.unwrap_or_else(|_| late().into_response()),
             Err(problem) => problem.into_response(),
         };
@@ -104,12 +105,12 @@ fn request_id(headers: &HeaderMap) -> String {
     told.map_or_else(shardlift_runtime::random::uuid, ToOwned::to_owned)
 }
 
-/// As long as there is no authentication: no web page of another origin may use the browser's way to this machine, neither
-/// directly (`Origin`) nor under a name of its own that leads here (`Host`).
-fn own(headers: &HeaderMap, uri: &Uri) -> Result<(), Problem> {
+/// No web page of another origin may ask. While nobody is asked who they are, also not under a name of its own that leads here
+/// (`Host`): the browser's way to this machine is all that it needs then. Otherwise it lacks the token.
+fn own(headers: &HeaderMap, uri: &Uri, open: bool) -> Result<(), Problem> {
     let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or_default());
     let host = text(header::HOST).or(uri.authority().map(|authority| authority.as_str())).unwrap_or_default();
-    if !is_loopback(host) {
+    if open && !is_loopback(host) {
         return Err(foreign(format!("{host:?} is not the name of a loopback address")));
     }
     match text(header::ORIGIN) {
@@ -152,7 +153,7 @@ mod tests {
     fn asks(host: &str, origin: Option<&str>) -> bool {
         let mut all = vec![("host", host)];
         all.extend(origin.map(|origin| ("origin", origin)));
-        own(&headers(&all), &Uri::from_static("/")).is_ok()
+        own(&headers(&all), &Uri::from_static("/"), true).is_ok()
     }
 
     #[test]
@@ -167,6 +168,10 @@ mod tests {
         for origin in ["null", "http://evil.example", "http://127.0.0.1:7411", "file://", "127.0.0.1:7410"] {
             assert!(!asks("127.0.0.1:7410", Some(origin)), "{origin}");
         }
+        let known = |all: &[_]| own(&headers(all), &Uri::from_static("/"), false).is_ok();
+        assert!(known(&[("host", "shardlift.example")]), "whoever asks shows who they are");
+        assert!(known(&[("host", "shardlift.example"), ("origin", "https://shardlift.example")]));
+        assert!(!known(&[("host", "shardlift.example"), ("origin", "https://evil.example")]));
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! What happened to a migration: as a page, or followed as server-sent events.
 
 use axum::Json;
-use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
@@ -48,7 +47,7 @@ pub(super) enum Until {
     responses((status = 200, description = "A page of it, or a stream.",
         content((EventsBody = "application/json"), (String = "text/event-stream")))))]
 pub(super) async fn events(
-    State(rest): State<Rest>,
+    rest: Rest,
     Path(id): Path,
     Query(query): Query<EventsQuery>,
     headers: HeaderMap,
@@ -78,7 +77,7 @@ async fn followed(
         return Err(invalid("`limit` belongs to a page of events", "leave it out: a stream goes on"));
     }
     let after = last_event(headers)?.or(query.after).unwrap_or_default();
-    let Ok(place) = rest.streams.clone().try_acquire_owned() else {
+    let Ok(place) = rest.shared.streams.clone().try_acquire_owned() else {
         return Err(Problem::new(
             ErrorCode::RequestTooMany,
             format!("this coordinator serves {MAX_STREAMS} streams of events already"),

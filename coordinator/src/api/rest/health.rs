@@ -1,7 +1,6 @@
 //! Whether this coordinator lives, and whether asking it makes sense.
 
 use axum::Json;
-use axum::extract::State;
 use serde::Serialize;
 use shardlift_domain::failure::ErrorCode;
 use utoipa::ToSchema;
@@ -28,8 +27,8 @@ pub(super) async fn live(_: Query<Nothing>) -> Json<HealthBody> {
 /// It leads, or knows who does: a request that comes now is likely to be answered.
 #[utoipa::path(get, path = "/health/ready", tag = "program",
     responses((status = 200, description = "It is ready.", body = HealthBody)))]
-pub(super) async fn ready(State(rest): State<Rest>, _: Query<Nothing>) -> Result<Json<HealthBody>, Problem> {
-    match rest.standing.ready() {
+pub(super) async fn ready(rest: Rest, _: Query<Nothing>) -> Result<Json<HealthBody>, Problem> {
+    match rest.shared.standing.ready() {
         Ok(()) => Ok(Json(HealthBody { status: "ready" })),
         Err(why) => Err(Problem::new(
             ErrorCode::CoordinatorNotReady,

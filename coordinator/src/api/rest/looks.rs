@@ -1,7 +1,6 @@
 //! Looks into the shards themselves: they take as long as there is to look at, and end when the caller goes or time is up.
 
 use axum::Json;
-use axum::extract::State;
 use serde::Deserialize;
 use shardlift_proto::v1;
 use utoipa::IntoParams;
@@ -29,7 +28,7 @@ pub(super) struct DriftQuery {
 #[utoipa::path(get, path = "/api/v1/drift", tag = "looks", params(DriftQuery),
     responses((status = 200, description = "Cluster by cluster.", body = DriftBody)))]
 pub(super) async fn drift(
-    State(rest): State<Rest>,
+    rest: Rest,
     Query(DriftQuery { cluster }): Query<DriftQuery>,
 ) -> Result<Json<DriftBody>, Problem> {
     Ok(Json(rest.cluster().drift(v1::DriftRequest { cluster }).await?.into_inner().into()))
@@ -55,7 +54,7 @@ pub(super) struct PlacementQuery {
 #[utoipa::path(get, path = "/api/v1/placement", tag = "looks", params(PlacementQuery),
     responses((status = 200, description = "Their keys, and where they belong.", body = PlacementBody)))]
 pub(super) async fn placement(
-    State(rest): State<Rest>,
+    rest: Rest,
     Query(query): Query<PlacementQuery>,
 ) -> Result<Json<PlacementBody>, Problem> {
     let limit = u32::try_from(limit(query.limit, USUAL, MOST)?).unwrap_or(MOST);
@@ -83,7 +82,7 @@ pub(super) struct InDoubtQuery {
 #[utoipa::path(get, path = "/api/v1/indoubt", tag = "looks", params(InDoubtQuery),
     responses((status = 200, description = "All of them.", body = InDoubtBody)))]
 pub(super) async fn indoubt(
-    State(rest): State<Rest>,
+    rest: Rest,
     Query(InDoubtQuery { all }): Query<InDoubtQuery>,
 ) -> Result<Json<InDoubtBody>, Problem> {
     Ok(Json(rest.cluster().indoubt(v1::IndoubtRequest { all }).await?.into_inner().into()))
@@ -107,7 +106,7 @@ pub(super) struct MismatchesQuery {
     params(("id" = String, Path, description = "The migration's id."), MismatchesQuery),
     responses((status = 200, description = "Their keys, and how they differ.", body = MismatchesBody)))]
 pub(super) async fn mismatches(
-    State(rest): State<Rest>,
+    rest: Rest,
     Path(id): Path,
     Query(MismatchesQuery { since, limit: asked }): Query<MismatchesQuery>,
 ) -> Result<Json<MismatchesBody>, Problem> {

@@ -1,7 +1,6 @@
 //! Plans, submissions, and looks at migrations.
 
 use axum::Json;
-use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Deserialize;
 use shardlift_proto::v1;
@@ -41,7 +40,7 @@ pub(super) struct SubmitQuery {
     request_body(content((SpecsAsked = "application/json"), (String = "application/yaml"), (String = "application/sql"))),
     responses((status = 200, description = "The plan.", body = PlanBody)))]
 pub(super) async fn plan(
-    State(rest): State<Rest>,
+    rest: Rest,
     Query(PlanQuery { name }): Query<PlanQuery>,
     sent: Sent,
 ) -> Result<Json<PlanBody>, Problem> {
@@ -58,7 +57,7 @@ pub(super) async fn plan(
         (status = 200, description = "All of them were known already.", body = PlanBody),
         (status = 201, description = "Something is new; `Location` names it if it is all there is.", body = PlanBody)))]
 pub(super) async fn submit(
-    State(rest): State<Rest>,
+    rest: Rest,
     Query(query): Query<SubmitQuery>,
     sent: Sent,
 ) -> Result<(StatusCode, HeaderMap, Json<PlanBody>), Problem> {
@@ -119,7 +118,7 @@ enum Order {
 #[utoipa::path(get, path = "/api/v1/migrations", tag = "migrations", params(ListQuery),
     responses((status = 200, description = "A page of them.", body = MigrationsBody)))]
 pub(super) async fn list(
-    State(rest): State<Rest>,
+    rest: Rest,
     Query(query): Query<ListQuery>,
 ) -> Result<Json<MigrationsBody>, Problem> {
     let asked = Listing::of(&query)?;
@@ -194,7 +193,7 @@ pub(super) struct VersionQuery {
     params(("id" = String, Path, description = "The migration's id."), VersionQuery),
     responses((status = 200, description = "As it is now.", body = StatusBody)))]
 pub(super) async fn get(
-    State(rest): State<Rest>,
+    rest: Rest,
     Path(id): Path,
     Query(query): Query<VersionQuery>,
 ) -> Result<Json<StatusBody>, Problem> {
@@ -220,7 +219,7 @@ pub(super) struct PartsQuery {
     params(("id" = String, Path, description = "The migration's id."), PartsQuery),
     responses((status = 200, description = "A page of them, by their ids.", body = PartsBody)))]
 pub(super) async fn parts(
-    State(rest): State<Rest>,
+    rest: Rest,
     Path(id): Path,
     Query(query): Query<PartsQuery>,
 ) -> Result<Json<PartsBody>, Problem> {
@@ -251,7 +250,7 @@ pub(super) struct ConflictsQuery {
     params(("id" = String, Path, description = "The migration's id."), ConflictsQuery),
     responses((status = 200, description = "Their keys, and why.", body = ConflictsBody)))]
 pub(super) async fn conflicts(
-    State(rest): State<Rest>,
+    rest: Rest,
     Path(id): Path,
     Query(query): Query<ConflictsQuery>,
 ) -> Result<Json<ConflictsBody>, Problem> {
@@ -277,7 +276,7 @@ pub(super) struct QuarantineQuery {
     params(("id" = String, Path, description = "The migration's id."), QuarantineQuery),
     responses((status = 200, description = "Their keys, and why.", body = QuarantineBody)))]
 pub(super) async fn quarantine(
-    State(rest): State<Rest>,
+    rest: Rest,
     Path(id): Path,
     Query(query): Query<QuarantineQuery>,
 ) -> Result<Json<QuarantineBody>, Problem> {

@@ -2,13 +2,14 @@
 //!
 //! It calls the gRPC doors in this process, so there is one translation of every verb, and while this coordinator follows,
 //! what it is asked is passed on to the leader as any call is. [`document`] lists every route, and is what is served;
-//! [`door`] is what every request goes through; [`asked`] reads requests, [`answers`] are the shapes of what is told, [`words`]
+//! [`door`] is what every request goes through, [`caller`] who asks and goes with the call to the gRPC doors; [`asked`] reads requests, [`answers`] are the shapes of what is told, [`words`]
 //! their words, [`problem`] the refusals. [`stream`] follows a migration as server-sent events.
 
 mod answers;
 mod aside;
 mod asked;
 mod backups;
+mod caller;
 mod changes;
 mod cluster;
 mod document;
@@ -16,6 +17,7 @@ mod door;
 mod events;
 mod health;
 mod looks;
+mod me;
 mod migrations;
 mod problem;
 mod stream;
@@ -27,7 +29,7 @@ mod words;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::middleware::from_fn;
+use axum::middleware::from_fn_with_state;
 use shardlift_proto::v1::cluster_service_client::ClusterServiceClient;
 use shardlift_proto::v1::cluster_service_server::ClusterServiceServer;
 use shardlift_proto::v1::migration_service_client::MigrationServiceClient;
@@ -36,10 +38,12 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use super::access::Access;
 use super::cluster::ClusterDoor;
 use super::forward::Forwarding;
 use super::migration::MigrationDoor;
 use crate::orchestrator::Standing;
+use caller::{As, Caller};
 
 /// The doors of this process, or of the leader.
 pub(super) type Migrations = Forwarding<MigrationServiceServer<MigrationDoor>>;
@@ -52,53 +56,70 @@ const MAX_ANSWER: usize = 64 * 1024 * 1024;
 /// Event streams that are open at once.
 const MAX_STREAMS: usize = 256;
 
-/// What the handlers share. Cheap to clone.
+/// What all requests share.
 #[derive(Clone)]
-pub(super) struct Rest {
-    migrations: MigrationServiceClient<Migrations>,
-    cluster: ClusterServiceClient<Cluster>,
+pub(super) struct Shared {
+    migrations: Migrations,
+    cluster: Cluster,
     standing: Standing,
+    access: Access,
     closing: CancellationToken,
     streams: Arc<Semaphore>,
 }
 
-impl Rest {
+impl Shared {
     pub(super) fn new(
         migrations: Migrations,
         cluster: Cluster,
         standing: Standing,
+        access: Access,
         closing: CancellationToken,
     ) -> Self {
-        Self {
-            migrations: MigrationServiceClient::new(migrations).max_decoding_message_size(MAX_ANSWER),
-            cluster: ClusterServiceClient::new(cluster).max_decoding_message_size(MAX_ANSWER),
-            standing,
-            closing,
-            streams: Arc::new(Semaphore::new(MAX_STREAMS)),
-        }
+        let streams = Arc::new(Semaphore::new(MAX_STREAMS));
+        Self { migrations, cluster, standing, access, closing, streams }
+    }
+}
+
+/// What a handler has at hand: what all share, in the name of who asks. Cheap to clone.
+#[derive(Clone)]
+struct Rest {
+    shared: Shared,
+    /// `None`: the route is open to everybody.
+    caller: Option<Caller>,
+}
+
+impl Rest {
+    fn migrations(&self) -> MigrationServiceClient<As<Migrations>> {
+        let door = As::new(self.shared.migrations.clone(), self.caller.clone());
+        MigrationServiceClient::new(door).max_decoding_message_size(MAX_ANSWER)
     }
 
-    fn migrations(&self) -> MigrationServiceClient<Migrations> {
-        self.migrations.clone()
-    }
-
-    fn cluster(&self) -> ClusterServiceClient<Cluster> {
-        self.cluster.clone()
+    fn cluster(&self) -> ClusterServiceClient<As<Cluster>> {
+        let door = As::new(self.shared.cluster.clone(), self.caller.clone());
+        ClusterServiceClient::new(door).max_decoding_message_size(MAX_ANSWER)
     }
 }
 
 /// Everything that is served over HTTP.
-fn router(rest: Rest) -> Router {
+fn router(shared: Shared) -> Router {
     let (routes, _) = document::routes().split_for_parts();
+    let access = shared.access.clone();
     routes
-        .with_state(rest)
+        .with_state(shared)
+        .route_layer(from_fn_with_state(access.clone(), caller::admitted))
         .merge(super::dashboard::router())
         .fallback(door::nowhere)
-        .layer(from_fn(door::through))
+        .layer(from_fn_with_state(access, door::through))
 }
 
 /// Serves until the token is cancelled and the open requests are answered.
-pub(super) async fn serve(rest: Rest, listener: TcpListener) -> std::io::Result<()> {
-    let closing = rest.closing.clone();
-    axum::serve(listener, router(rest)).with_graceful_shutdown(closing.cancelled_owned()).await
+pub(super) async fn serve(shared: Shared, listener: TcpListener) -> std::io::Result<()> {
+    let closing = shared.closing.clone();
+    axum::serve(listener, router(shared)).with_graceful_shutdown(closing.cancelled_owned()).await
+}
+
+/// Method and path of each documented route.
+#[cfg(test)]
+pub(super) fn documented() -> Vec<(axum::http::Method, String)> {
+    tests::documented()
 }

@@ -112,7 +112,7 @@ impl Follower {
             }
             tokio::select! {
                 () = self.out.closed() => return,
-                () = self.rest.closing.cancelled() => return,
+                () = self.rest.shared.closing.cancelled() => return,
                 () = sleep(AGAIN) => {}
             }
         }
@@ -125,7 +125,7 @@ impl Follower {
         loop {
             let news = tokio::select! {
                 () = self.out.closed() => return Err(Stop::Gone),
-                () = self.rest.closing.cancelled() => return Err(Stop::Gone),
+                () = self.rest.shared.closing.cancelled() => return Err(Stop::Gone),
                 news = watched.message() => news?,
             };
             let Some(news) = news else { return Ok(()) };

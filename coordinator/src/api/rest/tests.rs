@@ -13,7 +13,9 @@ use tokio::time::timeout;
 use tonic::codegen::Service;
 
 use super::*;
+use crate::api::access::{KnownToken, hash};
 use crate::api::forward::Forward;
+use crate::config::AccessConfig;
 use crate::election::{Peer, Standalone};
 use crate::orchestrator::Parts;
 use crate::service::Services;
@@ -33,6 +35,11 @@ struct Answer {
 
 impl Stage {
     async fn new() -> Self {
+        Self::of(AccessConfig::default()).await
+    }
+
+    async fn of(access: AccessConfig) -> Self {
+        let access = Access::new(access, Arc::default());
         let closing = CancellationToken::new();
         let me = Peer { name: "c1".into(), address: "127.0.0.1:1".into() };
         let parts = Parts {
@@ -43,6 +50,7 @@ impl Stage {
             declare: Arc::new(|| Ok(Topology::default())),
             store: Arc::new(MemoryStore::default()),
             metrics: Arc::default(),
+            approval: shardlift_domain::migration::ApprovalRule::None,
             election: Arc::new(Standalone::new(me)),
         };
         let (handle, _heart) = crate::orchestrator::run(parts, closing.clone());
@@ -51,10 +59,11 @@ impl Stage {
         let standing = services.orchestrator().standing().clone();
         let forward = Forward::new(standing.clone(), closing.clone());
         let migrations = MigrationDoor::new(services.clone(), closing.clone());
-        let rest = Rest::new(
+        let rest = Shared::new(
             forward.around(MigrationServiceServer::new(migrations)),
-            forward.around(ClusterServiceServer::new(ClusterDoor::new(services))),
+            forward.around(ClusterServiceServer::new(ClusterDoor::new(services, access.clone()))),
             standing,
+            access,
             closing.clone(),
         );
         Self { router: router(rest), closing }
@@ -100,7 +109,7 @@ impl Answer {
 }
 
 /// Method and path of each documented route.
-fn documented() -> Vec<(Method, String)> {
+pub(super) fn documented() -> Vec<(Method, String)> {
     let document: Value = serde_json::from_str(&document::DOCUMENT).expect("JSON");
     let paths = document["paths"].as_object().expect("paths");
     let methods = |(path, methods): (&String, &Value)| {
@@ -157,6 +166,7 @@ fn no_route_is_served_past_the_document() {
         include_str!("looks.rs"),
         include_str!("changes.rs"),
         include_str!("aside.rs"),
+        include_str!("me.rs"),
     ];
     let handlers: usize = files.iter().map(|text| text.matches("#[utoipa::path(").count()).sum();
     assert_eq!(handlers, documented().len());
@@ -210,7 +220,7 @@ async fn what_a_route_does_not_know_is_refused_and_not_ignored() {
 async fn what_is_not_there_is_told_by_every_route_that_names_it() {
     let stage = Stage::new().await;
     for (method, path) in documented() {
-        if path.contains("/migrations/{id}") {
+        if path.contains("/migrations/{id}") || path.contains("/plans/{id}") {
             let sent = [("content-type", "application/json")];
             let (headers, body) = match path.ends_with("/quarantine/show") {
                 true => (sent.as_slice(), r#"{"shard": "s", "key": "1"}"#),
@@ -314,4 +324,52 @@ async fn a_coordinator_without_anything_tells_that() {
     assert!(stage.get("/api/docs/errors/spec.invalid").await.text.starts_with("# `spec.invalid`"));
     stage.get("/api/docs/errors/README").await.refused(404, "request.no-such-route");
     assert_eq!(stage.get("/api/v1/openapi.json").await.text, *document::DOCUMENT);
+}
+
+fn known() -> AccessConfig {
+    use shardlift_domain::principal::{Principal, Reach, Role};
+    let token = |role: Role| KnownToken {
+        hash: hash(role.as_str()),
+        principal: Principal::new(&format!("a {role}"), role, Reach::Nothing).expect("valid"),
+    };
+    let tokens = [Role::Viewer, Role::Operator, Role::Approver, Role::Admin].map(token);
+    AccessConfig { tokens: tokens.into(), ..AccessConfig::default() }
+}
+
+#[tokio::test]
+async fn every_route_asks_who_it_is_but_those_that_tell_nothing() {
+    let stage = Stage::of(known()).await;
+    for (method, path) in documented() {
+        let answer = stage.ask(method.clone(), &filled(&path), &[], "").await;
+        let open =
+            path.starts_with("/health") || path.starts_with("/api/docs") || path.ends_with("openapi.json");
+        if open {
+            assert_eq!(answer.status, StatusCode::OK, "{method} {path}: {}", answer.text);
+        } else {
+            answer.refused(401, "access.unauthenticated");
+        }
+    }
+    assert_eq!(stage.get("/").await.status, StatusCode::OK, "the page itself is no secret");
+    stage.get("/api/v1/nothing").await.refused(404, "request.no-such-route");
+}
+
+#[tokio::test]
+async fn a_caller_is_told_who_it_is_and_may_what_its_role_may() {
+    let stage = Stage::of(known()).await;
+    let viewer = [("authorization", "Bearer viewer")];
+    let me = stage.ask(Method::GET, "/api/v1/me", &viewer, "").await;
+    assert_eq!(me.body, serde_json::json!({ "name": "a viewer", "role": "viewer", "open": false }));
+    assert_eq!(stage.ask(Method::GET, "/api/v1/migrations", &viewer, "").await.status, StatusCode::OK);
+    let start = "/api/v1/migrations/absent/start";
+    let refused = stage.ask(Method::POST, start, &viewer, "").await;
+    refused.refused(403, "access.forbidden");
+    assert!(refused.text.contains("operator") && refused.text.contains("viewer"), "{}", refused.text);
+    let operator = [("authorization", "Bearer operator")];
+    stage.ask(Method::POST, start, &operator, "").await.refused(404, "request.not-found");
+    let wrong = [("authorization", "Bearer canary-4711")];
+    let refused = stage.ask(Method::GET, "/api/v1/migrations", &wrong, "").await;
+    refused.refused(401, "access.unauthenticated");
+    assert!(!refused.text.contains("4711"), "{}", refused.text);
+    let open = Stage::new().await.get("/api/v1/me").await.body;
+    assert_eq!(open, serde_json::json!({ "name": "person", "role": "admin", "open": true }));
 }

@@ -1,7 +1,6 @@
 //! The verbs that move a migration.
 
 use axum::Json;
-use axum::extract::State;
 use serde::Deserialize;
 use shardlift_proto::v1;
 use tonic::{Response, Status};
@@ -22,7 +21,7 @@ fn moved(answer: Result<Response<v1::VerbResponse>, Status>) -> Moved {
 #[utoipa::path(post, path = "/api/v1/migrations/{id}/start", tag = "verbs",
     params(("id" = String, Path, description = "The migration's id.")),
     responses((status = 200, description = "It is so now.", body = MovedBody)))]
-pub(super) async fn start(State(rest): State<Rest>, Path(id): Path, _: Query<Nothing>, sent: Sent) -> Moved {
+pub(super) async fn start(rest: Rest, Path(id): Path, _: Query<Nothing>, sent: Sent) -> Moved {
     sent.nothing()?;
     moved(rest.migrations().start(v1::VerbRequest { id }).await)
 }
@@ -31,7 +30,7 @@ pub(super) async fn start(State(rest): State<Rest>, Path(id): Path, _: Query<Not
 #[utoipa::path(post, path = "/api/v1/migrations/{id}/pause", tag = "verbs",
     params(("id" = String, Path, description = "The migration's id.")),
     responses((status = 200, description = "It is so now.", body = MovedBody)))]
-pub(super) async fn pause(State(rest): State<Rest>, Path(id): Path, _: Query<Nothing>, sent: Sent) -> Moved {
+pub(super) async fn pause(rest: Rest, Path(id): Path, _: Query<Nothing>, sent: Sent) -> Moved {
     sent.nothing()?;
     moved(rest.migrations().pause(v1::VerbRequest { id }).await)
 }
@@ -40,7 +39,7 @@ pub(super) async fn pause(State(rest): State<Rest>, Path(id): Path, _: Query<Not
 #[utoipa::path(post, path = "/api/v1/migrations/{id}/resume", tag = "verbs",
     params(("id" = String, Path, description = "The migration's id.")),
     responses((status = 200, description = "It is so now.", body = MovedBody)))]
-pub(super) async fn resume(State(rest): State<Rest>, Path(id): Path, _: Query<Nothing>, sent: Sent) -> Moved {
+pub(super) async fn resume(rest: Rest, Path(id): Path, _: Query<Nothing>, sent: Sent) -> Moved {
     sent.nothing()?;
     moved(rest.migrations().resume(v1::VerbRequest { id }).await)
 }
@@ -49,7 +48,7 @@ pub(super) async fn resume(State(rest): State<Rest>, Path(id): Path, _: Query<No
 #[utoipa::path(post, path = "/api/v1/migrations/{id}/cancel", tag = "verbs",
     params(("id" = String, Path, description = "The migration's id.")),
     responses((status = 200, description = "It is so now.", body = MovedBody)))]
-pub(super) async fn cancel(State(rest): State<Rest>, Path(id): Path, _: Query<Nothing>, sent: Sent) -> Moved {
+pub(super) async fn cancel(rest: Rest, Path(id): Path, _: Query<Nothing>, sent: Sent) -> Moved {
     sent.nothing()?;
     moved(rest.migrations().cancel(v1::VerbRequest { id }).await)
 }
@@ -58,7 +57,7 @@ pub(super) async fn cancel(State(rest): State<Rest>, Path(id): Path, _: Query<No
 #[utoipa::path(post, path = "/api/v1/migrations/{id}/retry", tag = "verbs",
     params(("id" = String, Path, description = "The migration's id.")),
     responses((status = 200, description = "It is so now.", body = MovedBody)))]
-pub(super) async fn retry(State(rest): State<Rest>, Path(id): Path, _: Query<Nothing>, sent: Sent) -> Moved {
+pub(super) async fn retry(rest: Rest, Path(id): Path, _: Query<Nothing>, sent: Sent) -> Moved {
     sent.nothing()?;
     moved(rest.migrations().retry(v1::VerbRequest { id }).await)
 }
@@ -67,7 +66,7 @@ pub(super) async fn retry(State(rest): State<Rest>, Path(id): Path, _: Query<Not
 #[utoipa::path(post, path = "/api/v1/migrations/{id}/purge", tag = "verbs",
     params(("id" = String, Path, description = "The migration's id.")),
     responses((status = 200, description = "It is so now; the shards follow.", body = MovedBody)))]
-pub(super) async fn purge(State(rest): State<Rest>, Path(id): Path, _: Query<Nothing>, sent: Sent) -> Moved {
+pub(super) async fn purge(rest: Rest, Path(id): Path, _: Query<Nothing>, sent: Sent) -> Moved {
     sent.nothing()?;
     moved(rest.migrations().purge(v1::VerbRequest { id }).await)
 }
@@ -86,12 +85,26 @@ pub(super) struct RollbackAsked {
     params(("id" = String, Path, description = "The migration's id.")),
     request_body(content = Option<RollbackAsked>),
     responses((status = 200, description = "It is so now.", body = MovedBody)))]
-pub(super) async fn rollback(
-    State(rest): State<Rest>,
-    Path(id): Path,
-    _: Query<Nothing>,
-    sent: Sent,
-) -> Moved {
+pub(super) async fn rollback(rest: Rest, Path(id): Path, _: Query<Nothing>, sent: Sent) -> Moved {
     let RollbackAsked { drop_data } = sent.optional()?;
     moved(rest.migrations().rollback(v1::RollbackRequest { id, drop_data }).await)
+}
+
+/// What was read; may be left out.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schema(as = Approve)]
+pub(super) struct ApproveAsked {
+    /// The `checksum` of the content that you have read: refused if it is another one by now.
+    checksum: Option<String>,
+}
+
+/// Approves a migration that has not begun, where the coordinators ask for that. The plan is named by the migration's id.
+#[utoipa::path(post, path = "/api/v1/plans/{id}/approve", tag = "verbs",
+    params(("id" = String, Path, description = "The migration's id.")),
+    request_body(content = Option<ApproveAsked>),
+    responses((status = 200, description = "It is so now.", body = MovedBody)))]
+pub(super) async fn approve(rest: Rest, Path(id): Path, _: Query<Nothing>, sent: Sent) -> Moved {
+    let ApproveAsked { checksum } = sent.optional()?;
+    moved(rest.migrations().approve(v1::ApproveRequest { id, checksum }).await)
 }

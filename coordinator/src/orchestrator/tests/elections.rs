@@ -155,7 +155,7 @@ async fn a_coordinator_fenced_by_one_of_another_election_does_not_fight_for_the_
         let spec = SCHEMA.replace("m1_schema", &format!("m{round}_schema"));
         let submits = tokio::spawn({
             let services = one.services.clone();
-            async move { services.submit(vec![file(&spec)], true, None).await.map(drop) }
+            async move { services.submit(vec![file(&spec)], true, None, "person").await.map(drop) }
         });
         steps_down(&one).await;
         submits.abort();

@@ -94,7 +94,8 @@ async fn walking(store: &Arc<dyn Store>) -> (Coordinator, Only, (TaskId, Token))
     leads(&coordinator).await;
     let mut owner = Only::join(coordinator.handle(), "w1", all()).await;
     let services = coordinator.services.clone();
-    let submitted = tokio::spawn(async move { services.submit(vec![file(DATA)], true, None).await });
+    let submitted =
+        tokio::spawn(async move { services.submit(vec![file(DATA)], true, None, "person").await });
     let walked = owner.walking().await;
     submitted.await.expect("not cancelled").expect("submitted");
     (coordinator, owner, walked)
@@ -169,7 +170,8 @@ async fn a_worker_of_the_first_protocol_is_never_asked_to_share() {
     leads(&coordinator).await;
     let mut old = Only::join(coordinator.handle(), "old", Capabilities::of_the_first_protocol()).await;
     let services = coordinator.services.clone();
-    let submitted = tokio::spawn(async move { services.submit(vec![file(DATA)], true, None).await });
+    let submitted =
+        tokio::spawn(async move { services.submit(vec![file(DATA)], true, None, "person").await });
     let (task, token) = old.walking().await;
     submitted.await.expect("not cancelled").expect("submitted");
     let helper = Only::join(coordinator.handle(), "new", all()).await;
@@ -288,7 +290,8 @@ async fn a_task_whose_workers_are_lost_says_so() {
     leads(&coordinator).await;
     let mut mortal = Only::join(coordinator.handle(), "w1", all()).await;
     let services = coordinator.services.clone();
-    let submitted = tokio::spawn(async move { services.submit(vec![file(DATA)], true, None).await });
+    let submitted =
+        tokio::spawn(async move { services.submit(vec![file(DATA)], true, None, "person").await });
     for life in 0..3 {
         let (task, _) = mortal.task().await;
         assert_eq!(task.step, Step::Precheck);

@@ -113,7 +113,8 @@ async fn prechecking(gated: &Arc<Gated>) -> (Coordinator, Player, Vec<(TaskId, T
     .expect("it leads in time");
     let mut worker = joined(&coordinator).await;
     let services = coordinator.services.clone();
-    let submitting = tokio::spawn(async move { services.submit(vec![file(SCHEMA)], true, None).await });
+    let submitting =
+        tokio::spawn(async move { services.submit(vec![file(SCHEMA)], true, None, "person").await });
     let mut tasks = Vec::new();
     while tasks.len() < usize::try_from(MANY).expect("small") {
         tasks.push(worker.assigned().await);
@@ -170,7 +171,7 @@ async fn a_commit_of_many_reports_that_fails_sends_nothing_and_answers_nobody_wi
     let asked = ask(coordinator.handle().clone());
     let verb = tokio::spawn({
         let handle = coordinator.handle().clone();
-        async move { handle.asked(name("m1_schema"), Verb::Pause).await }
+        async move { handle.asked(name("m1_schema"), Verb::Pause, "person".into()).await }
     });
     tokio::task::yield_now().await;
     gated.passes.send_replace(u32::MAX);

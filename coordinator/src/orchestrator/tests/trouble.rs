@@ -160,7 +160,7 @@ async fn meanwhile<T>(player: &mut Player, other: impl Future<Output = T>) -> T 
 }
 
 async fn submitted(coordinator: &Coordinator, player: &mut Player, text: &str) {
-    let submit = coordinator.services.submit(vec![file(text)], true, None);
+    let submit = coordinator.services.submit(vec![file(text)], true, None, "person");
     meanwhile(player, submit).await.expect("submitted");
 }
 
@@ -169,10 +169,11 @@ async fn a_cancelled_migration_keeps_its_table_until_its_worker_lets_go() {
     let coordinator = Coordinator::start(&memory());
     let mut worker = Player::joined(coordinator.handle(), "w1").await;
     let services = coordinator.services.clone();
-    let submitting = tokio::spawn(async move { services.submit(vec![file(DATA)], true, None).await });
+    let submitting =
+        tokio::spawn(async move { services.submit(vec![file(DATA)], true, None, "person").await });
     let held = [worker.assigned().await, worker.assigned().await];
     submitting.await.expect("not cancelled").expect("submitted");
-    coordinator.handle().asked(name("m2_data"), Verb::Cancel).await.expect("legal");
+    coordinator.handle().asked(name("m2_data"), Verb::Cancel, "person".into()).await.expect("legal");
     submitted(&coordinator, &mut worker, &DATA.replace("m2_data", "m3_data")).await;
     for (task, token) in held {
         let waits = coordinator.status("m3_data").await;
@@ -192,10 +193,11 @@ async fn what_a_former_leader_left_held_stays_held_until_its_leases_are_over() {
     let coordinator = Coordinator::start(&store);
     let mut worker = Player::joined(coordinator.handle(), "w1").await;
     let services = coordinator.services.clone();
-    let submitting = tokio::spawn(async move { services.submit(vec![file(DATA)], true, None).await });
+    let submitting =
+        tokio::spawn(async move { services.submit(vec![file(DATA)], true, None, "person").await });
     worker.assigned().await;
     submitting.await.expect("not cancelled").expect("submitted");
-    coordinator.handle().asked(name("m2_data"), Verb::Cancel).await.expect("legal");
+    coordinator.handle().asked(name("m2_data"), Verb::Cancel, "person".into()).await.expect("legal");
     assert_eq!(held().await, ["m2_data@1"], "the worker is still at it");
     coordinator.crash().await;
 
@@ -217,10 +219,11 @@ async fn a_failure_of_a_task_that_was_withdrawn_is_not_lost() {
     let coordinator = Coordinator::start(&memory());
     let mut worker = Player::joined(coordinator.handle(), "w1").await;
     let services = coordinator.services.clone();
-    let submitting = tokio::spawn(async move { services.submit(vec![file(DATA)], true, None).await });
+    let submitting =
+        tokio::spawn(async move { services.submit(vec![file(DATA)], true, None, "person").await });
     let (task, token) = worker.assigned().await;
     submitting.await.expect("not cancelled").expect("submitted");
-    coordinator.handle().asked(name("m2_data"), Verb::Pause).await.expect("legal");
+    coordinator.handle().asked(name("m2_data"), Verb::Pause, "person".into()).await.expect("legal");
     let failure = Failure::new(ErrorCode::PrecheckRefused, "no such column", "add it");
     worker.say(Report::Broke(task, token, failure)).await;
     let failed = coordinator.until("m2_data", Status::Failed).await;
@@ -233,7 +236,8 @@ async fn an_outcome_of_another_step_fails_and_is_not_waited_for() {
     let coordinator = Coordinator::start(&memory());
     let mut worker = Player::joined(coordinator.handle(), "w1").await;
     let services = coordinator.services.clone();
-    let submitting = tokio::spawn(async move { services.submit(vec![file(DATA)], true, None).await });
+    let submitting =
+        tokio::spawn(async move { services.submit(vec![file(DATA)], true, None, "person").await });
     let (task, token) = worker.assigned().await;
     submitting.await.expect("not cancelled").expect("submitted");
     worker.say(Report::Finished(task, token, TaskOutcome::Swept(Sweep::Clean))).await;
@@ -247,7 +251,8 @@ async fn a_pass_without_ranges_is_over_at_once() {
     let coordinator = Coordinator::start(&memory());
     let mut worker = Player::joined(coordinator.handle(), "w1").await;
     let services = coordinator.services.clone();
-    let submitting = tokio::spawn(async move { services.submit(vec![file(DATA)], true, None).await });
+    let submitting =
+        tokio::spawn(async move { services.submit(vec![file(DATA)], true, None, "person").await });
     let mut swept = BTreeSet::new();
     let mut verified = 0;
     while verified < 2 {
@@ -353,7 +358,7 @@ async fn ends_whatever_a_person_asks(seed: u64) {
     for _ in 0..60 {
         let verb = verbs[usize::try_from(dice.roll(4)).expect("small")];
         // Illegal ones are refused; whatever is refused must change nothing.
-        let _ = coordinator.handle().asked(name("m2_data"), verb).await;
+        let _ = coordinator.handle().asked(name("m2_data"), verb, "person".into()).await;
         sleep(Duration::from_millis(dice.roll(8))).await;
     }
     let ended = timeout(WITHIN, async {
@@ -365,7 +370,7 @@ async fn ends_whatever_a_person_asks(seed: u64) {
                 Status::Failed => Verb::Retry,
                 _ => Verb::Start,
             };
-            let _ = coordinator.handle().asked(name("m2_data"), verb).await;
+            let _ = coordinator.handle().asked(name("m2_data"), verb, "person".into()).await;
             sleep(Duration::from_millis(20)).await;
         }
     });

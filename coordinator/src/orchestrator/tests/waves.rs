@@ -52,7 +52,7 @@ async fn a_new_leader_begins_the_soak_anew_and_repeats_nothing() {
     let view = second.until_view("m1_schema", |view| view.gate.is_some()).await;
     let gate = view.gate.expect("it is at its gate");
     assert!(gate.soak_left > 3_500_000, "the soak begins anew: {gate:?}");
-    second.handle().asked(name("m1_schema"), Verb::Cancel).await.expect("legal");
+    second.handle().asked(name("m1_schema"), Verb::Cancel, "person".into()).await.expect("legal");
     second.crash().await;
     done.extend(worker.await.expect("the worker played on"));
     assert_eq!(shards_of(&done, Step::Apply), ["s1"]);
@@ -88,7 +88,8 @@ async fn a_canary_that_fails_halts_the_rollout_and_a_resume_goes_on() {
     let mut worker = Player::joined(coordinator.handle(), "w1").await;
     let services = coordinator.services.clone();
     let spec = with_rollout(SCHEMA, "[ { shards: 1 } ]");
-    let submitted = tokio::spawn(async move { services.submit(vec![file(&spec)], true, None).await });
+    let submitted =
+        tokio::spawn(async move { services.submit(vec![file(&spec)], true, None, "person").await });
     let (task, token) = loop {
         let (task, token) = worker.assigned().await;
         if task.step == Step::Apply {
@@ -104,7 +105,7 @@ async fn a_canary_that_fails_halts_the_rollout_and_a_resume_goes_on() {
     let Some(Stop::System { reason }) = &halted.migration.stop else { panic!("halted without a reason") };
     assert_eq!((reason.code, reason.place.shard.clone()), (ErrorCode::SchemaFailed, Some(name("s1"))));
     let worker = worker.work();
-    coordinator.handle().asked(name("m1_schema"), Verb::Resume).await.expect("legal");
+    coordinator.handle().asked(name("m1_schema"), Verb::Resume, "person".into()).await.expect("legal");
     coordinator.until("m1_schema", Status::Completed).await;
     coordinator.crash().await;
     let done = worker.await.expect("the worker played on");

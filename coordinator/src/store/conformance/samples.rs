@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use serde_json::json;
 use shardlift_domain::failure::ErrorCode;
-use shardlift_domain::migration::{Headline, Migration, Phase, Rollout, ShardMigration, Status, Told};
+use shardlift_domain::migration::{
+    Approval, Headline, Migration, Phase, Rollout, ShardMigration, Status, Told,
+};
 use shardlift_domain::progress::ShardProgress;
 use shardlift_domain::quarantine::Held;
 use shardlift_domain::routing::{KeyKind, Routing, Rule};
@@ -62,6 +64,8 @@ pub(in crate::store) fn stored(name: &str, version: Version) -> StoredMigration 
             ..Told::default()
         },
         purge: None,
+        author: Some("mira".to_owned()),
+        approval: Some(Approval { by: "olaf".to_owned(), checksum: Checksum::of(b"read") }),
         traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned()),
         shards: (0..3).map(|number| (shard(number), ShardMigration::fresh(u32::from(number > 0)))).collect(),
     };

@@ -23,6 +23,7 @@ pub struct InstallationBuilder {
     coordinator_env: Vec<(String, String)>,
     rest: bool,
     extra: String,
+    token: Option<String>,
 }
 
 impl Default for InstallationBuilder {
@@ -37,6 +38,7 @@ impl Default for InstallationBuilder {
             coordinator_env: Vec::new(),
             rest: false,
             extra: String::new(),
+            token: None,
         }
     }
 }
@@ -91,6 +93,12 @@ impl InstallationBuilder {
         self
     }
 
+    /// The command line shows this token, unless a call says otherwise.
+    pub fn token(mut self, token: &str) -> Self {
+        self.token = Some(token.to_owned());
+        self
+    }
+
     /// An environment variable of the coordinators.
     pub fn coordinator_env(mut self, key: &str, value: &str) -> Self {
         self.coordinator_env.push((key.to_owned(), value.to_owned()));
@@ -125,8 +133,13 @@ impl InstallationBuilder {
             .collect::<Result<Vec<_>>>()?;
         let workers = self.workers.take();
         let workers = workers.unwrap_or_else(|| self.shards.iter().map(one_worker).collect());
-        let installation =
-            Installation { coordinators, workers: Mutex::default(), shards: self.shards, sandbox };
+        let installation = Installation {
+            coordinators,
+            workers: Mutex::default(),
+            shards: self.shards,
+            token: self.token,
+            sandbox,
+        };
         for coordinator in &installation.coordinators {
             coordinator.member.wait_ready().await?;
         }

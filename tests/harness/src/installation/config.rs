@@ -41,6 +41,7 @@ pub struct WorkerSpec {
     shards: Vec<String>,
     slots: u32,
     coordinator: Option<String>,
+    token: Option<String>,
     dsns: Vec<(String, String)>,
     env: Vec<(String, String)>,
 }
@@ -49,7 +50,8 @@ impl WorkerSpec {
     /// A worker of these shards with 4 slots.
     pub fn new(name: &str, shards: &[&str]) -> Self {
         let shards = shards.iter().map(|&shard| shard.to_owned()).collect();
-        Self { name: name.to_owned(), shards, slots: 4, coordinator: None, dsns: Vec::new(), env: Vec::new() }
+        let name = name.to_owned();
+        Self { name, shards, slots: 4, coordinator: None, token: None, dsns: Vec::new(), env: Vec::new() }
     }
 
     /// How many tasks it runs at once.
@@ -61,6 +63,12 @@ impl WorkerSpec {
     /// It reaches the coordinator at this URL, for example through a proxy.
     pub fn coordinator(mut self, url: &str) -> Self {
         self.coordinator = Some(url.to_owned());
+        self
+    }
+
+    /// It shows this token to coordinators.
+    pub fn token(mut self, token: &str) -> Self {
+        self.token = Some(token.to_owned());
         self
     }
 
@@ -98,6 +106,9 @@ impl WorkerSpec {
             list(own.as_deref().unwrap_or(coordinators)),
             self.slots
         );
+        if let Some(token) = &self.token {
+            toml += &format!("token = {}\n", text(token));
+        }
         for id in &self.shards {
             let shard = shards.iter().find(|shard| shard.id == *id);
             let shard =

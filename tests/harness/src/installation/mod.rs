@@ -33,6 +33,7 @@ pub struct Installation {
     coordinators: Vec<Coordinator>,
     workers: Mutex<Vec<Arc<Member>>>,
     shards: Vec<Shard>,
+    token: Option<String>,
     sandbox: Sandbox,
 }
 
@@ -221,7 +222,9 @@ impl Installation {
 
     /// The same with environment variables of its own.
     pub async fn cli_with(&self, args: &[&str], env: &[(&str, &str)]) -> Result<Output> {
-        cli::run(&self.urls().join(","), args, env).await
+        let token = self.token.iter().map(|token| ("SHARDLIFT_TOKEN", token.as_str()));
+        let env: Vec<_> = token.chain(env.iter().copied()).collect();
+        cli::run(&self.urls().join(","), args, &env).await
     }
 
     /// Runs `shardlift ARGS --output json`; fails unless it exits with 0 and prints JSON.

@@ -26,6 +26,8 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::{FORWARDED, WITHIN};
 use crate::api::Listening;
+use crate::api::access::Access;
+use crate::config::AccessConfig;
 use crate::election::{Election, ElectionError, Expiry, Leadership, Peer, Registered, Seat};
 use crate::orchestrator::{Joining, Order, Parts, Report, Standing};
 use crate::service::Services;
@@ -68,11 +70,13 @@ impl Ballot {
             declare: Arc::new(|| Ok(topology())),
             store: Arc::clone(&self.store),
             metrics: Arc::default(),
+            approval: shardlift_domain::migration::ApprovalRule::None,
             election: Arc::new(Candidate { ballot: self.clone(), address: address.clone() }),
         };
         let (handle, heart) = crate::orchestrator::run(parts, shutdown.clone());
         let services = Services::new(handle, Arc::new(|| Ok(topology())));
-        let listening = Listening { grpc: listener, rest: None, reflection: false };
+        let access = Access::new(AccessConfig::default(), Arc::default());
+        let listening = Listening { grpc: listener, rest: None, reflection: false, access };
         let running = tokio::spawn(crate::serve(services.clone(), heart, listening, shutdown.clone()));
         Coordinator { name: name.to_owned(), address, services, shutdown, running }
     }
@@ -228,7 +232,7 @@ impl Coordinator {
             "id: {id}\nkind: schema\nengine: postgres\ncluster: chat\nup: [\"ALTER TABLE items ADD COLUMN x int\"]\n"
         );
         let file = SpecFile { name: "spec.yaml".into(), text };
-        self.services.submit(vec![file], false, None).await.expect("submitted");
+        self.services.submit(vec![file], false, None, "person").await.expect("submitted");
     }
 }
 
@@ -272,6 +276,7 @@ impl Player {
             shards: vec![hello],
             knows: Capabilities::default(),
             draining: false,
+            principal: "person".into(),
             orders,
         };
         let handle = leader.services.orchestrator().clone();
@@ -406,6 +411,7 @@ impl ClusterService for Echo {
             epoch: 1,
             here: true,
             coordinators: Vec::new(),
+            open: true,
         }))
     }
 }

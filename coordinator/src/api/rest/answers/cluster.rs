@@ -117,6 +117,8 @@ pub(in super::super) struct LeaderBody {
     here: bool,
     /// Every coordinator that the election knows.
     coordinators: Vec<CoordinatorBody>,
+    /// Nobody is asked who they are: the leader knows no principals.
+    open: bool,
 }
 
 /// One coordinator.
@@ -138,6 +140,7 @@ impl From<v1::LeaderResponse> for LeaderBody {
             epoch: answer.epoch,
             here: answer.here,
             coordinators: answer.coordinators.into_iter().map(coordinator).collect(),
+            open: answer.open,
         }
     }
 }

@@ -49,6 +49,12 @@ pub(in super::super) struct MigrationBody {
     gate: Option<GateBody>,
     /// Whether somebody said start.
     released: bool,
+    /// Who submitted it.
+    author: Option<String>,
+    /// Who has approved it.
+    approved_by: Option<String>,
+    /// While pending: the approval that it needs and has not.
+    approval_needed: Option<FailureBody>,
     /// While pending: what it still waits for.
     waiting_for: Vec<String>,
     /// Shards of the cluster that joined later and are not covered.
@@ -101,6 +107,9 @@ impl From<v1::Migration> for MigrationBody {
             waves: migration.waves,
             gate: migration.gate.map(gate),
             released: migration.released,
+            author: migration.author,
+            approved_by: migration.approved_by,
+            approval_needed: migration.approval_needed.map(Into::into),
             waiting_for: migration.waiting_for,
             uncovered: migration.uncovered,
             rows_done: migration.rows_done,

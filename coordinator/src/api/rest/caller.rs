@@ -1,0 +1,86 @@
+//! Who asks over HTTP: found out before the handler runs, and named again to the gRPC doors, here or at the leader.
+
+use std::convert::Infallible;
+use std::task::{Context, Poll};
+
+use axum::extract::{FromRequestParts, Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, Method, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use shardlift_domain::principal::Principal;
+use tonic::body::Body;
+use tonic::codegen::Service;
+use tonic::codegen::http;
+
+use super::problem::Problem;
+use super::{Rest, Shared};
+use crate::api::access::{Access, Door, verbs};
+
+/// Who asks, and with what they have shown it.
+#[derive(Debug, Clone)]
+pub(super) struct Caller {
+    pub(super) principal: Principal,
+    credentials: Option<HeaderValue>,
+}
+
+/// Around every route: whoever may not ask for it is refused before anything else of the request is read.
+pub(super) async fn admitted(State(access): State<Access>, mut request: Request, next: Next) -> Response {
+    // HEAD is answered by what answers GET.
+    let method = if request.method() == Method::HEAD { Method::GET } else { request.method().clone() };
+    let path = request.uri().path();
+    let (name, verb) = verbs::route(method.as_str(), path).unzip();
+    let name = name.map_or_else(|| format!("{method} {path}"), ToOwned::to_owned);
+    match access.admit(Door::Rest, &name, verb, request.headers()).await {
+        Ok(principal) => {
+            if let Some(principal) = principal {
+                let credentials = request.headers().get(header::AUTHORIZATION).cloned();
+                request.extensions_mut().insert(Caller { principal, credentials });
+            }
+            next.run(request).await
+        }
+        Err(failure) => Problem::from(failure).into_response(),
+    }
+}
+
+impl FromRequestParts<Shared> for Rest {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, Infallible> {
+        Ok(Self { shared: shared.clone(), caller: parts.extensions.get::<Caller>().cloned() })
+    }
+}
+
+/// A gRPC door, asked in somebody's name: the door of this process knows whom it was told, the leader's asks again for the
+/// credentials.
+#[derive(Clone)]
+pub(super) struct As<S> {
+    door: S,
+    caller: Option<Caller>,
+}
+
+impl<S> As<S> {
+    pub(super) fn new(door: S, caller: Option<Caller>) -> Self {
+        Self { door, caller }
+    }
+}
+
+impl<S: Service<http::Request<Body>>> Service<http::Request<Body>> for As<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.door.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: http::Request<Body>) -> S::Future {
+        if let Some(Caller { principal, credentials }) = &self.caller {
+            request.extensions_mut().insert(principal.clone());
+            if let Some(credentials) = credentials {
+                request.headers_mut().insert(header::AUTHORIZATION, credentials.clone());
+            }
+        }
+        self.door.call(request)
+    }
+}
