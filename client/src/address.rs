@@ -7,7 +7,7 @@ use shardlift_domain::{ErrorCode, Failure};
 use shardlift_runtime::route::Route;
 use tonic::transport::Uri;
 
-/// An address such as `http://127.0.0.1:7400`.
+/// An address such as `http://127.0.0.1:7400` or `https://coordinator-1.example:7400`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Address(Uri);
 
@@ -17,8 +17,8 @@ pub enum AddressError {
     /// It cannot be read as a URL with a host and a port.
     #[error("the coordinator's address must look like http://host:7400")]
     Malformed,
-    /// Another scheme than `http`.
-    #[error("this release speaks to coordinators over plain http only")]
+    /// Another scheme than `http` and `https`.
+    #[error("the coordinator's address must begin with http:// or https://, or with neither")]
     Scheme,
     /// It carries a user name or a password.
     #[error("the coordinator's address must not hold a user name or a password")]
@@ -33,10 +33,20 @@ pub enum AddressError {
 pub struct Coordinators(Route<Address>);
 
 impl Coordinators {
-    /// Reads addresses; each text may hold several, with commas between them.
+    /// Reads addresses; each text may hold several, with commas between them. Those without a scheme are dialled in plain.
     pub fn parse<T: AsRef<str>>(texts: &[T]) -> Result<Self, AddressError> {
+        Self::read(texts, "http")
+    }
+
+    /// The same, and those without a scheme are dialled over TLS.
+    pub fn parse_secure<T: AsRef<str>>(texts: &[T]) -> Result<Self, AddressError> {
+        Self::read(texts, "https")
+    }
+
+    fn read<T: AsRef<str>>(texts: &[T], scheme: &str) -> Result<Self, AddressError> {
         let texts = texts.iter().flat_map(|text| text.as_ref().split(','));
-        let addresses: Vec<Address> = texts.map(str::parse).collect::<Result<_, _>>()?;
+        let addresses: Vec<Address> =
+            texts.map(|text| Address::read(text, scheme)).collect::<Result<_, _>>()?;
         Route::new(addresses).map(Self).ok_or(AddressError::Malformed)
     }
 
@@ -65,21 +75,26 @@ impl Address {
     pub(crate) fn uri(&self) -> Uri {
         self.0.clone()
     }
-}
 
-impl FromStr for Address {
-    type Err = AddressError;
+    /// Another coordinator, reached the same way as this one.
+    pub(crate) fn neighbour(&self, place: &str) -> Option<Self> {
+        Self::read(place, self.scheme()).ok()
+    }
 
-    /// Reads `http://host:port`, or `host:port`.
-    fn from_str(text: &str) -> Result<Self, AddressError> {
+    fn scheme(&self) -> &str {
+        self.0.scheme_str().unwrap_or("http")
+    }
+
+    /// `otherwise`: the scheme of a text that has none.
+    fn read(text: &str, otherwise: &str) -> Result<Self, AddressError> {
         let text = text.trim();
-        let text = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+        let text = if text.contains("://") { text.to_owned() } else { format!("{otherwise}://{text}") };
         let uri: Uri = text.parse().map_err(|_| AddressError::Malformed)?;
         let authority = uri.authority().ok_or(AddressError::Malformed)?;
         if authority.as_str().contains('@') {
             return Err(AddressError::Credentials);
         }
-        if uri.scheme_str() != Some("http") {
+        if !matches!(uri.scheme_str(), Some("http" | "https")) {
             return Err(AddressError::Scheme);
         }
         if authority.host().is_empty() || authority.port_u16().is_none() {
@@ -92,9 +107,18 @@ impl FromStr for Address {
     }
 }
 
+impl FromStr for Address {
+    type Err = AddressError;
+
+    /// Reads `http://host:port`, `https://host:port`, or `host:port` for the former.
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        Self::read(text, "http")
+    }
+}
+
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}", self.0.authority().map_or("", |authority| authority.as_str()))
+        write!(f, "{}://{}", self.scheme(), self.0.authority().map_or("", |authority| authority.as_str()))
     }
 }
 
@@ -127,13 +151,23 @@ mod tests {
     }
 
     #[test]
+    fn who_is_named_by_a_coordinator_is_reached_the_same_way() {
+        for (known, expected) in [("http://a:1", "http://b:2"), ("https://a:1", "https://b:2")] {
+            let address: Address = known.parse().expect(known);
+            assert_eq!(address.neighbour("b:2").map(|named| named.to_string()).as_deref(), Some(expected));
+        }
+        let secure = Coordinators::parse_secure(&["a:1,http://b:2"]).expect("two").into_route();
+        assert_eq!(secure.current().to_string(), "https://a:1");
+    }
+
+    #[test]
     fn a_wrong_address_is_refused_with_the_reason() {
         let cases = [
             ("", AddressError::Malformed),
             ("localhost", AddressError::Malformed),
             ("http://", AddressError::Malformed),
             ("http://:7400", AddressError::Malformed),
-            ("https://localhost:7400", AddressError::Scheme),
+            ("ftp://localhost:7400", AddressError::Scheme),
             ("http://me:secret@localhost:7400", AddressError::Credentials),
             ("http://localhost:7400/path", AddressError::Path),
         ];

@@ -1,24 +1,27 @@
 //! The grammar of the command line.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use shardlift_client::{Bearer, Client, Coordinators};
-use shardlift_runtime::config::{Secret, read_secret, variable};
+use shardlift_client::Client;
 
 use crate::console::{Console, Ended, Output};
 use crate::exit::{Exit, TABLE};
+use crate::reach::Reach;
 use crate::verbs::apply::Apply;
 use crate::verbs::approve::Approve;
+use crate::verbs::audit::Audit;
 use crate::verbs::backup::Backup;
 use crate::verbs::cancel::Cancel;
 use crate::verbs::completions::Completions;
 use crate::verbs::conflicts::Conflicts;
+use crate::verbs::context::Context;
 use crate::verbs::drift::Drift;
+use crate::verbs::events::Events;
 use crate::verbs::indoubt::Indoubt;
 use crate::verbs::leader::Leader;
 use crate::verbs::list::List;
+use crate::verbs::man::Man;
 use crate::verbs::mismatches::Mismatches;
 use crate::verbs::new::New;
 use crate::verbs::pause::Pause;
@@ -53,25 +56,8 @@ A first migration:
 #[derive(Debug, Parser)]
 #[command(name = "shardlift", version, max_term_width = 110, after_help = format!("{EXAMPLES}\n{TABLE}"))]
 pub(crate) struct Arguments {
-    /// Where a coordinator listens; any of them answers. Several: give it again, or write commas between them.
-    #[arg(
-        long,
-        global = true,
-        value_name = "HOST:PORT",
-        env = "SHARDLIFT_COORDINATOR",
-        hide_env_values = true,
-        value_delimiter = ',',
-        default_value = "127.0.0.1:7400"
-    )]
-    coordinator: Vec<String>,
-
-    /// How long to try while no coordinator answers, or none leads; 0: each is tried once.
-    #[arg(long, global = true, value_name = "SECONDS", env = "SHARDLIFT_WAIT", default_value_t = 30)]
-    wait: u64,
-
-    /// A file that holds your token, where coordinators ask for one; instead of the variable SHARDLIFT_TOKEN.
-    #[arg(long, global = true, value_name = "FILE", env = "SHARDLIFT_TOKEN_FILE", hide_env_values = true)]
-    token_file: Option<PathBuf>,
+    #[command(flatten)]
+    reach: Reach,
 
     /// The form of answers.
     #[arg(long, global = true, value_enum, default_value_t = Output::Table)]
@@ -121,53 +107,38 @@ enum Verb {
     Placement(Placement),
     Quarantine(Quarantine),
     Indoubt(Indoubt),
+    Audit(Audit),
+    Events(Events),
     New(New),
+    Context(Context),
     Completions(Completions),
+    Man(Man),
 }
 
 /// What every verb has at hand.
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) console: Console,
-    coordinators: Vec<String>,
-    wait: Duration,
-    token_file: Option<PathBuf>,
+    reach: Reach,
 }
 
 impl Session {
+    /// Whom to ask, as the flags say.
+    pub(crate) fn reach(&self) -> &Reach {
+        &self.reach
+    }
+
     /// A client of the coordinators that were named.
     pub(crate) fn client(&self) -> Result<Client, Ended> {
-        let coordinators = Coordinators::parse(&self.coordinators)
-            .map_err(|error| Ended::from(shardlift_domain::Failure::from(error)))?;
-        let (console, wait) = (self.console, self.wait);
-        // Standard error of a script holds JSON and nothing else.
+        let client = self.reach.client()?;
+        let (console, wait) = (self.console, self.reach.patience());
+        // Standard error of a script holds failures in its form and nothing else.
         let told = move |failure: &shardlift_domain::Failure| match console.output {
             Output::Table => console.note(&waiting(failure, wait)),
-            Output::Json => {}
+            Output::Json | Output::Yaml => {}
         };
-        Ok(Client::new(coordinators, wait).with_token(self.token()?).on_wait(told))
+        Ok(client.on_wait(told))
     }
-
-    /// The file wins over the variable: it was named for this call.
-    fn token(&self) -> Result<Bearer, Ended> {
-        let secret = match &self.token_file {
-            Some(file) => {
-                Some(read_secret("token", None, Some(file)).map_err(|error| no_token(&error.to_string()))?)
-            }
-            None => variable("SHARDLIFT_TOKEN").map(Secret::new),
-        };
-        let bearer = secret.map(|secret| Bearer::new(secret.expose().trim())).transpose();
-        Ok(bearer.map_err(|error| no_token(&error.to_string()))?.unwrap_or_default())
-    }
-}
-
-fn no_token(why: &str) -> shardlift_domain::Failure {
-    let next = "name a file that holds nothing but the token (--token-file), or set SHARDLIFT_TOKEN";
-    shardlift_domain::Failure::new(
-        shardlift_domain::ErrorCode::RequestInvalid,
-        format!("the token: {why}"),
-        next,
-    )
 }
 
 /// The line for whoever waits.
@@ -183,12 +154,7 @@ impl Arguments {
 
     /// Does what the verb says.
     pub(crate) async fn run(self, console: Console) -> Result<Exit, Ended> {
-        let session = Session {
-            console,
-            coordinators: self.coordinator,
-            wait: Duration::from_secs(self.wait),
-            token_file: self.token_file,
-        };
+        let session = Session { console, reach: self.reach };
         match &self.verb {
             Verb::Plan(verb) => verb.run(&session).await,
             Verb::Apply(verb) => verb.run(&session).await,
@@ -215,8 +181,12 @@ impl Arguments {
             Verb::Placement(verb) => verb.run(&session).await,
             Verb::Quarantine(verb) => verb.run(&session).await,
             Verb::Indoubt(verb) => verb.run(&session).await,
+            Verb::Audit(verb) => verb.run(&session).await,
+            Verb::Events(verb) => verb.run(&session).await,
             Verb::New(verb) => verb.run(&session),
+            Verb::Context(verb) => verb.run(&session),
             Verb::Completions(verb) => verb.run(&session),
+            Verb::Man(verb) => verb.run(&session),
         }
     }
 }
@@ -252,7 +222,10 @@ mod tests {
     fn coordinators_may_be_given_one_by_one_and_in_a_list() {
         let arguments = ["shardlift", "--coordinator", "a:1,b:2", "--coordinator", "c:3", "list"];
         let parsed = Arguments::try_parse_from(arguments).expect("parses");
-        assert_eq!((parsed.coordinator, parsed.wait), (vec!["a:1".into(), "b:2".into(), "c:3".into()], 30));
+        assert_eq!(
+            (parsed.reach.coordinator, parsed.reach.wait),
+            (vec!["a:1".into(), "b:2".into(), "c:3".into()], 30)
+        );
     }
 
     #[test]

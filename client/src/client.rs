@@ -11,7 +11,9 @@ use shardlift_domain::spec::SpecFile;
 use shardlift_proto::bearer::Bearer;
 use shardlift_proto::convert::{WireError, plan_from_wire};
 use shardlift_proto::v1;
+use shardlift_runtime::random;
 use shardlift_runtime::telemetry::context;
+use shardlift_runtime::tls::Dial;
 use tonic::Request;
 use tracing::Instrument;
 
@@ -46,6 +48,13 @@ impl Client {
     /// No patience: each coordinator is tried once.
     pub fn new(coordinators: impl Into<Coordinators>, patience: Duration) -> Self {
         Self { connection: Connection::new(coordinators.into(), patience) }
+    }
+
+    /// Dials coordinators over TLS in this way, where their addresses begin with `https`. The provider of TLS must be installed:
+    /// `shardlift_runtime::tls::install_provider`.
+    pub fn over(mut self, tls: Dial) -> Self {
+        self.connection.over(tls);
+        self
     }
 
     /// Told once for each question that has waited for two seconds because nobody answers or nobody leads.
@@ -217,6 +226,10 @@ impl Client {
 pub(crate) fn within<T>(limit: Duration, message: T) -> Request<T> {
     let mut request = Request::new(message);
     request.set_timeout(limit);
+    // The history names the request that asked for a change.
+    if let Ok(id) = random::uuid().parse() {
+        request.metadata_mut().insert("x-request-id", id);
+    }
     // The coordinator's spans are below the caller's.
     if let Some(text) = context::current().and_then(|text| text.parse().ok()) {
         request.metadata_mut().insert(context::HEADER, text);

@@ -6,13 +6,14 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use shardlift_domain::failure::Failure;
+use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_proto::bearer::Bearer;
 use shardlift_proto::status::leader_of;
 use shardlift_proto::v1::cluster_service_client::ClusterServiceClient;
 use shardlift_proto::v1::migration_service_client::MigrationServiceClient;
 use shardlift_runtime::retry::{Delays, Policy};
 use shardlift_runtime::route::Route;
+use shardlift_runtime::tls::{Dial, TlsError};
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tonic::service::interceptor::InterceptedService;
@@ -53,6 +54,7 @@ type Told = Arc<dyn Fn(&Failure) + Send + Sync>;
 pub(crate) struct Connection {
     shared: Arc<Mutex<Shared>>,
     patience: Duration,
+    tls: Arc<Dial>,
     told: Option<Told>,
     bearer: Bearer,
 }
@@ -71,7 +73,17 @@ impl fmt::Debug for Connection {
 impl Connection {
     pub(crate) fn new(coordinators: Coordinators, patience: Duration) -> Self {
         let shared = Shared { route: coordinators.into_route(), open: None };
-        Self { shared: Arc::new(Mutex::new(shared)), patience, told: None, bearer: Bearer::default() }
+        Self {
+            shared: Arc::new(Mutex::new(shared)),
+            patience,
+            tls: Arc::default(),
+            told: None,
+            bearer: Bearer::default(),
+        }
+    }
+
+    pub(crate) fn over(&mut self, tls: Dial) {
+        self.tls = Arc::new(tls);
     }
 
     pub(crate) fn on_wait(&mut self, told: impl Fn(&Failure) + Send + Sync + 'static) {
@@ -160,7 +172,7 @@ impl Connection {
     pub(crate) fn refused(&self, address: &Address, status: &Status) -> Refusal {
         let refusal = Refusal::of(status, address);
         if matches!(refusal, Refusal::Lost(_)) {
-            let leader = leader_of(status).and_then(|leader| leader.address.parse().ok());
+            let leader = leader_of(status).and_then(|leader| address.neighbour(&leader.address));
             self.lose(address, leader);
         }
         refusal
@@ -181,7 +193,8 @@ impl Connection {
         if let Some(open) = open {
             return Ok(open);
         }
-        let channel = Endpoint::from(address.uri())
+        let endpoint = self.tls.secure(Endpoint::from(address.uri())).map_err(unusable)?;
+        let channel = endpoint
             .connect_timeout(CONNECT)
             .http2_keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(KEEP_ALIVE_ANSWER)
@@ -206,6 +219,12 @@ impl Connection {
     fn with<T>(&self, look: impl FnOnce(&mut Shared) -> T) -> T {
         look(&mut self.shared.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// Our own files: asking again does not help.
+fn unusable(error: TlsError) -> Refusal {
+    let next = "check --ca, --certificate and --key: each names a file in PEM form that you may read";
+    Refusal::Told(vec![Failure::new(ErrorCode::ConfigInvalid, error.to_string(), next)])
 }
 
 /// Pauses between tries, for ever.

@@ -1,4 +1,4 @@
-//! Where answers and complaints go: standard output and standard error, in colour or not, as tables or JSON.
+//! Where answers and complaints go: standard output and standard error, in colour or not, as tables, JSON or YAML.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -7,7 +7,7 @@ use shardlift_domain::failure::Failure;
 use shardlift_domain::spec::SpecFile;
 
 use crate::view::paint::Paint;
-use crate::view::{failure, json};
+use crate::view::{failure, json, yaml};
 
 /// The form of answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -16,6 +16,31 @@ pub(crate) enum Output {
     Table,
     /// JSON for scripts; failures too, on standard error.
     Json,
+    /// The same as YAML; of a sequence, each value is a document.
+    Yaml,
+}
+
+impl Output {
+    /// Whether a person reads it as sentences.
+    pub(crate) fn is_table(self) -> bool {
+        self == Self::Table
+    }
+
+    /// A whole answer of a program.
+    pub(crate) fn whole(self, value: &Value) -> String {
+        match self {
+            Output::Table | Output::Json => json::pretty(value),
+            Output::Yaml => yaml::document(value),
+        }
+    }
+
+    /// One value of a sequence.
+    pub(crate) fn one(self, value: &Value) -> String {
+        match self {
+            Output::Table | Output::Json => json::compact(value),
+            Output::Yaml => yaml::document(value),
+        }
+    }
 }
 
 /// Why a verb ended without its answer.
@@ -74,7 +99,7 @@ impl Console {
     ) -> Result<(), Ended> {
         match self.output {
             Output::Table => self.say(&table(self.paint)),
-            Output::Json => self.say(&json::pretty(&json())),
+            form => self.say(&form.whole(&json())),
         }
     }
 
@@ -82,7 +107,7 @@ impl Console {
     pub(crate) fn remark(&self, text: &str) -> Result<(), Ended> {
         match self.output {
             Output::Table => self.say(text),
-            Output::Json => Ok(()),
+            Output::Json | Output::Yaml => Ok(()),
         }
     }
 
@@ -98,7 +123,7 @@ impl Console {
     pub(crate) fn complain(&self, failures: &[Failure], files: &[SpecFile]) {
         let text = match self.output {
             Output::Table => failure::failures(self.complaints, failures, files),
-            Output::Json => json::pretty(&json::failures(failures)),
+            form => form.whole(&json::failures(failures)),
         };
         self.note(&text);
     }

@@ -12,7 +12,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use crate::console::{Console, Ended, Output};
 use crate::course::Course;
 use crate::view::bars::Bars;
-use crate::view::lines::{Display, JsonLines, Lines};
+use crate::view::lines::{Display, Lines, Values};
 
 const TICK: Duration = Duration::from_millis(250);
 
@@ -25,10 +25,10 @@ pub(crate) enum Followed {
     Interrupted,
 }
 
-/// Bars for a person, lines for a log, JSON for a script.
+/// Bars for a person, lines for a log, values for a script.
 pub(crate) fn display(console: &Console) -> Box<dyn Display> {
     match console.output {
-        Output::Json => Box::new(JsonLines::new(io::stdout())),
+        form @ (Output::Json | Output::Yaml) => Box::new(Values::new(io::stdout(), form)),
         Output::Table if console.is_live() => Box::new(Bars::new(console.paint)),
         Output::Table => Box::new(Lines::new(io::stdout())),
     }

@@ -9,6 +9,7 @@ mod aside;
 mod backups;
 mod client;
 mod connection;
+mod history;
 mod mismatches;
 pub mod model;
 mod places;

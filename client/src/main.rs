@@ -1,12 +1,14 @@
 //! The `shardlift` command line. It parses, asks a coordinator through the library, and shows the answer; it decides
 //! nothing about migrations. Reading order: [`cli`] is the grammar, [`verbs`] has one file per verb, [`view`] is what
-//! they show, [`course`] and [`follow`] watch many migrations at once, [`exit`] is what scripts see.
+//! they show, [`reach`] says whom to ask, [`course`] and [`follow`] watch many migrations at once, [`exit`] is what scripts see.
 
 mod cli;
 mod console;
+mod contexts;
 mod course;
 mod exit;
 mod follow;
+mod reach;
 mod specs;
 mod verbs;
 mod view;
@@ -24,6 +26,7 @@ use shardlift_runtime::telemetry::{self, Settings};
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    shardlift_runtime::tls::install_provider();
     let console = arguments.console();
     let exit = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => {

@@ -6,11 +6,13 @@ mod election;
 mod store;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 mod routing;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::time::Duration;
 
@@ -30,6 +32,8 @@ use election::WrittenElection;
 use routing::WrittenRouting;
 pub use store::StoreConfig;
 use store::WrittenStore;
+pub use tls::TlsConfig;
+use tls::WrittenTls;
 
 /// The name of a coordinator that was given none.
 const NAME: &str = "coordinator";
@@ -37,6 +41,9 @@ const NAME: &str = "coordinator";
 /// How long a worker may be silent: shorter and a pause of its machine costs it its tasks, longer and a dead one
 /// blocks them.
 const TTL_BOUNDS: std::ops::RangeInclusive<u64> = 500..=600_000;
+
+/// What one caller may ask of the REST API in a second: far more than the dashboard does, far less than a loop gone wild.
+const REQUESTS_PER_SECOND: u32 = 200;
 
 /// Longest time in seconds that before-images are kept, unless for ever.
 const LONGEST_KEPT: u64 = 10 * 366 * 86_400;
@@ -46,12 +53,16 @@ const LONGEST_KEPT: u64 = 10 * 366 * 86_400;
 pub struct Config {
     /// Name of this coordinator, for people.
     pub name: String,
-    /// Where clients and workers connect.
+    /// Where clients and workers connect; without TLS a loopback address.
     pub listen: SocketAddr,
     /// Where metrics and health are shown, if at all.
     pub metrics_listen: Option<SocketAddr>,
-    /// Where the REST API is served, if at all.
+    /// Where the REST API is served, if at all; without TLS a loopback address.
     pub rest_listen: Option<SocketAddr>,
+    /// TLS of both doors, if they have it.
+    pub tls: Option<TlsConfig>,
+    /// Requests of one caller of the REST API in a second; `None`: as many as it likes.
+    pub requests_per_second: Option<NonZeroU32>,
     /// Logs and traces.
     pub telemetry: Settings,
     /// Whether the gRPC reflection service is offered.
@@ -116,6 +127,8 @@ struct Written {
     listen: String,
     metrics_listen: Option<String>,
     rest_listen: Option<String>,
+    tls: Option<WrittenTls>,
+    rest: WrittenRest,
     reflection: bool,
     telemetry: telemetry::Written,
     store: WrittenStore,
@@ -131,6 +144,13 @@ struct Written {
 #[serde(default)]
 struct WrittenLease {
     ttl_ms: u64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(default)]
+struct WrittenRest {
+    /// 0: no limit.
+    requests_per_second: u32,
 }
 
 #[derive(Debug, Deserialize)]
@@ -157,6 +177,8 @@ impl Default for Written {
             listen: "127.0.0.1:7400".to_owned(),
             metrics_listen: None,
             rest_listen: None,
+            tls: None,
+            rest: WrittenRest::default(),
             reflection: false,
             telemetry: telemetry::Written::default(),
             store: WrittenStore::default(),
@@ -173,6 +195,12 @@ impl Default for Written {
 impl Default for WrittenLease {
     fn default() -> Self {
         Self { ttl_ms: 5000 }
+    }
+}
+
+impl Default for WrittenRest {
+    fn default() -> Self {
+        Self { requests_per_second: REQUESTS_PER_SECOND }
     }
 }
 
@@ -207,6 +235,7 @@ impl Written {
         if self.name.trim().is_empty() {
             problems.add("name", "it is empty");
         }
+        let tls = self.tls.and_then(|written| written.check(&mut problems));
         let listen = address(&mut problems, "listen", &self.listen);
         let metrics_listen =
             self.metrics_listen.as_deref().and_then(|text| address(&mut problems, "metrics_listen", text));
@@ -214,6 +243,9 @@ impl Written {
             self.rest_listen.as_deref().and_then(|text| address(&mut problems, "rest_listen", text));
         let listens = [("listen", listen), ("metrics_listen", metrics_listen), ("rest_listen", rest_listen)];
         same_addresses(&mut problems, &listens);
+        for (key, at) in [("listen", listen), ("rest_listen", rest_listen)] {
+            tls::exposed(&mut problems, key, at, tls.as_ref());
+        }
         let access = self.access.check(&mut problems);
         guarded(&mut problems, &access, &[("listen", listen), ("rest_listen", rest_listen)]);
         let store = self.store.check(&mut problems);
@@ -233,6 +265,8 @@ impl Written {
             listen: listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0))),
             metrics_listen,
             rest_listen,
+            tls,
+            requests_per_second: NonZeroU32::new(self.rest.requests_per_second),
             telemetry: self.telemetry.check(&mut problems),
             reflection: self.reflection,
             store,

@@ -6,6 +6,7 @@
 pub mod api;
 pub mod clients;
 pub mod config;
+mod doors;
 pub mod election;
 pub mod metrics;
 pub mod orchestrator;
@@ -23,7 +24,6 @@ use shardlift_domain::topology::{Cluster, ClusterRules, Topology};
 use shardlift_runtime::config::ConfigProblems;
 use shardlift_runtime::doors::Doors;
 use shardlift_runtime::hangup::Hangups;
-use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -44,16 +44,10 @@ use store::{MongodbStore, ObservedStore, PostgresStore, SqliteStore, Store};
 pub async fn run(config: Config, reread: Reread, shutdown: CancellationToken) -> anyhow::Result<()> {
     // From the first moment: an early SIGHUP must not end the process.
     let hangups = Hangups::listen()?;
-    let listener = TcpListener::bind(config.listen)
-        .await
-        .with_context(|| format!("cannot listen on {} (`listen`): choose a free address", config.listen))?;
-    let rest =
-        match config.rest_listen {
-            Some(address) => Some(TcpListener::bind(address).await.with_context(|| {
-                format!("cannot listen on {address} (`rest_listen`): choose a free address")
-            })?),
-            None => None,
-        };
+    let mut registry = shardlift_runtime::metrics::registry();
+    let metrics = Metrics::new(&mut registry);
+    let tls = doors::tls(&config, &metrics)?;
+    let doors = doors::bind(&config).await?;
     let store: Arc<dyn Store> = match &config.store {
         StoreConfig::Sqlite { path } => Arc::new(SqliteStore::open(path).await?),
         StoreConfig::Postgres { url } => Arc::new(PostgresStore::open(url).await?),
@@ -61,7 +55,7 @@ pub async fn run(config: Config, reread: Reread, shutdown: CancellationToken) ->
     };
     let address = match &config.advertise {
         Some(address) => address.clone(),
-        None => listener.local_addr()?.to_string(),
+        None => doors.grpc.local_addr()?.to_string(),
     };
     let me = Peer { name: config.name.clone(), address };
     let election: Arc<dyn Election> = match &config.election {
@@ -69,8 +63,6 @@ pub async fn run(config: Config, reread: Reread, shutdown: CancellationToken) ->
         ElectionConfig::Etcd(options) => Arc::new(Etcd::start((**options).clone(), me.clone()).await?),
     };
     let clients = Arc::new(Clients::new(&config.clients).map_err(Failure::from)?);
-    let mut registry = shardlift_runtime::metrics::registry();
-    let metrics = Metrics::new(&mut registry);
     let access = Access::new(config.access.clone(), Arc::clone(&metrics));
     if access.is_open() {
         tracing::warn!(
@@ -103,15 +95,11 @@ pub async fn run(config: Config, reread: Reread, shutdown: CancellationToken) ->
         })?;
         tokio::spawn(doors.serve(shutdown.child_token()));
     }
-    tracing::info!(address = %listener.local_addr()?, "listening");
-    if let Some(rest) = &rest {
-        tracing::info!(address = %rest.local_addr()?, "listening for REST");
-    }
     let services = Services::new(orchestrator, declare).with_clients(clients);
     tokio::spawn(reload_on_hangup(services.clone(), hangups, shutdown.clone()));
     tokio::spawn(services.clone().purge(config.purge_after, shutdown.clone()));
     tokio::spawn(services.clone().courtesies(shutdown.clone()));
-    let listening = Listening { grpc: listener, rest, reflection: config.reflection, access };
+    let listening = doors.open(&config, tls, access, &shutdown)?;
     let ended = serve(services, heart, listening, shutdown).await;
     election.leave().await;
     ended

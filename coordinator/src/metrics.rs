@@ -7,6 +7,7 @@ use std::time::Duration;
 use shardlift_domain::Epoch;
 use shardlift_domain::migration::Status;
 use shardlift_runtime::metrics::{Counter, Family, Gauge, Histogram, Labels, Registry, Unit, durations};
+use shardlift_runtime::tls::Handshakes;
 
 /// The calls of the store, as a label.
 const OPERATIONS: [&str; 5] = ["fence", "take_over", "load", "commit", "history"];
@@ -23,6 +24,7 @@ pub struct Metrics {
     pub(crate) fenced: Counter,
     pub(crate) take_overs: Counter,
     access_refused: Family<Labels<2>, Counter>,
+    pub(crate) handshakes: Handshakes,
     is_leader: Gauge,
     epoch: Gauge<u64, std::sync::atomic::AtomicU64>,
     migrations: Family<Labels<1>, Gauge>,
@@ -40,6 +42,7 @@ impl Default for Metrics {
             fenced: Counter::default(),
             take_overs: Counter::default(),
             access_refused: Family::default(),
+            handshakes: Handshakes::default(),
             is_leader: Gauge::default(),
             epoch: Gauge::default(),
             migrations: Family::default(),
@@ -61,6 +64,12 @@ impl Metrics {
             for reason in ["unauthenticated", "forbidden", "shard"] {
                 metrics.access_refused.get_or_create_owned(&[("door", door), ("reason", reason)]);
             }
+        }
+        for outcome in Handshakes::OUTCOMES {
+            metrics.handshakes.handshakes.get_or_create_owned(&[("outcome", outcome)]);
+        }
+        for outcome in Handshakes::RENEWALS {
+            metrics.handshakes.reloads.get_or_create_owned(&[("outcome", outcome)]);
         }
         metrics.show(&Census::default());
         metrics
@@ -99,6 +108,10 @@ impl Metrics {
             "Writes refused by the store since another leader has taken over",
             self.fenced.clone(),
         );
+        let help = "TLS handshakes at the doors, by how they ended";
+        to.register("tls_handshakes", help, self.handshakes.handshakes.clone());
+        let help = "Times that the files of certificates had changed, by whether they were taken";
+        to.register("tls_reloads", help, self.handshakes.reloads.clone());
     }
 
     /// A leadership begins; it is shown until the answer is dropped.

@@ -13,6 +13,7 @@ use shardlift_proto::bearer::Bearer;
 use shardlift_runtime::config::{ConfigProblems, Secret, load, read_secret};
 use shardlift_runtime::route::Route;
 use shardlift_runtime::telemetry::{Settings, Written};
+use shardlift_runtime::tls::{Dial, WrittenDial};
 use tonic::transport::Uri;
 
 pub use backup::{BackupConfig, S3Config, StoreConfig};
@@ -22,10 +23,12 @@ pub use backup::{BackupConfig, S3Config, StoreConfig};
 pub struct Config {
     /// Name of this worker; unique among all workers.
     pub name: WorkerId,
-    /// Coordinators to try, as `http://host:port`; whichever answers says who leads.
+    /// Coordinators to try, as `http://host:port` or `https://host:port`; whichever answers says who leads.
     pub coordinators: Route<String>,
     /// What it shows coordinators that ask who it is.
     pub bearer: Bearer,
+    /// How coordinators are dialled over TLS.
+    pub tls: Dial,
     /// Tasks at once, 1 to 256.
     pub slots: u32,
     /// Where metrics and health are shown, if at all.
@@ -57,6 +60,7 @@ struct File {
     coordinators: Vec<String>,
     token: Option<Secret>,
     token_file: Option<PathBuf>,
+    tls: Option<WrittenDial>,
     #[serde(default = "four")]
     slots: u32,
     metrics_listen: Option<String>,
@@ -97,8 +101,11 @@ impl File {
     fn check(self) -> Result<Config, ConfigProblems> {
         let mut problems = ConfigProblems::default();
         let name = keep(&mut problems, "name", WorkerId::new(&self.name));
+        // Who says how TLS goes means that it is used.
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        let tls = self.tls.map(|written| written.check(&mut problems)).unwrap_or_default();
         let coordinators: Vec<_> =
-            self.coordinators.iter().filter_map(|text| coordinator(&mut problems, text)).collect();
+            self.coordinators.iter().filter_map(|text| coordinator(&mut problems, scheme, text)).collect();
         if self.coordinators.is_empty() {
             problems.add("coordinators", "name at least one, such as \"127.0.0.1:7400\"");
         }
@@ -126,6 +133,7 @@ impl File {
                 name,
                 coordinators,
                 bearer,
+                tls,
                 slots: self.slots,
                 metrics_listen,
                 telemetry,
@@ -147,10 +155,18 @@ fn bearer(problems: &mut ConfigProblems, inline: Option<&Secret>, file: Option<&
     bearer.unwrap_or_default()
 }
 
-/// `host:port`, also with `http://` before it.
-fn coordinator(problems: &mut ConfigProblems, text: &str) -> Option<String> {
-    let url = format!("http://{}", text.trim().trim_start_matches("http://"));
-    let uri = url.parse::<Uri>().ok().filter(|uri| uri.path_and_query().is_none_or(|rest| rest == "/"));
+/// `host:port`, also with `http://` or `https://` before it; `otherwise`: the scheme of one that has none.
+fn coordinator(problems: &mut ConfigProblems, otherwise: &str, text: &str) -> Option<String> {
+    let (scheme, rest) = match text.trim().split_once("://") {
+        Some((scheme @ ("http" | "https"), rest)) => (scheme, rest),
+        _ => (otherwise, text.trim()),
+    };
+    if scheme == "http" && otherwise == "https" {
+        problems.add("coordinators", "an address with http:// does not go together with [tls]");
+        return None;
+    }
+    let uri = format!("{scheme}://{rest}");
+    let uri = uri.parse::<Uri>().ok().filter(|uri| uri.path_and_query().is_none_or(|rest| rest == "/"));
     let authority = uri.as_ref().and_then(Uri::authority);
     match authority {
         Some(authority) if authority.as_str().contains('@') => {
@@ -158,7 +174,7 @@ fn coordinator(problems: &mut ConfigProblems, text: &str) -> Option<String> {
             None
         }
         Some(authority) if !authority.host().is_empty() && authority.port_u16().is_some() => {
-            Some(format!("http://{authority}"))
+            Some(format!("{scheme}://{authority}"))
         }
         _ => {
             problems.add("coordinators", "an address must look like host:port, such as \"127.0.0.1:7400\"");
@@ -218,6 +234,27 @@ mod tests {
         assert!(!format!("{config:?}").contains("hunter2"), "a secret was shown");
     }
 
+    const SHARD: &str =
+        "[[shard]]\nid = \"s1\"\ncluster = \"c\"\nengine = \"postgres\"\ndsn = \"postgres://h/db\"\n";
+
+    #[test]
+    fn an_address_is_dialled_over_tls_if_it_says_so_or_if_there_is_a_section() {
+        let first = |text: &str| read(text).map(|config| config.coordinators.current().clone());
+        let file = |coordinator: &str, tls: &str| {
+            format!("name = \"w1\"\ncoordinators = [{coordinator:?}]\n{tls}{SHARD}")
+        };
+        assert_eq!(first(&file("https://c:7400", "")).expect("valid"), "https://c:7400");
+        assert_eq!(first(&file("c:7400", "[tls]\nserver_name = \"d\"\n")).expect("valid"), "https://c:7400");
+        for (coordinator, tls, why) in [
+            ("http://c:7400", "[tls]\nserver_name = \"d\"\n", "does not go together with [tls]"),
+            ("c:7400", "[tls]\nca = \"/nowhere/ca.pem\"\n", "/nowhere/ca.pem cannot be read"),
+            ("c:7400", "[tls]\nkey = \"/nowhere/key.pem\"\n", "both `certificate` and `key`"),
+        ] {
+            let problems = read(&file(coordinator, tls)).expect_err("it was accepted").to_string();
+            assert!(problems.contains(why), "{problems}");
+        }
+    }
+
     #[test]
     fn backups_go_to_a_directory_or_to_a_bucket_whose_keys_are_never_shown() {
         let head = "name = \"w1\"\ncoordinators = [\"c:7400\"]\n";
@@ -267,7 +304,7 @@ mod tests {
         let problems = read(
             r#"
             name = "w 1"
-            coordinators = ["127.0.0.1", "https://c:7400", "u:hunter2@c:7400", "c:7400/x"]
+            coordinators = ["127.0.0.1", "ftp://c:7400", "u:hunter2@c:7400", "c:7400/x"]
             slots = 0
             [[shard]]
             id = "s1"

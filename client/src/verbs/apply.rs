@@ -108,7 +108,7 @@ impl Apply {
         let mut course = Course::of(plan);
         let followed = match session.console.output {
             Output::Table => follow(client, &mut course, display(&session.console).as_mut()).await?,
-            Output::Json => follow(client, &mut course, &mut Silent).await?,
+            Output::Json | Output::Yaml => follow(client, &mut course, &mut Silent).await?,
         };
         if followed == Followed::Interrupted {
             return Ok(interrupted(&session.console, "shardlift list"));

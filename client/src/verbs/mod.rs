@@ -2,14 +2,18 @@
 
 pub(crate) mod apply;
 pub(crate) mod approve;
+pub(crate) mod audit;
 pub(crate) mod backup;
 pub(crate) mod cancel;
 pub(crate) mod completions;
 pub(crate) mod conflicts;
+pub(crate) mod context;
 pub(crate) mod drift;
+pub(crate) mod events;
 pub(crate) mod indoubt;
 pub(crate) mod leader;
 pub(crate) mod list;
+pub(crate) mod man;
 pub(crate) mod mismatches;
 mod moves;
 pub(crate) mod new;

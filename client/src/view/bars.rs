@@ -51,10 +51,16 @@ impl Bars {
             let head = self.all.add(ProgressBar::new(WHOLE).with_style(style("{msg}")));
             Run { head, shards: BTreeMap::new() }
         });
-        // Among many shards only those that move get a bar.
+        // Among many shards only those get a bar that move or are in trouble: those in trouble first, then the slowest.
         let crowded = view.shards.len() > MOST;
-        let (moving, still): (Vec<&ShardView>, Vec<_>) =
-            view.shards.iter().partition(|part| !crowded || !part.workers.is_empty());
+        let (mut moving, still): (Vec<&ShardView>, Vec<_>) =
+            view.shards.iter().partition(|part| !crowded || !part.workers.is_empty() || troubled(part));
+        if crowded {
+            moving.sort_by(|one, other| {
+                let (first, second) = (troubled(one), troubled(other));
+                second.cmp(&first).then(one.fraction().total_cmp(&other.fraction()))
+            });
+        }
         for part in still {
             if let Some(bar) = run.shards.remove(&part.shard) {
                 self.all.remove(&bar);
@@ -62,6 +68,10 @@ impl Bars {
         }
         let mut room = MOST.saturating_sub(self.live());
         let Some(run) = self.runs.get_mut(view.id()) else { return };
+        if room == 0 && crowded {
+            // Whoever is in trouble gets the place of one that is not.
+            room = give_way(&self.all, run, &moving);
+        }
         for part in moving {
             if room > 0 && !run.shards.contains_key(&part.shard) {
                 room -= 1;
@@ -74,8 +84,7 @@ impl Bars {
                 bar.set_position((part.fraction() * WHOLE as f64) as u64);
             }
         }
-        let hidden = view.shards.len() - run.shards.len();
-        run.head.set_message(headline(self.paint, view, hidden));
+        run.head.set_message(headline(self.paint, view, run.shards.len()));
     }
 
     fn clear(&mut self, id: &MigrationId) {
@@ -132,13 +141,52 @@ fn shard_bar(part: &ShardView) -> ProgressBar {
         .with_message(figures_of(part))
 }
 
-fn headline(paint: Paint, view: &MigrationView, hidden: usize) -> String {
+fn troubled(part: &ShardView) -> bool {
+    part.error.is_some() || part.trouble.is_some()
+}
+
+/// Takes bars away from shards that do well, as many as there are shards in trouble without one. How many.
+fn give_way(all: &MultiProgress, run: &mut Run, moving: &[&ShardView]) -> usize {
+    let waiting =
+        moving.iter().filter(|part| troubled(part) && !run.shards.contains_key(&part.shard)).count();
+    let well: Vec<ShardId> = moving
+        .iter()
+        .rev()
+        .filter(|part| !troubled(part) && run.shards.contains_key(&part.shard))
+        .map(|part| part.shard.clone())
+        .take(waiting)
+        .collect();
+    for shard in &well {
+        if let Some(bar) = run.shards.remove(shard) {
+            all.remove(&bar);
+        }
+    }
+    well.len()
+}
+
+/// How many shards are where, for those that have more of them than a screen has lines.
+fn summary(view: &MigrationView) -> String {
+    let count = |wanted: &dyn Fn(&&ShardView) -> bool| view.shards.iter().filter(wanted).count();
+    let failed = count(&|part| part.error.is_some());
+    let done = count(&|part| part.step.is_none() && part.error.is_none());
+    let running = count(&|part| part.step.is_some() && part.error.is_none() && !part.workers.is_empty());
+    let waiting = view.shards.len() - failed - done - running;
+    let figure = |number: usize| figures::count(u64::try_from(number).unwrap_or(u64::MAX));
+    let mut text = format!("{} done, {} running, {} waiting", figure(done), figure(running), figure(waiting));
+    if failed > 0 {
+        text.push_str(&format!(", {} failed", figure(failed)));
+    }
+    text
+}
+
+/// `shown`: shards that have a bar below.
+fn headline(paint: Paint, view: &MigrationView, shown: usize) -> String {
     let mut text = format!("{}  {}", paint.tone(Tone::Strong, view.id().as_str()), standing(view));
     if view.fraction().is_some() {
         text.push_str(&format!("  {}", status::rows(view)));
     }
-    if hidden > 0 {
-        text.push_str(&format!("  (and {} not shown)", figures::counted(hidden, "shard")));
+    if shown < view.shards.len() {
+        text.push_str(&format!("  ({}; below: in trouble, then the slowest)", summary(view)));
     }
     text
 }
@@ -210,6 +258,19 @@ mod tests {
         }
         bars.show(&view, Instant::now()).expect("drawn");
         assert_eq!(bars.live(), MOST);
-        assert!(bars.runs.values().all(|run| run.head.message().ends_with("(and 4,984 shards not shown)")));
+        let head = bars.runs.values().next().expect("a run").head.message();
+        assert!(
+            head.ends_with("(0 done, 1,000 running, 4,000 waiting; below: in trouble, then the slowest)"),
+            "{head}"
+        );
+
+        // A shard in trouble and one that failed get a place, also where all places are taken.
+        view.shards[7].trouble = samples::failed().shards.iter().find_map(|part| part.error.clone());
+        view.shards[9].error = view.shards[7].trouble.clone();
+        bars.show(&view, Instant::now()).expect("drawn");
+        let run = bars.runs.values().next().expect("a run");
+        assert!(["s7", "s9"].iter().all(|name| run.shards.contains_key(&samples::shard(name))));
+        assert_eq!(run.shards.len(), MOST);
+        assert!(run.head.message().contains(", 1 failed;"), "{}", run.head.message());
     }
 }

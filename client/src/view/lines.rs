@@ -11,6 +11,8 @@ use shardlift_domain::migration::{Phase, Status};
 use shardlift_domain::spec::Kind;
 use tokio::time::Instant;
 
+use crate::console::Output;
+
 use super::failure::brief;
 use super::list::standing;
 use super::{json, status};
@@ -137,22 +139,23 @@ pub(crate) fn report(view: &MigrationView) -> String {
     text
 }
 
-/// One JSON value per change.
+/// One value per change: a line of JSON, or a document of YAML.
 #[derive(Debug)]
-pub(crate) struct JsonLines<W> {
+pub(crate) struct Values<W> {
     out: W,
+    form: Output,
     newest: BTreeMap<MigrationId, String>,
 }
 
-impl<W: Write> JsonLines<W> {
-    pub(crate) fn new(out: W) -> Self {
-        Self { out, newest: BTreeMap::new() }
+impl<W: Write> Values<W> {
+    pub(crate) fn new(out: W, form: Output) -> Self {
+        Self { out, form, newest: BTreeMap::new() }
     }
 }
 
-impl<W: Write> Display for JsonLines<W> {
+impl<W: Write> Display for Values<W> {
     fn show(&mut self, view: &MigrationView, _now: Instant) -> io::Result<()> {
-        let text = json::compact(&json::status(view));
+        let text = self.form.one(&json::status(view));
         if self.newest.get(view.id()) != Some(&text) {
             self.out.write_all(text.as_bytes())?;
             self.newest.insert(view.id().clone(), text);
@@ -259,7 +262,7 @@ mod tests {
 
     #[test]
     fn json_lines_are_values_of_their_own() {
-        let mut lines = JsonLines::new(Vec::new());
+        let mut lines = Values::new(Vec::new(), Output::Json);
         for view in [samples::running(), samples::running(), samples::completed()] {
             lines.show(&view, Instant::now()).expect("written");
         }

@@ -2,6 +2,7 @@
 //!
 //! Nothing here asks a coordinator. Free text of servers goes through [`harmless`] before it is shown.
 
+pub(crate) mod audit;
 pub(crate) mod bars;
 pub(crate) mod cluster;
 pub(crate) mod failure;
@@ -16,6 +17,7 @@ pub(crate) mod plan;
 pub(crate) mod status;
 pub(crate) mod table;
 pub(crate) mod topology;
+pub(crate) mod yaml;
 
 #[cfg(test)]
 mod hostile_tests;

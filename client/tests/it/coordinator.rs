@@ -418,6 +418,23 @@ impl ClusterService for Script {
         Ok(Response::new(v1::IndoubtResponse::default()))
     }
 
+    async fn audit(&self, _: Request<v1::AuditRequest>) -> Answer<v1::AuditResponse> {
+        let fact = v1::AuditFact { event: "started".into(), actor: "olaf".into(), ..Default::default() };
+        let hash = Some("c0ffee".to_owned());
+        let entry = v1::AuditEntry { sequence: 7, fact: Some(fact), unreadable: String::new(), hash };
+        Ok(Response::new(v1::AuditResponse { entries: vec![entry], more: false }))
+    }
+
+    async fn verify_audit(
+        &self,
+        request: Request<v1::VerifyAuditRequest>,
+    ) -> Answer<v1::VerifyAuditResponse> {
+        // Whoever names a hash is told that it is not in the chain.
+        let broken =
+            request.into_inner().known.map(|_| v1::AuditBroken { sequence: None, why: "lost".into() });
+        Ok(Response::new(v1::VerifyAuditResponse { entries: 7, broken, ..Default::default() }))
+    }
+
     async fn placement(&self, _request: Request<v1::PlacementRequest>) -> Answer<Self::PlacementStream> {
         Ok(Response::new(Box::pin(stream::empty())))
     }

@@ -24,6 +24,8 @@ fn command(url: &str, arguments: &[&str]) -> Command {
     command
         .args(arguments)
         .env("SHARDLIFT_COORDINATOR", url)
+        // Not the settings of whoever runs the tests.
+        .env("XDG_CONFIG_HOME", "/nonexistent")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -265,4 +267,70 @@ async fn every_shell_gets_its_completions() {
         let (out, _) = ends("-", &["completions", shell], 0).await;
         assert!(out.contains("shardlift") && out.contains("workers"), "{shell}");
     }
+}
+
+#[tokio::test]
+async fn the_history_is_listed_and_a_broken_chain_ends_with_its_code() {
+    let coordinator = Coordinator::start(&Script::default()).await;
+    let url = coordinator.url();
+    let (out, _) = ends(&url, &["audit", "list"], 0).await;
+    assert!(out.contains("started") && out.contains("olaf"), "{out}");
+    ends(&url, &["audit", "list", "--since", "yesterday"], 2).await;
+    let (out, _) = ends(&url, &["audit", "verify"], 0).await;
+    assert!(out.starts_with("holds 7 entries"), "{out}");
+    let (out, _) = ends(&url, &["audit", "verify", "--known", "abc", "--output", "json"], 8).await;
+    let told: Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!(told["broken"]["why"], "lost");
+}
+
+#[tokio::test]
+async fn a_context_is_kept_and_asked_and_a_flag_wins() {
+    let coordinator = Coordinator::start(&Script::default()).await;
+    let (url, home) = (coordinator.url(), tempfile::tempdir().expect("a directory"));
+    let run = async |arguments: &[&str], code: i32| {
+        let mut command = command("", arguments);
+        command
+            .env_remove("SHARDLIFT_COORDINATOR")
+            .env("XDG_CONFIG_HOME", home.path())
+            .env("SHARDLIFT_WAIT", "0");
+        let output = command.output().await.expect("it runs");
+        let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {text}");
+        text
+    };
+    assert!(run(&["context", "list"], 0).await.contains("no context"));
+    run(&["context", "add", "nowhere"], 2).await;
+    run(&["context", "add", "nowhere", "--coordinator", "127.0.0.1:1"], 0).await;
+    run(&["leader"], 6).await;
+    run(&["leader", "--coordinator", &url], 0).await;
+    run(&["context", "add", "here", "--coordinator", &url], 0).await;
+    run(&["leader", "--context", "here"], 0).await;
+    run(&["context", "use", "here"], 0).await;
+    run(&["leader"], 0).await;
+    let listed: Value =
+        serde_json::from_str(&run(&["context", "list", "--output", "json"], 0).await).expect("JSON");
+    assert_eq!(
+        (&listed["contexts"][0]["name"], &listed["contexts"][0]["present"]),
+        (&"here".into(), &true.into())
+    );
+    assert!(run(&["leader", "--context", "there"], 2).await.contains("known: here, nowhere"));
+}
+
+#[tokio::test]
+async fn events_are_lines_that_begin_with_their_sequence() {
+    let coordinator = Coordinator::start(&Script::default()).await;
+    let url = coordinator.url();
+    let (out, _) = ends(&url, &["events"], 0).await;
+    assert!(out.starts_with("7  ") && out.contains("olaf"), "{out}");
+    let (out, _) = ends(&url, &["events", "--output", "yaml"], 0).await;
+    assert!(out.starts_with("---\nsequence: 7\n"), "{out}");
+}
+
+#[tokio::test]
+async fn the_manual_page_has_every_verb() {
+    let (page, _) = ends("127.0.0.1:1", &["man"], 0).await;
+    assert!(page.contains(".TH shardlift 1") && page.contains("shardlift\\-apply(1)"), "{page}");
+    let (page, _) = ends("127.0.0.1:1", &["man", "watch"], 0).await;
+    assert!(page.contains("migration"), "{page}");
+    ends("127.0.0.1:1", &["man", "nothing"], 2).await;
 }

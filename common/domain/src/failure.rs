@@ -83,7 +83,7 @@ codes! {
     RequestTooLarge = "request.too-large", User, false;
     /// The request came from a page of another origin, or under a name that is not this server's.
     RequestForeignOrigin = "request.foreign-origin", User, false;
-    /// More is open at the same time than one coordinator serves.
+    /// More is asked for than one coordinator serves.
     RequestTooMany = "request.too-many", User, true;
     /// The answer took longer than a request may.
     RequestTimedOut = "request.timed-out", Shardlift, true;

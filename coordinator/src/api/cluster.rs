@@ -9,7 +9,7 @@ use tonic::{Request, Response, Status};
 
 use super::access::Access;
 use super::forward::FORWARDED;
-use super::{indoubt, placement, topology};
+use super::{audit, indoubt, placement, topology};
 use crate::election::Peer;
 use crate::orchestrator::{ShardView, WorkerView};
 use crate::service::{Services, cluster_name};
@@ -85,6 +85,17 @@ impl ClusterService for ClusterDoor {
         }
         .map_err(one)?;
         Ok(Response::new(v1::ChangeTopologyResponse { changed, revision }))
+    }
+
+    async fn audit(&self, request: Request<v1::AuditRequest>) -> Result<Response<v1::AuditResponse>, Status> {
+        audit::page(&self.services, request.into_inner()).await.map(Response::new).map_err(one)
+    }
+
+    async fn verify_audit(
+        &self,
+        request: Request<v1::VerifyAuditRequest>,
+    ) -> Result<Response<v1::VerifyAuditResponse>, Status> {
+        audit::verify(&self.services, request.into_inner()).await.map(Response::new).map_err(one)
     }
 
     async fn route(&self, request: Request<v1::RouteRequest>) -> Result<Response<v1::RouteResponse>, Status> {

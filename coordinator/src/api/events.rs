@@ -87,7 +87,7 @@ mod tests {
         let at = DateTime::from_timestamp(1_764_363_600, 123_456_000).expect("a time");
         to_wire(Recorded {
             sequence: 7,
-            entry: HistoryEntry { migration, event, at, actor: "person".into(), detail },
+            entry: HistoryEntry { migration, event, at, actor: "person".into(), request: None, detail },
         })
     }
 

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 use tracing::Instrument;
 
-use super::access::caller;
+use super::asker::asker;
 use super::events;
 use super::forward::refusal;
 use super::spans::called;
@@ -48,9 +48,8 @@ impl MigrationDoor {
         request: Request<v1::VerbRequest>,
         verb: Verb,
     ) -> Result<Response<v1::VerbResponse>, Status> {
-        let by = caller(&request)?;
-        let (view, changed) =
-            self.services.verb(&request.into_inner().id, verb, by.name()).await.map_err(one)?;
+        let by = asker(&request)?;
+        let (view, changed) = self.services.verb(&request.into_inner().id, verb, by).await.map_err(one)?;
         Ok(Response::new(v1::VerbResponse { migration: Some(migration_to_wire(&view, true)), changed }))
     }
 }
@@ -74,11 +73,11 @@ impl MigrationService for MigrationDoor {
         &self,
         request: Request<v1::SubmitRequest>,
     ) -> Result<Response<v1::SubmitResponse>, Status> {
-        let by = caller(&request)?;
+        let by = asker(&request)?;
         let span = called(tracing::info_span!("submit", otel.kind = "server"), &request);
         let request = request.into_inner();
         let (specs, revision) = (files(request.specs), request.topology_revision);
-        let submit = self.services.submit(specs, request.start, revision, by.name());
+        let submit = self.services.submit(specs, request.start, revision, by);
         let plan = submit.instrument(span).await.map_err(refuse)?;
         Ok(Response::new(v1::SubmitResponse { plan: Some(plan_to_wire(plan)) }))
     }
@@ -120,9 +119,9 @@ impl MigrationService for MigrationDoor {
         &self,
         request: Request<v1::ApproveRequest>,
     ) -> Result<Response<v1::VerbResponse>, Status> {
-        let by = caller(&request)?;
+        let by = asker(&request)?;
         let v1::ApproveRequest { id, checksum } = request.into_inner();
-        let (view, changed) = self.services.approve(&id, checksum, by.name()).await.map_err(one)?;
+        let (view, changed) = self.services.approve(&id, checksum, by).await.map_err(one)?;
         Ok(Response::new(v1::VerbResponse { migration: Some(migration_to_wire(&view, true)), changed }))
     }
 

@@ -3,6 +3,8 @@
 //! before the same doors as gRPC.
 
 pub mod access;
+mod asker;
+mod audit;
 mod backup;
 mod cluster;
 mod dashboard;
@@ -20,12 +22,13 @@ mod spans;
 mod topology;
 mod views;
 
+use std::num::NonZeroU32;
+
 use anyhow::Context;
 use shardlift_proto::v1::cluster_service_server::ClusterServiceServer;
 use shardlift_proto::v1::fleet_service_server::FleetServiceServer;
 use shardlift_proto::v1::migration_service_server::MigrationServiceServer;
-use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
+use shardlift_runtime::tls::{Dial, Door};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 use tower::limit::GlobalConcurrencyLimitLayer;
@@ -42,13 +45,22 @@ const MAX_CALLS: usize = 1024;
 /// Where the doors are.
 pub struct Listening {
     /// Of gRPC: clients and workers.
-    pub grpc: TcpListener,
+    pub grpc: Door,
     /// Of REST, if there is such a door.
-    pub rest: Option<TcpListener>,
+    pub rest: Option<(Door, RestOptions)>,
+    /// How another coordinator is dialled, if that goes over TLS.
+    pub dial: Option<Dial>,
     /// Whether the gRPC reflection service is offered.
     pub reflection: bool,
     /// Who may ask.
     pub access: Access,
+}
+
+/// How often the REST door may be asked.
+#[derive(Debug, Clone, Default)]
+pub struct RestOptions {
+    /// Requests of one caller in a second; without a number as many as it likes.
+    pub requests_per_second: Option<NonZeroU32>,
 }
 
 /// Serves until the token is cancelled, whether this coordinator leads or not.
@@ -57,7 +69,7 @@ pub async fn serve(
     listening: Listening,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let Listening { grpc, rest, reflection, access } = listening;
+    let Listening { mut grpc, rest, dial, reflection, access } = listening;
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<MigrationServiceServer<migration::MigrationDoor>>().await;
     health.set_serving::<FleetServiceServer<fleet::FleetDoor>>().await;
@@ -70,15 +82,15 @@ pub async fn serve(
     let migration = migration::MigrationDoor::new(services.clone(), shutdown.clone());
     let fleet = fleet::FleetDoor::new(services.orchestrator().clone(), access.clone(), shutdown.clone());
     let cluster = cluster::ClusterDoor::new(services.clone(), access.clone());
-    let forward = forward::Forward::new(services.orchestrator().standing().clone(), shutdown.clone());
+    let forward = forward::Forward::new(services.orchestrator().standing().clone(), dial, shutdown.clone());
     let migration = MigrationServiceServer::new(migration).max_decoding_message_size(MAX_MESSAGE);
     let migration = forward.around(migration);
     let cluster = forward.around(ClusterServiceServer::new(cluster));
     let standing = services.orchestrator().standing().clone();
     let admin =
         rest::Shared::new(migration.clone(), cluster.clone(), standing, access.clone(), shutdown.clone());
+    let connections = futures::stream::poll_fn(move |context| grpc.poll_next(context));
     let grpc = Server::builder()
-        .tcp_nodelay(true)
         .http2_keepalive_interval(Some(std::time::Duration::from_secs(5)))
         .http2_keepalive_timeout(Some(std::time::Duration::from_secs(10)))
         .layer(GlobalConcurrencyLimitLayer::new(MAX_CALLS))
@@ -88,10 +100,10 @@ pub async fn serve(
         .add_service(migration)
         .add_service(cluster)
         .add_service(FleetServiceServer::new(fleet).max_decoding_message_size(MAX_MESSAGE))
-        .serve_with_incoming_shutdown(TcpListenerStream::new(grpc), shutdown.cancelled_owned());
+        .serve_with_incoming_shutdown(connections, shutdown.cancelled_owned());
     let rest = async {
         match rest {
-            Some(listener) => rest::serve(admin, listener).await.context("the REST door"),
+            Some((door, options)) => rest::serve(admin, door, &options).await.context("the REST door"),
             None => Ok(()),
         }
     };

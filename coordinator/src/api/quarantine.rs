@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::access::caller;
+use super::asker::asker;
 use super::views::migration_to_wire;
 use crate::service::{Decision, Rows, Services, migration_id, shard_id};
 
@@ -60,11 +60,11 @@ pub(super) async fn decide(
     request: Request<v1::DecideQuarantineRequest>,
     decision: Decision,
 ) -> Result<Response<v1::DecideQuarantineResponse>, Status> {
-    let by = caller(&request)?;
+    let by = asker(&request)?;
     let request = request.into_inner();
     let one = |failure| refuse(vec![failure]);
     let rows = chosen(&request.id, request.shard, request.keys).map_err(one)?;
-    let (view, rows) = services.decide_quarantined(&rows, decision, by.name()).await.map_err(one)?;
+    let (view, rows) = services.decide_quarantined(&rows, decision, by).await.map_err(one)?;
     let migration = Some(migration_to_wire(&view, true));
     Ok(Response::new(v1::DecideQuarantineResponse { migration, rows }))
 }

@@ -52,20 +52,60 @@ fn the_rest_api_has_an_address_of_its_own() {
     assert_eq!(read(CLUSTER).expect("good").rest_listen, None, "none unless asked for");
     for (wrong, why) in [
         ("0.0.0.0:7410", "[access] knows nobody"),
-        ("10.0.0.1:7410", "[access] knows nobody"),
+        ("10.0.0.1:7410", "add [tls]"),
         ("127.0.0.1:7400", "the same address as `listen`"),
         ("127.0.0.1:7401", "the same address as `metrics_listen`"),
         ("localhost", "is not an address"),
     ] {
         let text = format!("metrics_listen = \"127.0.0.1:7401\"\nrest_listen = {wrong:?}\n{CLUSTER}");
         let problems = read(&text).expect_err("it was accepted");
-        let told: Vec<_> = problems.list().iter().map(|problem| problem.key.as_str()).collect();
+        let mut told: Vec<_> = problems.list().iter().map(|problem| problem.key.as_str()).collect();
+        told.dedup();
         assert_eq!(told, ["rest_listen"], "{wrong}: {problems}");
         assert!(problems.to_string().contains(why), "{wrong}: {problems}");
     }
     // Any free port is a free one for each.
     let text = format!("listen = \"127.0.0.1:0\"\nrest_listen = \"127.0.0.1:0\"\n{CLUSTER}");
     assert!(read(&text).is_ok());
+}
+
+#[test]
+fn off_loopback_tls_is_needed_as_well_as_access() {
+    let hash = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+    let access =
+        format!("[[access.principal]]\nname = \"mira\"\nrole = \"operator\"\ntoken_sha256 = \"{hash}\"\n");
+    let tls =
+        "[tls]\ncertificate = \"a.pem\"\nkey = \"a.key\"\nclient_ca = \"ca.pem\"\nserver_name = \"s\"\n";
+    let read = |sections: &str| {
+        read(&format!(
+            "listen = \"10.0.0.1:7400\"\nrest_listen = \"[2001:db8::1]:7410\"\n{sections}{CLUSTER}"
+        ))
+    };
+    for (sections, why) in [(access.as_str(), "add [tls]"), (tls, "[access] knows nobody")] {
+        let problems = read(sections).expect_err("it was accepted");
+        let keys: Vec<_> = problems.list().iter().map(|problem| problem.key.as_str()).collect();
+        assert_eq!(keys, ["listen", "rest_listen"], "{problems}");
+        assert!(problems.to_string().contains(why), "{problems}");
+    }
+    let tls = read(&format!("{tls}{access}")).expect("good").tls.expect("there");
+    assert_eq!(tls.files.client_ca, Some("ca.pem".into()));
+    let identity = Some(("a.pem".into(), "a.key".into()));
+    assert_eq!((tls.dial.server_name, tls.dial.identity), (Some("s".to_owned()), identity));
+}
+
+#[test]
+fn tls_needs_a_certificate_and_its_key() {
+    let problems = read(&format!("[tls]\nca = \"ca.pem\"\n{CLUSTER}")).expect_err("it was accepted");
+    let keys: Vec<_> = problems.list().iter().map(|problem| problem.key.as_str()).collect();
+    assert_eq!(keys, ["tls.certificate", "tls.key"], "{problems}");
+}
+
+#[test]
+fn requests_are_limited_unless_somebody_says_otherwise() {
+    let each = |text: &str| read(&format!("{text}{CLUSTER}")).expect("good").requests_per_second;
+    assert_eq!(each("").map(NonZeroU32::get), Some(REQUESTS_PER_SECOND));
+    assert_eq!(each("[rest]\nrequests_per_second = 7\n").map(NonZeroU32::get), Some(7));
+    assert_eq!(each("[rest]\nrequests_per_second = 0\n"), None);
 }
 
 #[test]
@@ -81,6 +121,7 @@ fn every_mistake_is_told_at_once() {
         [
             "name",
             "metrics_listen",
+            "listen",
             "listen",
             "store.kind",
             "election.kind",

@@ -6,22 +6,22 @@ use shardlift_domain::migration::Event;
 
 use super::leader::{Leader, StepDown};
 use super::view::MigrationView;
-use super::wake::Reply;
+use super::wake::{Asker, Reply};
 
 impl Leader {
     pub(super) async fn on_approve(
         &mut self,
         id: &MigrationId,
         checksum: Option<&str>,
-        by: String,
+        by: Asker,
         reply: Reply<(MigrationView, bool)>,
     ) -> Result<(), StepDown> {
         let admitted = self
             .book
             .find(id, None)
-            .and_then(|page| self.seat.approval.admits(page.migration(), &by, checksum));
+            .and_then(|page| self.seat.approval.admits(page.migration(), &by.name, checksum));
         match admitted {
-            Ok(()) => self.on_asked(id, &Event::Approved { by: by.clone() }, &by, reply).await,
+            Ok(()) => self.on_asked(id, &Event::Approved { by: by.name.clone() }, &by, reply).await,
             Err(failure) => {
                 self.outbox.tell(reply, Err(failure));
                 Ok(())

@@ -25,11 +25,12 @@ use super::chronicle::{decided, record, records, times_after};
 use super::holders::{Holders, Taken, holds};
 use super::purge::may_purge;
 use super::staged::{Staged, Unsaved};
-use super::wake::Submission;
+use super::wake::{Asker, Submission};
 use crate::planner::disposition::reusable;
 use crate::shard::{Edited, stale};
 use crate::store::{
-    Change, HistoryEvent, LeaderPermit, Moved, Recorded, Store, StoreError, StoredMigration, Times,
+    Change, Head, HistoryEvent, LeaderPermit, Link, Moved, Recorded, Store, StoreError, StoredMigration,
+    Times, Wanted,
 };
 
 /// One migration with its parsed spec.
@@ -78,7 +79,12 @@ pub(super) struct Book {
 }
 
 /// Who is named in the history where no person is.
-pub(super) const SELF: &str = "coordinator";
+const SELF: &str = "coordinator";
+
+/// The coordinator, as who does something by itself.
+pub(super) fn itself() -> Asker {
+    SELF.into()
+}
 
 /// Why a verb was not carried out.
 pub(super) enum Refused {
@@ -250,7 +256,7 @@ impl Book {
         submissions: Vec<Submission>,
         revision: u64,
         start: bool,
-        by: &str,
+        by: &Asker,
     ) -> Result<(), Refused> {
         if revision != self.topology.revision {
             return Err(Refused::Person(stale(&self.topology, revision)));
@@ -260,7 +266,7 @@ impl Book {
         for submission in submissions {
             let id = submission.spec.id.clone();
             if let Some((mut new, spec)) = self.admit(submission).map_err(Refused::Person)? {
-                new.migration.author = Some(by.to_owned());
+                new.migration.author = Some(by.name.clone());
                 change.history.push(record(&new.migration, HistoryEvent::Submitted, by));
                 if let Some(released) = released(&new.migration, start) {
                     change.history.push(record(&released, HistoryEvent::Started, by));
@@ -328,8 +334,8 @@ impl Book {
         let Some(differ) = made else { return Ok(()) };
         let now = shardlift_runtime::clock::now();
         page.stored.times = times_after(&page.stored.times, before.0, migration.status, now);
-        self.staged.history.extend(records(before, migration, event, SELF));
-        self.staged.history.extend(decided(undecided, migration, SELF));
+        self.staged.history.extend(records(before, migration, event, &itself()));
+        self.staged.history.extend(decided(undecided, migration, &itself()));
         self.staged.moved.entry(key.clone()).or_default().extend(differ);
         let mut locks = Change::default();
         self.holders.follow(migration, busy, &mut locks);
@@ -345,7 +351,7 @@ impl Book {
         &mut self,
         key: &MigrationKey,
         event: &Event,
-        actor: &str,
+        by: &Asker,
         busy: bool,
     ) -> Result<bool, Refused> {
         let Some(page) = self.pages.get(key) else { return Ok(false) };
@@ -363,8 +369,8 @@ impl Book {
         let Some(differ) = made else { return Ok(false) };
         let now = shardlift_runtime::clock::now();
         let times = times_after(&page.stored.times, before.status, migration.status, now);
-        let mut history = records((before.status, before.phase), &migration, event, actor);
-        history.extend(decided(before.decision.is_none(), &migration, actor));
+        let mut history = records((before.status, before.phase), &migration, event, by);
+        history.extend(decided(before.decision.is_none(), &migration, by));
         let migration = Arc::new(migration);
         let moved = vec![Moved::new(Arc::clone(&migration), differ, times)];
         let mut change = Change { moved, history, ..Change::default() };
@@ -462,6 +468,14 @@ impl Book {
         // A migration that is not there has no history, which is not the same as one that is empty.
         self.find(id, None)?;
         Ok(self.store.events(id, after, limit).await?)
+    }
+
+    pub(super) async fn links(&self, wanted: &Wanted) -> Result<Vec<Link>, Failure> {
+        Ok(self.store.links(wanted).await?)
+    }
+
+    pub(super) async fn head(&self) -> Result<Head, Failure> {
+        Ok(self.store.head().await?)
     }
 
     /// A change that is stored before it appears here, after all that was decided before: if that is not stored, this book

@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use serde_json::json;
 use shardlift_domain::migration::{Event, Migration, Phase, Status, Stop, Verb};
 
+use super::wake::Asker;
 use crate::store::{HistoryEntry, HistoryEvent, Times};
 
 /// A wall clock may be set back meanwhile: what came later never carries an earlier time than what it followed.
@@ -20,12 +21,13 @@ pub(super) fn times_after(times: &Times, before: Status, after: Status, now: Dat
 }
 
 /// What happened, by whom, with where the migration stands now.
-pub(super) fn record(migration: &Migration, event: HistoryEvent, actor: &str) -> HistoryEntry {
+pub(super) fn record(migration: &Migration, event: HistoryEvent, by: &Asker) -> HistoryEntry {
     HistoryEntry {
         migration: migration.key.clone(),
         event,
         at: shardlift_runtime::clock::now(),
-        actor: actor.to_owned(),
+        actor: by.name.clone(),
+        request: by.request.clone(),
         detail: json!({ "status": migration.status, "phase": migration.phase }),
     }
 }
@@ -35,11 +37,12 @@ pub(super) fn records(
     (status, phase): (Status, Phase),
     after: &Migration,
     event: &Event,
-    actor: &str,
+    by: &Asker,
 ) -> Vec<HistoryEntry> {
     let mut entries = Vec::new();
     let mut add = |what, detail: Option<serde_json::Value>| {
-        let mut entry = record(after, what, actor);
+        let mut entry = record(after, what, by);
+        entry.detail["before"] = json!({ "status": status, "phase": phase });
         entry.detail = detail.unwrap_or(entry.detail);
         entries.push(entry);
     };
@@ -81,9 +84,9 @@ pub(super) fn records(
 }
 
 /// That a move has decided about what shards have prepared.
-pub(super) fn decided(undecided: bool, after: &Migration, actor: &str) -> Option<HistoryEntry> {
+pub(super) fn decided(undecided: bool, after: &Migration, by: &Asker) -> Option<HistoryEntry> {
     let decision = after.decision.as_ref().filter(|_| undecided)?;
-    let entry = record(after, HistoryEvent::Decided, actor);
+    let entry = record(after, HistoryEvent::Decided, by);
     Some(HistoryEntry { detail: json!({ "decision": decision }), ..entry })
 }
 

@@ -20,7 +20,7 @@ use shardlift_runtime::clock::Monotonic;
 use tokio::sync::watch;
 
 use super::board::Board;
-use super::book::{Book, Page, Refused, SELF};
+use super::book::{Book, Page, Refused, itself};
 use super::fleet::{Fleet, SessionId};
 use super::gates::Gates;
 use super::outbox::Outbox;
@@ -31,7 +31,7 @@ use super::role::TICK;
 use super::traces::Traces;
 use super::view::{LeaderView, MigrationView, PlanningView, ShardStatus, ShardView, WorkerView};
 use super::votes::Votes;
-use super::wake::{Joining, Reply, Wake, Welcome};
+use super::wake::{Asker, Joining, Reply, Wake, Welcome};
 use crate::election::Reign;
 use crate::metrics::{Census, Leading, Metrics};
 use crate::planner::uncovered;
@@ -172,6 +172,16 @@ impl Leader {
                 let events = self.book.events(&id, after, limit).await;
                 answer(reply, events);
             }
+            Wake::Links(wanted, reply) => {
+                self.store().await?;
+                let links = self.book.links(&wanted).await;
+                answer(reply, links);
+            }
+            Wake::Head(reply) => {
+                self.store().await?;
+                let head = self.book.head().await;
+                answer(reply, head);
+            }
             Wake::Shards(reply) => self.outbox.tell(reply, Ok(self.shard_views())),
             Wake::Workers(reply) => self.outbox.tell(reply, Ok(self.worker_views())),
             Wake::Leader(reply) => self.outbox.tell(reply, Ok(self.leader_view())),
@@ -296,7 +306,7 @@ impl Leader {
             return Ok(());
         }
         while let Some(key) = self.book.next_ready(&self.board.held(), self.seat.approval) {
-            match self.book.ask(&key, &Event::Ready, SELF, false).await {
+            match self.book.ask(&key, &Event::Ready, &itself(), false).await {
                 Ok(_) => {}
                 Err(Refused::Store(error)) => return Err(error.into()),
                 Err(Refused::Person(failure)) => {
@@ -314,7 +324,7 @@ impl Leader {
         &mut self,
         id: &MigrationId,
         event: &Event,
-        by: &str,
+        by: &Asker,
         reply: Reply<(MigrationView, bool)>,
     ) -> Result<(), StepDown> {
         let key = match self.book.find(id, None) {

@@ -49,4 +49,4 @@ pub use view::{
     Drained, GateView, LeaderView, MigrationView, PlanningView, ShardStatus, ShardView, WorkerView,
 };
 pub(crate) use wake::not_leader;
-pub use wake::{BackedUp, Comparable, Decided, Handle, Joining, Purgeable, Room, Submission, Welcome};
+pub use wake::{Asker, BackedUp, Comparable, Decided, Handle, Joining, Purgeable, Room, Submission, Welcome};

@@ -27,7 +27,7 @@ use super::pulse::Pulse;
 use super::standing::Standing;
 use super::view::{Drained, LeaderView, MigrationView, PlanningView, ShardView, WorkerView};
 use crate::shard::Edit;
-use crate::store::Recorded;
+use crate::store::{Head, Link, Recorded, Wanted};
 
 /// The answer of a command.
 pub(super) type Reply<T> = oneshot::Sender<Result<T, Failure>>;
@@ -149,12 +149,14 @@ pub(super) enum Wake {
     BackedUp(Option<MigrationId>, Reply<Vec<BackedUp>>),
     Backup(ShardId, Box<BackupRequest>, Reply<BackupAnswer>),
     Edit(Box<Edit>, Reply<(bool, u64)>),
-    Submit(Vec<Submission>, u64, bool, String, Reply<()>),
-    Asked(MigrationId, Verb, String, Reply<(MigrationView, bool)>),
-    Approve(MigrationId, Option<String>, String, Reply<(MigrationView, bool)>),
+    Submit(Vec<Submission>, u64, bool, Asker, Reply<()>),
+    Asked(MigrationId, Verb, Asker, Reply<(MigrationView, bool)>),
+    Approve(MigrationId, Option<String>, Asker, Reply<(MigrationView, bool)>),
     Get(MigrationId, Option<Version>, Reply<MigrationView>),
     List(Reply<Vec<MigrationView>>),
     Events(MigrationId, Option<u64>, u32, Reply<Vec<Recorded>>),
+    Links(Wanted, Reply<Vec<Link>>),
+    Head(Reply<Head>),
     Shards(Reply<Vec<ShardView>>),
     Workers(Reply<Vec<WorkerView>>),
     Leader(Reply<LeaderView>),
@@ -162,6 +164,21 @@ pub(super) enum Wake {
     Join(Box<Joining>, Reply<Welcome>),
     Report(SessionId, Box<Report>),
     Leave(SessionId),
+}
+
+/// Who asks for something, as the history tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asker {
+    /// A principal's name, or what a coordinator calls itself.
+    pub name: String,
+    /// The id of the request, if it came as one.
+    pub request: Option<String>,
+}
+
+impl From<&str> for Asker {
+    fn from(name: &str) -> Self {
+        Self { name: name.to_owned(), request: None }
+    }
 }
 
 /// How doors and services speak to the orchestrator. Cheap to clone.
@@ -333,7 +350,7 @@ impl Handle {
         submissions: Vec<Submission>,
         revision: u64,
         start: bool,
-        by: String,
+        by: Asker,
     ) -> Result<(), Failure> {
         ask!(self, Submit, submissions, revision, start, by)
     }
@@ -343,7 +360,7 @@ impl Handle {
         &self,
         id: MigrationId,
         verb: Verb,
-        by: String,
+        by: Asker,
     ) -> Result<(MigrationView, bool), Failure> {
         ask!(self, Asked, id, verb, by)
     }
@@ -353,7 +370,7 @@ impl Handle {
         &self,
         id: MigrationId,
         checksum: Option<String>,
-        by: String,
+        by: Asker,
     ) -> Result<(MigrationView, bool), Failure> {
         ask!(self, Approve, id, checksum, by)
     }
@@ -376,6 +393,16 @@ impl Handle {
         limit: u32,
     ) -> Result<Vec<Recorded>, Failure> {
         ask!(self, Events, id, after, limit)
+    }
+
+    /// Entries of the history as they stand, with their hashes.
+    pub async fn links(&self, wanted: Wanted) -> Result<Vec<Link>, Failure> {
+        ask!(self, Links, wanted)
+    }
+
+    /// How far the chain of the history is.
+    pub async fn head(&self) -> Result<Head, Failure> {
+        ask!(self, Head)
     }
 
     /// All declared shards.

@@ -1,5 +1,6 @@
 //! What can be asked of a coordinator, one verb per file. Doors call these; they know nothing of gRPC or HTTP.
 
+mod audit;
 mod backup;
 mod conflicts;
 mod courtesy;
@@ -24,6 +25,7 @@ use shardlift_domain::ids::MigrationId;
 use crate::clients::Clients;
 use crate::orchestrator::{Declare, Handle};
 
+pub use audit::Verified;
 pub use backup::{Kept, Restoring};
 pub use drift::ClusterDrift;
 pub use indoubt::{InDoubt, Verdict};

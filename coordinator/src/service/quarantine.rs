@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::Services;
-use crate::orchestrator::{Decided, MigrationView};
+use crate::orchestrator::{Asker, Decided, MigrationView};
 
 /// How long one answer of a shard may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(25);
@@ -101,7 +101,7 @@ impl Services {
         &self,
         rows: &Rows,
         decision: Decision,
-        by: &str,
+        by: Asker,
     ) -> Result<(MigrationView, u64), Failure> {
         let view = self.orchestrator.get(rows.id.clone(), None).await?;
         let shards = shards(&view.migration, rows.shard.as_ref())?;
@@ -115,7 +115,7 @@ impl Services {
         let again = decision == Decision::Retry && view.migration.status == Status::Pending;
         let decided = self.decide_on_shards(view, shards, rows, decision).await;
         if again {
-            let (view, _) = self.orchestrator.asked(rows.id.clone(), Verb::Start, by.to_owned()).await?;
+            let (view, _) = self.orchestrator.asked(rows.id.clone(), Verb::Start, by).await?;
             return decided.map(|(_, count)| (view, count));
         }
         decided

@@ -9,7 +9,7 @@ use shardlift_domain::verdict::Severity;
 use shardlift_runtime::telemetry::context;
 
 use super::Services;
-use crate::orchestrator::Submission;
+use crate::orchestrator::{Asker, Submission};
 use crate::planner::Tenancy;
 use crate::shard::stale;
 
@@ -26,11 +26,12 @@ impl Services {
         files: Vec<SpecFile>,
         start: bool,
         revision: Option<u64>,
-        by: &str,
+        by: impl Into<Asker>,
     ) -> Result<Plan, Vec<Failure>> {
+        let by = by.into();
         let mut tries = 1;
         loop {
-            match self.submit_once(&files, start, revision, by).await {
+            match self.submit_once(&files, start, revision, &by).await {
                 Err(failures)
                     if revision.is_none()
                         && tries < REPLANS
@@ -48,7 +49,7 @@ impl Services {
         files: &[SpecFile],
         start: bool,
         revision: Option<u64>,
-        by: &str,
+        by: &Asker,
     ) -> Result<Plan, Vec<Failure>> {
         let planned = self.planned(files).await?;
         let now = planned.plan.topology_revision;
@@ -83,9 +84,9 @@ impl Services {
                 Some(Submission { planned, spec, file, traceparent, told })
             })
             .collect();
-        let stored = self.orchestrator.submit(submissions, now, start, by.to_owned()).await;
+        let stored = self.orchestrator.submit(submissions, now, start, by.clone()).await;
         stored.map_err(|failure| vec![failure])?;
-        tracing::info!(migrations = planned.plan.migrations.len(), start, by, "submitted");
+        tracing::info!(migrations = planned.plan.migrations.len(), start, by = by.name, "submitted");
         Ok(planned.plan)
     }
 }

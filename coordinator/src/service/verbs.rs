@@ -4,16 +4,16 @@ use shardlift_domain::failure::Failure;
 use shardlift_domain::migration::Verb;
 
 use super::{Services, migration_id};
-use crate::orchestrator::MigrationView;
+use crate::orchestrator::{Asker, MigrationView};
 
 impl Services {
     /// Carries out a person's verb. `true`: something changed; `false`: it was so already.
-    pub async fn verb(&self, id: &str, verb: Verb, by: &str) -> Result<(MigrationView, bool), Failure> {
+    pub async fn verb(&self, id: &str, verb: Verb, by: Asker) -> Result<(MigrationView, bool), Failure> {
         let id = migration_id(id)?;
         if verb == Verb::Start {
             self.may_begin(&id).await?;
         }
-        self.orchestrator.asked(id, verb, by.to_owned()).await
+        self.orchestrator.asked(id, verb, by).await
     }
 
     /// Approves the content of a migration that has not begun. `checksum`: the content that was read.
@@ -21,8 +21,8 @@ impl Services {
         &self,
         id: &str,
         checksum: Option<String>,
-        by: &str,
+        by: Asker,
     ) -> Result<(MigrationView, bool), Failure> {
-        self.orchestrator.approve(migration_id(id)?, checksum, by.to_owned()).await
+        self.orchestrator.approve(migration_id(id)?, checksum, by).await
     }
 }

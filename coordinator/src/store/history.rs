@@ -15,6 +15,8 @@ pub struct HistoryEntry {
     pub at: DateTime<Utc>,
     /// Who: a person's name, or that of the coordinator.
     pub actor: String,
+    /// The id of the request that asked for it, if one did.
+    pub request: Option<String>,
     /// More about it, by event. Holds no secret and no row value.
     pub detail: serde_json::Value,
 }

@@ -9,7 +9,10 @@ use shardlift_domain::progress::ShardProgress;
 use shardlift_domain::{Epoch, Fence, MigrationId, MigrationKey, Nonce, ShardId};
 
 use super::permit::next_epoch;
-use super::{Change, HistoryEntry, LeaderPermit, Recorded, Snapshot, Store, StoreError, StoredMigration};
+use super::{
+    Change, Head, HistoryEntry, LeaderPermit, Link, Recorded, Snapshot, Store, StoreError, StoredMigration,
+    Wanted,
+};
 
 /// Clones are handles to the same content, as several coordinators have on one database.
 #[derive(Debug, Clone)]
@@ -22,13 +25,21 @@ struct Content {
     fence: Fence,
     snapshot: Snapshot,
     history: Vec<HistoryEntry>,
+    hashes: Vec<String>,
+    head: Head,
 }
 
 impl MemoryStore {
     /// An empty store.
     pub fn new() -> Self {
         let fence = Fence { epoch: Epoch::NONE, nonce: Nonce(String::new()) };
-        let content = Content { fence, snapshot: Snapshot::default(), history: Vec::new() };
+        let content = Content {
+            fence,
+            snapshot: Snapshot::default(),
+            history: Vec::new(),
+            hashes: Vec::new(),
+            head: Head::default(),
+        };
         Self { content: Arc::new(Mutex::new(content)) }
     }
 
@@ -98,6 +109,30 @@ impl Store for MemoryStore {
         }
         Ok(events)
     }
+
+    async fn head(&self) -> Result<Head, StoreError> {
+        Ok(self.content().head.clone())
+    }
+
+    async fn links(&self, wanted: &Wanted) -> Result<Vec<Link>, StoreError> {
+        let limit = usize::try_from(wanted.limit).unwrap_or(usize::MAX);
+        let content = self.content();
+        let all = (1..).zip(content.history.iter().zip(&content.hashes));
+        let fits = all.filter(|(sequence, (entry, _))| {
+            wanted.fits(entry) && wanted.after.is_none_or(|after| *sequence > after)
+        });
+        let link = |(sequence, (entry, hash)): (u64, (&HistoryEntry, &String))| Link {
+            sequence,
+            entry: Ok(entry.clone()),
+            hash: Some(hash.clone()),
+        };
+        let mut links: Vec<Link> = fits.map(link).collect();
+        match wanted.after {
+            Some(_) => links.truncate(limit),
+            None => drop(links.drain(..links.len().saturating_sub(limit))),
+        }
+        Ok(links)
+    }
 }
 
 impl Content {
@@ -148,6 +183,7 @@ impl Content {
         }
         for entry in change.history {
             self.find(&entry.migration)?;
+            self.hashes.extend(self.head.extend(std::slice::from_ref(&entry)));
             self.history.push(entry);
         }
         Ok(())

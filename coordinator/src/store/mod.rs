@@ -1,10 +1,12 @@
 //! The coordinator's memory: migrations, topology, history, and the fence that says who leads.
 //!
-//! A backend promises three things. A commit is one transaction: all of a [`Change`] or nothing. A commit conflicts
+//! A backend promises three things. A commit is one transaction: all of a [`Change`] or nothing, and what it
+//! adds to the history continues the chain ([`chain`]). A commit conflicts
 //! with a take-over in the database's own terms, so that a leader that was replaced cannot write. What was
 //! committed survives a crash of the process and of the machine. The suite in `conformance` holds every backend to
 //! them. Nothing outside of this module touches the metadata database.
 
+mod chain;
 mod change;
 #[cfg(test)]
 mod conformance;
@@ -24,6 +26,7 @@ use async_trait::async_trait;
 use shardlift_domain::{Epoch, Fence, MigrationId, Nonce};
 
 pub use self::mongodb::{DEFAULT_DATABASE, MongodbStore};
+pub use chain::{Broken, Head, Link, Walk, Wanted};
 pub use change::{Change, Locks, Moved, Snapshot, StoredMigration, Times};
 pub use error::StoreError;
 pub use history::{HistoryEntry, HistoryEvent, Recorded};
@@ -71,6 +74,12 @@ pub trait Store: Send + Sync + 'static {
         after: Option<u64>,
         limit: u32,
     ) -> Result<Vec<Recorded>, StoreError>;
+
+    /// How far the chain of the history is.
+    async fn head(&self) -> Result<Head, StoreError>;
+
+    /// Entries of the history as they stand, oldest first, with their hashes: what a walk along the chain needs.
+    async fn links(&self, wanted: &Wanted) -> Result<Vec<Link>, StoreError>;
 
     /// The newest `limit` entries, oldest first, without their sequences.
     async fn history(&self, id: &MigrationId, limit: u32) -> Result<Vec<HistoryEntry>, StoreError> {

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use shardlift_domain::{Epoch, Fence, MigrationId, Nonce};
 use tokio::time::Instant;
 
-use super::{Change, LeaderPermit, Recorded, Snapshot, Store, StoreError};
+use super::{Change, Head, LeaderPermit, Link, Recorded, Snapshot, Store, StoreError, Wanted};
 use crate::metrics::Metrics;
 
 /// A store with metrics around it.
@@ -73,6 +73,14 @@ impl Store for ObservedStore {
         limit: u32,
     ) -> Result<Vec<Recorded>, StoreError> {
         self.told("history", self.inner.events(id, after, limit).await)
+    }
+
+    async fn head(&self) -> Result<Head, StoreError> {
+        self.told("history", self.inner.head().await)
+    }
+
+    async fn links(&self, wanted: &Wanted) -> Result<Vec<Link>, StoreError> {
+        self.told("history", self.inner.links(wanted).await)
     }
 }
 

@@ -8,7 +8,7 @@ use shardlift_domain::spec::SpecFile;
 use shardlift_domain::{Checksum, MigrationKey, ShardId, Version};
 
 use super::rows::{Head, Rest, counted, from_json, from_time, from_word};
-use super::{HistoryEntry, Recorded, StoreError, StoredMigration, Times};
+use super::{HistoryEntry, Link, Recorded, StoreError, StoredMigration, Times};
 
 /// A row of `migrations`.
 #[derive(sqlx::FromRow)]
@@ -57,7 +57,22 @@ pub(in crate::store) struct HistoryRow {
     event_type: String,
     created_at: String,
     actor: String,
+    request: Option<String>,
     details: String,
+}
+
+/// The same with its hash. Each column may have been changed behind our back.
+#[derive(sqlx::FromRow)]
+pub(in crate::store) struct LinkRow {
+    id: i64,
+    name: Option<String>,
+    version: Option<i64>,
+    event_type: String,
+    created_at: String,
+    actor: String,
+    request: Option<String>,
+    details: String,
+    hash: Option<String>,
 }
 
 /// The migration without its shards.
@@ -110,9 +125,23 @@ pub(in crate::store) fn entry(row: HistoryRow) -> Result<Recorded, StoreError> {
         event: from_word("migration_history.event_type", &row.event_type)?,
         at: from_time("migration_history.created_at", &row.created_at)?,
         actor: row.actor,
+        request: row.request,
         detail: from_json("migration_history.details", &row.details)?,
     };
     Ok(Recorded { sequence: counted(row.id), entry })
+}
+
+/// One entry with its hash.
+pub(in crate::store) fn link(row: LinkRow) -> Link {
+    let LinkRow { id, name, version, event_type, created_at, actor, request, details, hash } = row;
+    let entry = match name.zip(version) {
+        Some((name, version)) => {
+            let row = HistoryRow { id, name, version, event_type, created_at, actor, request, details };
+            entry(row).map(|recorded| recorded.entry).map_err(|error| error.to_string())
+        }
+        None => Err("the migration that it is about is not there".to_owned()),
+    };
+    Link { sequence: counted(id), entry, hash }
 }
 
 fn version(number: i64) -> Version {

@@ -5,20 +5,28 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, Lines};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::ServerName;
 
 /// One answer, or the next line of a stream.
 const WITHIN: Duration = Duration::from_secs(90);
 
 /// The REST door of one coordinator.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Http {
     address: SocketAddr,
+    tls: Option<TlsConnector>,
     document: Value,
     token: Option<String>,
 }
+
+/// Both ways of a connection.
+trait Wire: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Wire for T {}
 
 /// What was answered.
 #[derive(Debug)]
@@ -39,13 +47,18 @@ pub(crate) struct Sse {
 
 /// An open stream of them.
 pub(crate) struct Stream {
-    lines: Lines<BufReader<TcpStream>>,
+    lines: Lines<BufReader<Box<dyn Wire>>>,
 }
 
 impl Http {
     /// Reads the document first.
     pub(crate) async fn of(address: SocketAddr) -> Self {
-        let mut http = Self { address, document: Value::Null, token: None };
+        Self::over(address, None).await
+    }
+
+    /// The same over TLS, if there is a connector.
+    pub(crate) async fn over(address: SocketAddr, tls: Option<TlsConnector>) -> Self {
+        let mut http = Self { address, tls, document: Value::Null, token: None };
         http.document = http.send("GET", "/api/v1/openapi.json", &[], "").await.body;
         http
     }
@@ -53,6 +66,16 @@ impl Http {
     /// The same door, asked with this token.
     pub(crate) fn showing(&self, token: &str) -> Self {
         Self { token: Some(token.to_owned()), ..self.clone() }
+    }
+
+    /// What is answered to a GET in plain, whatever that is.
+    pub(crate) async fn plain(address: SocketAddr, path: &str) -> String {
+        let http = Self { address, tls: None, document: Value::Null, token: None };
+        let mut stream = http.open("GET", path, &[], "").await;
+        let mut text = Vec::new();
+        // Hung up is an answer, too.
+        let _ = timeout(WITHIN, stream.read_to_end(&mut text)).await.expect("an end of the answer");
+        String::from_utf8_lossy(&text).into_owned()
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
@@ -82,7 +105,8 @@ impl Http {
         let asked = async {
             let mut stream = self.open(method, path, headers, body).await;
             let mut text = Vec::new();
-            stream.read_to_end(&mut text).await.unwrap();
+            // A server that ends TLS without a goodbye has still answered.
+            let _ = stream.read_to_end(&mut text).await;
             String::from_utf8(text).unwrap()
         };
         let text = timeout(WITHIN, asked).await.unwrap_or_else(|_| panic!("no answer to {method} {path}"));
@@ -115,8 +139,15 @@ impl Http {
     }
 
     /// HTTP/1.0: the answer ends with the connection, and comes without pieces.
-    async fn open(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> TcpStream {
-        let mut stream = TcpStream::connect(self.address).await.unwrap();
+    async fn open(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Box<dyn Wire> {
+        let stream = TcpStream::connect(self.address).await.unwrap();
+        let mut stream: Box<dyn Wire> = match &self.tls {
+            None => Box::new(stream),
+            Some(tls) => {
+                let name = ServerName::from(self.address.ip());
+                Box::new(tls.connect(name, stream).await.unwrap())
+            }
+        };
         let mut request = format!("{method} {path} HTTP/1.0\r\nhost: {}\r\n", self.address);
         for (name, value) in headers {
             request += &format!("{name}: {value}\r\n");

@@ -2,6 +2,7 @@
 
 mod browser;
 mod bucket;
+mod certificates;
 mod collector;
 mod control;
 mod http;
@@ -16,6 +17,7 @@ mod witness;
 
 pub(crate) use browser::Browser;
 pub(crate) use bucket::{Bucket, Mood};
+pub(crate) use certificates::{Authority, Lifetime};
 pub(crate) use collector::{Collector, Delivered, OTLP_ENDPOINT};
 pub(crate) use control::{Control, Lead, SEAT};
 pub(crate) use http::{Answer, Http, Stream};

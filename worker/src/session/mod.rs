@@ -19,6 +19,7 @@ use shardlift_proto::status::{failures_of, leader_of};
 use shardlift_proto::v1::fleet_service_client::FleetServiceClient;
 use shardlift_proto::v1::{self, to_worker};
 use shardlift_runtime::retry::{Delays, Policy};
+use shardlift_runtime::tls;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
@@ -60,7 +61,7 @@ pub async fn run(config: &Config, shards: Shards, shutdown: CancellationToken) {
             Ok(session) => {
                 delays.reset();
                 tracing::info!(coordinator = %address, epoch = %session.pulse.leader().epoch, "connected");
-                let leader = session.serve(&shutdown).await;
+                let leader = session.serve(&address, &shutdown).await;
                 shards.metrics().hung_up();
                 tracing::info!(coordinator = %address, "the session is over");
                 leader
@@ -95,15 +96,17 @@ impl From<Failure> for Refused {
     }
 }
 
-impl From<Status> for Refused {
-    fn from(status: Status) -> Self {
-        Self { failure: failures_of(&status).swap_remove(0), leader: leader_named(&status) }
+impl Refused {
+    /// Refused by who was asked at this address.
+    fn by(address: &str, status: &Status) -> Self {
+        Self { failure: failures_of(status).swap_remove(0), leader: leader_named(address, status) }
     }
 }
 
-/// Where the leader is, as a coordinator that does not lead says it.
-fn leader_named(status: &Status) -> Option<String> {
-    leader_of(status).map(|leader| format!("http://{}", leader.address))
+/// Where the leader is, as the coordinator at this address says it; it is dialled the same way.
+fn leader_named(address: &str, status: &Status) -> Option<String> {
+    let scheme = address.split_once("://").map_or("http", |(scheme, _)| scheme);
+    leader_of(status).map(|leader| format!("{scheme}://{}", leader.address))
 }
 
 struct Session<'a> {
@@ -144,7 +147,7 @@ async fn open<'a>(
     stragglers: &Stragglers,
 ) -> Result<Session<'a>, Refused> {
     let hello = Greeting { worker: config.name.to_string(), slots: config.slots };
-    let channel = connect(address).await?;
+    let channel = connect(config, address).await?;
     let (out, queue) = mpsc::channel(QUEUE);
     let greeting = wire::wrap(hello.message(shards.look().await, shards.draining()));
     out.try_send(greeting).map_err(|_| unreachable("its own queue is full".to_owned()))?;
@@ -157,7 +160,8 @@ async fn open<'a>(
     });
     let (orders, first) = answer
         .await
-        .map_err(|_| unreachable(format!("no answer within {} s", CONNECT_WITHIN.as_secs())))??;
+        .map_err(|_| unreachable(format!("no answer within {} s", CONNECT_WITHIN.as_secs())))?
+        .map_err(|status| Refused::by(address, &status))?;
     let Some(to_worker::Message::Welcome(v1::Welcome {
         fence: Some(fence),
         lease_ttl_ms,
@@ -173,9 +177,10 @@ async fn open<'a>(
     Ok(Session { shards, pulse, orders, out, tasks, hello })
 }
 
-async fn connect(address: &str) -> Result<Channel, Failure> {
+async fn connect(config: &Config, address: &str) -> Result<Channel, Failure> {
     let endpoint =
         Endpoint::from_shared(address.to_owned()).map_err(|error| unreachable(error.to_string()))?;
+    let endpoint = config.tls.secure(endpoint).map_err(|error| unreachable(error.to_string()))?;
     endpoint
         .connect_timeout(DIAL_WITHIN)
         .tcp_nodelay(true)
@@ -183,7 +188,7 @@ async fn connect(address: &str) -> Result<Channel, Failure> {
         .keep_alive_timeout(Duration::from_secs(10))
         .connect()
         .await
-        .map_err(|error| unreachable(error.to_string()))
+        .map_err(|error| unreachable(tls::reasons(&error)))
 }
 
 fn unreachable(why: String) -> Failure {
@@ -197,7 +202,7 @@ fn unreachable(why: String) -> Failure {
 impl Session<'_> {
     /// Serves until the stream ends, the coordinator falls silent, or the worker is to stop. Answers who leads now, if
     /// that was the last word.
-    async fn serve(mut self, shutdown: &CancellationToken) -> Option<String> {
+    async fn serve(mut self, address: &str, shutdown: &CancellationToken) -> Option<String> {
         let mut leader = None;
         let mut beats = interval(self.pulse.ttl() / 5);
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -210,7 +215,7 @@ impl Session<'_> {
                     Ok(None) => false,
                     Err(status) => {
                         tracing::debug!(code = ?status.code(), "the stream broke");
-                        leader = leader_named(&status);
+                        leader = leader_named(address, &status);
                         false
                     }
                 },

@@ -46,6 +46,7 @@ impl Worker {
             name: "w1".parse().expect("a name"),
             coordinators: Route::new(coordinators).expect("at least one"),
             bearer: shardlift_proto::bearer::Bearer::default(),
+            tls: shardlift_runtime::tls::Dial::default(),
             slots: 4,
             metrics_listen: None,
             telemetry: shardlift_runtime::telemetry::Settings::default(),

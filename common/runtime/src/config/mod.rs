@@ -8,7 +8,7 @@ mod strict;
 #[cfg(test)]
 mod tests;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
@@ -48,6 +48,14 @@ pub fn load<T: DeserializeOwned>(
 #[allow(clippy::disallowed_methods, reason = "the one place that reads the environment")]
 pub fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
+}
+
+/// A file of the user's own settings: below XDG_CONFIG_HOME, else below `.config` of the home. `None`: the user has neither.
+pub fn user_file(below: &str) -> Option<PathBuf> {
+    let set = |name| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    // The specification of these directories: a path that is not absolute is to be ignored.
+    let settings = set("XDG_CONFIG_HOME").filter(|path| path.is_absolute());
+    settings.or_else(|| set("HOME").map(|home| home.join(".config"))).map(|settings| settings.join(below))
 }
 
 #[allow(clippy::disallowed_methods, reason = "the one place that reads the environment")]

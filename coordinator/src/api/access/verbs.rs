@@ -81,6 +81,9 @@ pub(super) const VERBS: &[Verb] = &[
     ),
     // They write rows of a shard, or give up what could be restored.
     least(Operator, ours!("MigrationService" / "RestoreBackup", "MigrationService" / "PurgeBackups"), &[]),
+    least(Viewer, ours!("ClusterService" / "Audit"), &["GET /api/v1/audit"]),
+    // It reads the whole history.
+    least(Operator, ours!("ClusterService" / "VerifyAudit"), &["GET /api/v1/audit/verification"]),
     // A plan has shards look at a text of the caller's own.
     least(Operator, ours!("MigrationService" / "Plan"), &["POST /api/v1/plans"]),
     // Moving.

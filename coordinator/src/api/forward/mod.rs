@@ -23,6 +23,7 @@ use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_proto::status::{failures_of, refuse, refuse_not_leader};
 use shardlift_proto::v1;
 use shardlift_runtime::retry::{Delays, Policy};
+use shardlift_runtime::tls::Dial;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -57,9 +58,10 @@ pub(super) struct Forward {
 }
 
 impl Forward {
-    /// `closing`: this coordinator ends; what waits is refused, what is open ends.
-    pub(super) fn new(standing: Standing, closing: CancellationToken) -> Self {
-        Self { standing, link: Link::default(), closing, patience: PATIENCE }
+    /// `dial`: how the leader is reached over TLS, if so. `closing`: this coordinator ends; what waits is refused, what is
+    /// open ends.
+    pub(super) fn new(standing: Standing, dial: Option<Dial>, closing: CancellationToken) -> Self {
+        Self { standing, link: Link::new(dial), closing, patience: PATIENCE }
     }
 
     /// A service that answers while this coordinator leads, and passes on otherwise.

@@ -13,6 +13,7 @@ use tonic::body::Body;
 use tonic::codegen::Service;
 use tonic::codegen::http;
 
+use super::door::REQUEST_ID;
 use super::problem::Problem;
 use super::{Rest, Shared};
 use crate::api::access::{Access, Door, verbs};
@@ -22,6 +23,7 @@ use crate::api::access::{Access, Door, verbs};
 pub(super) struct Caller {
     pub(super) principal: Principal,
     credentials: Option<HeaderValue>,
+    request: Option<HeaderValue>,
 }
 
 /// Around every route: whoever may not ask for it is refused before anything else of the request is read.
@@ -35,7 +37,8 @@ pub(super) async fn admitted(State(access): State<Access>, mut request: Request,
         Ok(principal) => {
             if let Some(principal) = principal {
                 let credentials = request.headers().get(header::AUTHORIZATION).cloned();
-                request.extensions_mut().insert(Caller { principal, credentials });
+                let id = request.headers().get(REQUEST_ID).cloned();
+                request.extensions_mut().insert(Caller { principal, credentials, request: id });
             }
             next.run(request).await
         }
@@ -75,10 +78,13 @@ impl<S: Service<http::Request<Body>>> Service<http::Request<Body>> for As<S> {
     }
 
     fn call(&mut self, mut request: http::Request<Body>) -> S::Future {
-        if let Some(Caller { principal, credentials }) = &self.caller {
+        if let Some(Caller { principal, credentials, request: id }) = &self.caller {
             request.extensions_mut().insert(principal.clone());
             if let Some(credentials) = credentials {
                 request.headers_mut().insert(header::AUTHORIZATION, credentials.clone());
+            }
+            if let Some(id) = id {
+                request.headers_mut().insert(REQUEST_ID, id.clone());
             }
         }
         self.door.call(request)

@@ -11,7 +11,7 @@ use utoipa_axum::routes;
 
 use super::asked::{Nothing, Path, Query};
 use super::problem::{PROBLEM, Problem, ProblemBody};
-use super::{Shared, aside, backups, changes, cluster, events, health, looks, me, migrations, verbs};
+use super::{Shared, aside, audit, backups, changes, cluster, events, health, looks, me, migrations, verbs};
 
 /// The page that shows the document. It asks for nothing but the document.
 const PAGE: &str = include_str!("page.html");
@@ -39,6 +39,7 @@ const ERRORS: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/error_pages.
         (name = "looks", description = "Looks into the shards themselves."),
         (name = "cluster", description = "Shards, workers, the leader, the topology."),
         (name = "topology", description = "Changes of the topology: each a new revision, answered after the commit."),
+        (name = "audit", description = "What was done, by whom: the history as a chain of hashes."),
         (name = "program", description = "This coordinator itself.")
     )
 )]
@@ -83,6 +84,8 @@ pub(super) fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(looks::placement))
         .routes(routes!(looks::indoubt))
         .routes(routes!(me::me))
+        .routes(routes!(audit::audit))
+        .routes(routes!(audit::verify))
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
         .routes(routes!(openapi))

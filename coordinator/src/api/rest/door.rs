@@ -2,38 +2,71 @@
 //! document.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use shardlift_domain::failure::ErrorCode;
 use shardlift_runtime::telemetry::context;
+use shardlift_runtime::tls::Peer;
 use tokio::time::timeout;
 use tracing::Instrument;
 
+use super::limits::Limits;
 use super::problem::{PROBLEM, Problem};
 use crate::api::access::Access;
+use crate::api::{RestOptions, asker};
 
-/// Names a request, in and out and in the logs.
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// Longest name that is taken from outside.
-const MAX_ID: usize = 128;
+/// Names a request, in and out, in the logs and in the history.
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static(asker::REQUEST_ID);
 
 /// How long an answer may take; an event stream has begun by then, and goes on.
 const WITHIN: Duration = Duration::from_secs(60);
 
+/// Where probes look: they come as often as somebody has set up, and tell nothing.
+const HEALTH: &str = "/health/";
+
+/// Who may ask, and how often. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Guard {
+    access: Access,
+    limits: Option<Arc<Limits>>,
+}
+
+impl Guard {
+    pub(super) fn new(access: Access, options: &RestOptions) -> Self {
+        let limits = options.requests_per_second.map(|each| Arc::new(Limits::new(each)));
+        Self { access, limits }
+    }
+
+    fn admits(&self, request: &Request) -> Result<(), Problem> {
+        own(request.headers(), request.uri(), self.access.is_open())?;
+        let peer = request.extensions().get::<ConnectInfo<Peer>>();
+        match (&self.limits, peer) {
+            (Some(limits), Some(ConnectInfo(Peer(peer)))) if !request.uri().path().starts_with(HEALTH) => {
+                limits.count(peer.ip())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 /// Around every route, and around the refusal of what is no route.
-pub(super) async fn through(State(access): State<Access>, request: Request, next: Next) -> Response {
+pub(super) async fn through(State(guard): State<Guard>, mut request: Request, next: Next) -> Response {
     let id = request_id(request.headers());
+    if let Ok(id) = HeaderValue::from_str(&id) {
+        request.headers_mut().insert(REQUEST_ID, id);
+    }
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let span = tracing::info_span!("http", otel.kind = "server", %method, path, request_id = id);
     let parent = request.headers().get(context::HEADER).and_then(|text| text.to_str().ok());
     let span = context::below(span, parent);
     let answer = async {
-        let answer = match own(request.headers(), request.uri(), access.is_open()) {
+        let answer = match guard.admits(&request) {
             Ok(()) => timeout(WITHIN, next.run(request)).await.unwrap_or_else(|_| late().into_response()),
             Err(problem) => problem.into_response(),
         };
@@ -100,9 +133,7 @@ pub(super) async fn nowhere(uri: Uri) -> Problem {
 /// The caller's own name for the request, if it is one; else a new one.
 fn request_id(headers: &HeaderMap) -> String {
     let told = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok());
-    let told =
-        told.filter(|id| (1..=MAX_ID).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic()));
-    told.map_or_else(shardlift_runtime::random::uuid, ToOwned::to_owned)
+    told.filter(|id| asker::is_id(id)).map_or_else(shardlift_runtime::random::uuid, ToOwned::to_owned)
 }
 
 /// No web page of another origin may ask. While nobody is asked who they are, also not under a name of its own that leads here

@@ -8,6 +8,7 @@
 mod answers;
 mod aside;
 mod asked;
+mod audit;
 mod backups;
 mod caller;
 mod changes;
@@ -16,6 +17,7 @@ mod document;
 mod door;
 mod events;
 mod health;
+mod limits;
 mod looks;
 mod me;
 mod migrations;
@@ -34,16 +36,18 @@ use shardlift_proto::v1::cluster_service_client::ClusterServiceClient;
 use shardlift_proto::v1::cluster_service_server::ClusterServiceServer;
 use shardlift_proto::v1::migration_service_client::MigrationServiceClient;
 use shardlift_proto::v1::migration_service_server::MigrationServiceServer;
-use tokio::net::TcpListener;
+use shardlift_runtime::tls::{Door, Peer};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use super::RestOptions;
 use super::access::Access;
 use super::cluster::ClusterDoor;
 use super::forward::Forwarding;
 use super::migration::MigrationDoor;
 use crate::orchestrator::Standing;
 use caller::{As, Caller};
+use door::Guard;
 
 /// The doors of this process, or of the leader.
 pub(super) type Migrations = Forwarding<MigrationServiceServer<MigrationDoor>>;
@@ -101,7 +105,7 @@ impl Rest {
 }
 
 /// Everything that is served over HTTP.
-fn router(shared: Shared) -> Router {
+fn router(shared: Shared, options: &RestOptions) -> Router {
     let (routes, _) = document::routes().split_for_parts();
     let access = shared.access.clone();
     routes
@@ -109,13 +113,14 @@ fn router(shared: Shared) -> Router {
         .route_layer(from_fn_with_state(access.clone(), caller::admitted))
         .merge(super::dashboard::router())
         .fallback(door::nowhere)
-        .layer(from_fn_with_state(access, door::through))
+        .layer(from_fn_with_state(Guard::new(access, options), door::through))
 }
 
 /// Serves until the token is cancelled and the open requests are answered.
-pub(super) async fn serve(shared: Shared, listener: TcpListener) -> std::io::Result<()> {
+pub(super) async fn serve(shared: Shared, door: Door, options: &RestOptions) -> std::io::Result<()> {
     let closing = shared.closing.clone();
-    axum::serve(listener, router(shared)).with_graceful_shutdown(closing.cancelled_owned()).await
+    let service = router(shared, options).into_make_service_with_connect_info::<Peer>();
+    axum::serve(door, service).with_graceful_shutdown(closing.cancelled_owned()).await
 }
 
 /// Method and path of each documented route.

@@ -20,12 +20,19 @@ pub(super) struct Problem {
     first: Box<v1::Failure>,
     others: Vec<v1::Failure>,
     code: ErrorCode,
+    /// Seconds after which to come again, for codes that say so.
+    after: u64,
 }
 
 impl Problem {
     /// A refusal of the door itself.
     pub(super) fn new(code: ErrorCode, message: impl Into<String>, next: impl Into<String>) -> Self {
         Failure::new(code, message, next).into()
+    }
+
+    /// The caller may come again after so many seconds.
+    pub(super) fn after(self, seconds: u64) -> Self {
+        Self { after: seconds, ..self }
     }
 
     /// Whether the same request may succeed by itself later.
@@ -64,7 +71,7 @@ impl Problem {
 
 impl From<Failure> for Problem {
     fn from(failure: Failure) -> Self {
-        Self { code: failure.code, first: Box::new(failure.into()), others: Vec::new() }
+        Self { code: failure.code, first: Box::new(failure.into()), others: Vec::new(), after: 1 }
     }
 }
 
@@ -83,7 +90,7 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = self.status().into_response();
         if matches!(response.status(), StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(self.after));
         }
         if response.status() == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

@@ -57,7 +57,7 @@ impl Stage {
         handle.standing().settled(Duration::from_secs(20)).await;
         let services = Services::new(handle, Arc::new(|| Ok(Topology::default())));
         let standing = services.orchestrator().standing().clone();
-        let forward = Forward::new(standing.clone(), closing.clone());
+        let forward = Forward::new(standing.clone(), None, closing.clone());
         let migrations = MigrationDoor::new(services.clone(), closing.clone());
         let rest = Shared::new(
             forward.around(MigrationServiceServer::new(migrations)),
@@ -66,7 +66,7 @@ impl Stage {
             access,
             closing.clone(),
         );
-        Self { router: router(rest), closing }
+        Self { router: router(rest, &RestOptions::default()), closing }
     }
 
     async fn ask(&self, method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {

@@ -7,7 +7,7 @@ use tokio::sync::{mpsc::error::TryRecvError, watch};
 use tokio::time::Instant;
 
 use super::*;
-use crate::store::{Change, LeaderPermit, Recorded, Snapshot, StoreError};
+use crate::store::{Change, Head, LeaderPermit, Link, Recorded, Snapshot, StoreError, Wanted};
 
 /// How many shards report at once.
 const MANY: u32 = 40;
@@ -82,6 +82,14 @@ impl Store for Gated {
         limit: u32,
     ) -> Result<Vec<Recorded>, StoreError> {
         self.inner.events(id, after, limit).await
+    }
+
+    async fn head(&self) -> Result<Head, StoreError> {
+        self.inner.head().await
+    }
+
+    async fn links(&self, wanted: &Wanted) -> Result<Vec<Link>, StoreError> {
+        self.inner.links(wanted).await
     }
 }
 

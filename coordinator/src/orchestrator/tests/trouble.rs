@@ -11,7 +11,7 @@ use shardlift_domain::progress::Receipt;
 use tokio::time::Instant;
 
 use super::*;
-use crate::store::{Change, HistoryEvent, LeaderPermit, Recorded, Snapshot, StoreError};
+use crate::store::{Change, Head, HistoryEvent, LeaderPermit, Link, Recorded, Snapshot, StoreError, Wanted};
 
 /// A store whose commit of this number is answered with an error, made or not.
 struct Faulty {
@@ -64,6 +64,14 @@ impl Store for Faulty {
         limit: u32,
     ) -> Result<Vec<Recorded>, StoreError> {
         self.inner.events(id, after, limit).await
+    }
+
+    async fn head(&self) -> Result<Head, StoreError> {
+        self.inner.head().await
+    }
+
+    async fn links(&self, wanted: &Wanted) -> Result<Vec<Link>, StoreError> {
+        self.inner.links(wanted).await
     }
 }
 

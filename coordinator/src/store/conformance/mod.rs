@@ -1,5 +1,6 @@
 //! What every store must do, asked of each backend.
 
+mod chain;
 mod random;
 pub(in crate::store) mod samples;
 
@@ -20,6 +21,9 @@ use shardlift_runtime::config::Secret;
 use super::{
     Change, HistoryEvent, LeaderPermit, MemoryStore, MongodbStore, Moved, PostgresStore, Snapshot,
     SqliteStore, Store, StoreError,
+};
+use chain::{
+    entries_of_the_chain_are_found_by_what_they_say, the_history_is_a_chain_from_the_first_entry_to_the_head,
 };
 use samples::{entry, id, stored, topology};
 
@@ -515,6 +519,8 @@ suite! {
     what_was_committed_is_there_for_the_next_one,
     the_history_is_in_order_and_spans_versions,
     the_history_is_read_on_without_loss_or_repeat,
+    the_history_is_a_chain_from_the_first_entry_to_the_head,
+    entries_of_the_chain_are_found_by_what_they_say,
     figures_and_states_are_replaced,
     what_one_migration_holds_no_other_gets,
     what_was_decided_is_there_for_the_next_leader,

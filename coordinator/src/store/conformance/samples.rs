@@ -122,6 +122,7 @@ pub(in crate::store) fn entry(key: &MigrationKey, event: HistoryEvent) -> Histor
         event,
         at: moment(1),
         actor: "someone".to_owned(),
+        request: Some("r-1 ✓".to_owned()),
         detail: json!({ "b": [1, null, "…"], "a": { "x": 0.5 } }),
     }
 }

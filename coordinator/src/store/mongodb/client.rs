@@ -98,8 +98,8 @@ async fn attempt(
     held: &Fence,
     change: &Change,
 ) -> Result<(), StoreError> {
-    let number = fence::hold(database, session, held).await?;
-    write::apply(database, session, (number, held.epoch), change).await
+    let (number, head) = fence::hold(database, session, held).await?;
+    write::apply(database, session, (number, held.epoch, head), change).await
 }
 
 /// Whether a transaction was ended by another one.

@@ -11,7 +11,7 @@ use shardlift_domain::spec::SpecFile;
 use shardlift_domain::{Checksum, MigrationKey, ShardId, Version};
 
 use super::super::rows::{Head, Rest, counted, from_time, from_word, reason, stored_number, time_text};
-use super::super::{HistoryEntry, Recorded, StoreError, StoredMigration, Times, steps};
+use super::super::{HistoryEntry, Link, Recorded, StoreError, StoredMigration, Times, steps};
 
 /// The `_id` of a version of a migration.
 pub(super) fn name_of(key: &MigrationKey) -> String {
@@ -210,7 +210,11 @@ fn add_shard(stored: &mut StoredMigration, key: &str, entry: &Bson) -> Result<()
 }
 
 /// An entry of the history; its `_id` is the order.
-pub(super) fn event(entry: &HistoryEntry, (commit, place): (i64, i64)) -> Result<Document, StoreError> {
+pub(super) fn event(
+    entry: &HistoryEntry,
+    hash: &str,
+    (commit, place): (i64, i64),
+) -> Result<Document, StoreError> {
     Ok(doc! {
         "_id": { "commit": commit, "place": place },
         "migration_id": name_of(&entry.migration),
@@ -219,7 +223,9 @@ pub(super) fn event(entry: &HistoryEntry, (commit, place): (i64, i64)) -> Result
         "event_type": entry.event.as_str(),
         "created_at": time_text(entry.at),
         "actor": &entry.actor,
+        "request": &entry.request,
         "details": bson("migration_events.details", &entry.detail)?,
+        "hash": hash,
     })
 }
 
@@ -250,9 +256,24 @@ pub(super) fn entry(mut event: Document) -> Result<Recorded, StoreError> {
         event: fields.word("event_type")?,
         at: from_time("migration_events", fields.text("created_at")?)?,
         actor: fields.text("actor")?.to_owned(),
+        // An entry of an earlier release has none.
+        request: fields.given("request").then(|| fields.text("request").map(str::to_owned)).transpose()?,
         detail,
     };
     Ok(Recorded { sequence: place, entry })
+}
+
+/// An entry as it stands, believed or not.
+pub(super) fn link(event: Document) -> Result<Link, StoreError> {
+    let sequence = match event.get_document("_id") {
+        Ok(place) => sequence_of(place)?,
+        Err(error) => {
+            return Err(StoreError::Unreadable { what: "migration_events._id", why: error.to_string() });
+        }
+    };
+    let hash = event.get_str("hash").ok().map(str::to_owned);
+    let entry = entry(event).map(|recorded| recorded.entry).map_err(|error| error.to_string());
+    Ok(Link { sequence, entry, hash })
 }
 
 /// The shard that a lock is about: what is looked up when another one is to be acquired.

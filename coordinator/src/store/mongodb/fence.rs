@@ -9,7 +9,7 @@ use shardlift_runtime::clock;
 use super::super::error::answered;
 use super::super::permit::next_epoch;
 use super::super::rows::{counted, stored_number, time_text};
-use super::super::{LeaderPermit, StoreError};
+use super::super::{Head, LeaderPermit, StoreError};
 use super::client::{COMMAND, code};
 
 /// MaxTimeMSExpired.
@@ -54,23 +54,52 @@ async fn fenced(database: &Database, held: &Fence) -> StoreError {
     }
 }
 
+/// How far the chain of the history is.
+pub(super) async fn head(database: &Database) -> Result<Head, StoreError> {
+    let fences = fences(database);
+    let found = fences.find_one(doc! { "_id": "fence" }).max_time(COMMAND);
+    let found = answered("read the head of the history", found).await?;
+    Ok(head_of(&found.ok_or_else(|| unreadable("the document is gone"))?))
+}
+
+/// A fence from before the chain has none.
+fn head_of(fence: &Document) -> Head {
+    let count = fence.get_i64("history_count").map(counted).unwrap_or_default();
+    Head { count, hash: fence.get_str("history_hash").unwrap_or_default().to_owned() }
+}
+
+/// Entries were added, in the transaction that holds the document.
+pub(super) async fn move_head(
+    database: &Database,
+    session: &mut ClientSession,
+    head: &Head,
+) -> Result<(), StoreError> {
+    let set = doc! { "$set": { "history_count": stored_number(head.count), "history_hash": &head.hash } };
+    let fences = fences(database);
+    let moved = fences.update_one(doc! { "_id": "fence" }, set).session(session);
+    answered("move the head of the history", moved).await.map(drop)
+}
+
 /// Writes to the document inside a transaction, so that it conflicts with every take-over and every other commit.
-/// Answers the number of this commit, which grows for ever.
+/// Answers the number of this commit, which grows for ever, and the head of the history.
 pub(super) async fn hold(
     database: &Database,
     session: &mut ClientSession,
     held: &Fence,
-) -> Result<i64, StoreError> {
+) -> Result<(i64, Head), StoreError> {
     let fences = fences(database);
     let count = doc! { "$inc": { "commits": 1_i64 } };
     let held_now = fences
         .find_one_and_update(exactly(held), count)
         .return_document(ReturnDocument::After)
-        .projection(doc! { "commits": 1 })
+        .projection(doc! { "commits": 1, "history_count": 1, "history_hash": 1 })
         .max_time(COMMAND)
         .session(session);
     match answered("hold the fence", held_now).await? {
-        Some(document) => document.get_i64("commits").map_err(|error| unreadable(&error.to_string())),
+        Some(document) => {
+            let commits = document.get_i64("commits").map_err(|error| unreadable(&error.to_string()))?;
+            Ok((commits, head_of(&document)))
+        }
         None => Err(fenced(database, held).await),
     }
 }

@@ -20,7 +20,7 @@ use mongodb::Database;
 use shardlift_domain::{Epoch, Fence, MigrationId, Nonce};
 use shardlift_runtime::config::Secret;
 
-use super::{Change, LeaderPermit, Recorded, Snapshot, Store, StoreError};
+use super::{Change, Head, LeaderPermit, Link, Recorded, Snapshot, Store, StoreError, Wanted};
 use client::Writer;
 
 /// The name of the database unless the configuration says otherwise.
@@ -72,5 +72,13 @@ impl Store for MongodbStore {
         limit: u32,
     ) -> Result<Vec<Recorded>, StoreError> {
         read::events(&self.database, id, after, limit).await
+    }
+
+    async fn head(&self) -> Result<Head, StoreError> {
+        fence::head(&self.database).await
+    }
+
+    async fn links(&self, wanted: &Wanted) -> Result<Vec<Link>, StoreError> {
+        read::links(&self.database, wanted).await
     }
 }

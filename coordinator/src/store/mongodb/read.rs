@@ -8,8 +8,8 @@ use shardlift_domain::topology::Topology;
 use shardlift_domain::{Failure, MigrationId};
 
 use super::super::error::answered;
-use super::super::rows::from_word;
-use super::super::{Recorded, Snapshot, StoreError};
+use super::super::rows::{from_word, time_text};
+use super::super::{Link, Recorded, Snapshot, StoreError, Wanted};
 use super::client::{COMMAND, begin};
 use super::decisions::decisions;
 use super::directory;
@@ -105,6 +105,40 @@ pub(super) async fn events(
         found.push(documents::entry(event)?);
     }
     if after.is_none() {
+        found.reverse();
+    }
+    Ok(found)
+}
+
+/// Entries as they stand, of whichever migration.
+pub(super) async fn links(database: &Database, wanted: &Wanted) -> Result<Vec<Link>, StoreError> {
+    let doing = "read the history";
+    if wanted.limit == 0 {
+        return Ok(Vec::new());
+    }
+    let mut filter = Document::new();
+    if let Some(after) = wanted.after {
+        filter.insert("_id", doc! { "$gt": documents::place_of(after) });
+    }
+    if let Some(id) = &wanted.id {
+        filter.insert("name", id.as_str());
+    }
+    if let Some(actor) = &wanted.actor {
+        filter.insert("actor", actor);
+    }
+    if let Some(since) = wanted.since {
+        // The texts sort like the times.
+        filter.insert("created_at", doc! { "$gte": time_text(since) });
+    }
+    let order = if wanted.after.is_some() { 1 } else { -1 };
+    let events = database.collection::<Document>("migration_events");
+    let find = events.find(filter).sort(doc! { "_id": order }).limit(wanted.limit.into()).max_time(COMMAND);
+    let mut cursor = answered(doing, find).await?;
+    let mut found = Vec::new();
+    while answered(doing, cursor.advance()).await? {
+        found.push(documents::link(cursor.deserialize_current().map_err(StoreError::unavailable(doing))?)?);
+    }
+    if wanted.after.is_none() {
         found.reverse();
     }
     Ok(found)

@@ -13,19 +13,20 @@ use shardlift_runtime::clock;
 
 use super::super::error::answered;
 use super::super::rows::{stored_number, time_text};
-use super::super::{Change, HistoryEntry, Moved, StoreError, StoredMigration};
+use super::super::{Change, Head, HistoryEntry, Moved, StoreError, StoredMigration};
 use super::client::{COMMAND, code};
 use super::documents::{self, bson, key_of, name_of};
-use super::{decisions, directory};
+use super::{decisions, directory, fence};
 
 /// DuplicateKey.
 const DUPLICATE: i32 = 11000;
 
-/// Writes everything; the caller commits or aborts. `commit` is the number of this one, `epoch` its leader's.
+/// Writes everything; the caller commits or aborts. `commit` is the number of this one, `epoch` its leader's, `head` that of
+/// the history.
 pub(super) async fn apply(
     database: &Database,
     session: &mut ClientSession,
-    (commit, epoch): (i64, Epoch),
+    (commit, epoch, head): (i64, Epoch, Head),
     change: &Change,
 ) -> Result<(), StoreError> {
     let mut writing = Writing { database, session, epoch };
@@ -41,7 +42,7 @@ pub(super) async fn apply(
     }
     writing.progress(change).await?;
     writing.locks(change).await?;
-    writing.append(&change.history, commit).await
+    writing.append(&change.history, commit, head).await
 }
 
 struct Writing<'a> {
@@ -231,16 +232,25 @@ impl Writing<'_> {
         }
     }
 
-    async fn append(&mut self, entries: &[HistoryEntry], commit: i64) -> Result<(), StoreError> {
+    async fn append(
+        &mut self,
+        entries: &[HistoryEntry],
+        commit: i64,
+        mut head: Head,
+    ) -> Result<(), StoreError> {
         if entries.is_empty() {
             return Ok(());
         }
         self.known(entries.iter().map(|entry| &entry.migration).collect()).await?;
-        let events: Result<Vec<_>, _> =
-            (0..).zip(entries).map(|(place, entry)| documents::event(entry, (commit, place))).collect();
+        let hashes = head.extend(entries);
+        let events: Result<Vec<_>, _> = (0..)
+            .zip(entries.iter().zip(&hashes))
+            .map(|(place, (entry, hash))| documents::event(entry, hash, (commit, place)))
+            .collect();
         let write = self.collection("migration_events");
         let write = write.insert_many(events?).session(&mut *self.session);
-        answered("add to the history", write).await.map(drop)
+        answered("add to the history", write).await?;
+        fence::move_head(self.database, &mut *self.session, &head).await
     }
 }
 

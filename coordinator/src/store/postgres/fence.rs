@@ -7,7 +7,7 @@ use sqlx::PgConnection;
 use super::super::error::answered;
 use super::super::permit::next_epoch;
 use super::super::rows::{counted, stored_number, time_text};
-use super::super::{LeaderPermit, StoreError};
+use super::super::{Head, LeaderPermit, StoreError};
 
 /// The row as it stands.
 pub(super) async fn read(connection: &mut PgConnection) -> Result<Fence, StoreError> {
@@ -31,6 +31,14 @@ async fn fenced(connection: &mut PgConnection, select: &'static str) -> Result<F
     let row = answered("read the fence", sqlx::query_as(select).fetch_one(connection)).await?;
     let (epoch, nonce): (i64, String) = row;
     Ok(Fence { epoch: Epoch(counted(epoch)), nonce: Nonce(nonce) })
+}
+
+/// How far the chain of the history is.
+pub(super) async fn head(connection: &mut PgConnection) -> Result<Head, StoreError> {
+    let select = "SELECT history_count, history_hash FROM shardlift_coordinator.fence WHERE one = 1";
+    let read = sqlx::query_as(select).fetch_one(connection);
+    let (count, hash): (i64, String) = answered("read the head of the history", read).await?;
+    Ok(Head { count: counted(count), hash })
 }
 
 /// Raises the fence from `seen`, in one statement. It waits for commits that hold the row.

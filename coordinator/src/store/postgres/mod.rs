@@ -20,7 +20,7 @@ use async_trait::async_trait;
 use shardlift_domain::{Epoch, Fence, MigrationId, Nonce};
 use shardlift_runtime::config::Secret;
 
-use super::{Change, LeaderPermit, Recorded, Snapshot, Store, StoreError};
+use super::{Change, Head, LeaderPermit, Link, Recorded, Snapshot, Store, StoreError, Wanted};
 use session::Sessions;
 
 /// A store in a PostgreSQL database.
@@ -102,5 +102,19 @@ impl Store for PostgresStore {
         let events = read::events(&mut session.connection, id, after, limit).await?;
         session.keep();
         Ok(events)
+    }
+
+    async fn head(&self) -> Result<Head, StoreError> {
+        let mut session = self.sessions.take().await?;
+        let head = fence::head(&mut session.connection).await?;
+        session.keep();
+        Ok(head)
+    }
+
+    async fn links(&self, wanted: &Wanted) -> Result<Vec<Link>, StoreError> {
+        let mut session = self.sessions.take().await?;
+        let links = read::links(&mut session.connection, wanted).await?;
+        session.keep();
+        Ok(links)
     }
 }

@@ -7,9 +7,9 @@ use shardlift_domain::topology::Topology;
 use sqlx::PgConnection;
 
 use super::super::error::answered;
-use super::super::rows::{from_json, with_decisions};
-use super::super::tables::{self, HistoryRow, MigrationRow, ShardRow};
-use super::super::{Recorded, Snapshot, StoreError, StoredMigration};
+use super::super::rows::{from_json, time_text, with_decisions};
+use super::super::tables::{self, HistoryRow, LinkRow, MigrationRow, ShardRow};
+use super::super::{Link, Recorded, Snapshot, StoreError, StoredMigration, Wanted};
 use super::{decisions, directory, locks};
 
 /// Everything; the caller's transaction keeps it to one moment.
@@ -83,8 +83,8 @@ pub(super) async fn events(
     let rows = match after {
         Some(after) => sqlx::query_as::<_, HistoryRow>(
             "SELECT h.id, m.name, m.version, h.event_type, \
-             to_char(h.created_at, 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') AS created_at, h.actor, h.details::text AS details \
-             FROM shardlift_coordinator.migration_history h \
+             to_char(h.created_at, 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') AS created_at, h.actor, h.request, \
+             h.details::text AS details FROM shardlift_coordinator.migration_history h \
              JOIN shardlift_coordinator.migrations m ON m.id = h.migration_id \
              WHERE m.name = $1 AND h.id > $2 ORDER BY h.id LIMIT $3",
         )
@@ -92,7 +92,8 @@ pub(super) async fn events(
         .bind(i64::try_from(after).unwrap_or(i64::MAX)),
         None => sqlx::query_as(
             "SELECT * FROM (SELECT h.id, m.name, m.version, h.event_type, \
-             to_char(h.created_at, 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') AS created_at, h.actor, h.details::text AS details \
+             to_char(h.created_at, 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') AS created_at, h.actor, h.request, \
+             h.details::text AS details \
              FROM shardlift_coordinator.migration_history h \
              JOIN shardlift_coordinator.migrations m ON m.id = h.migration_id \
              WHERE m.name = $1 ORDER BY h.id DESC LIMIT $2) newest ORDER BY id",
@@ -101,4 +102,32 @@ pub(super) async fn events(
     };
     let rows = answered("read the history", rows.bind(i64::from(limit)).fetch_all(connection)).await?;
     rows.into_iter().map(tables::entry).collect()
+}
+
+/// Entries as they stand, of whichever migration.
+pub(super) async fn links(connection: &mut PgConnection, wanted: &Wanted) -> Result<Vec<Link>, StoreError> {
+    let select = if wanted.after.is_some() {
+        "SELECT h.id, m.name, m.version, h.event_type, \
+         to_char(h.created_at, 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') AS created_at, h.actor, h.request, \
+         h.details::text AS details, h.hash FROM shardlift_coordinator.migration_history h \
+         LEFT JOIN shardlift_coordinator.migrations m ON m.id = h.migration_id \
+         WHERE h.id > $1 AND ($2::text IS NULL OR m.name = $2) AND ($3::text IS NULL OR h.actor = $3) \
+         AND ($4::text IS NULL OR h.created_at >= $4::timestamptz) ORDER BY h.id LIMIT $5"
+    } else {
+        "SELECT * FROM (SELECT h.id, m.name, m.version, h.event_type, \
+         to_char(h.created_at, 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') AS created_at, h.actor, h.request, \
+         h.details::text AS details, h.hash FROM shardlift_coordinator.migration_history h \
+         LEFT JOIN shardlift_coordinator.migrations m ON m.id = h.migration_id \
+         WHERE $1::bigint IS NULL AND ($2::text IS NULL OR m.name = $2) AND ($3::text IS NULL OR h.actor = $3) \
+         AND ($4::text IS NULL OR h.created_at >= $4::timestamptz) ORDER BY h.id DESC LIMIT $5) newest ORDER BY id"
+    };
+    let rows = sqlx::query_as::<_, LinkRow>(select)
+        .bind(wanted.after.map(|after| i64::try_from(after).unwrap_or(i64::MAX)))
+        .bind(wanted.id.as_ref().map(MigrationId::as_str))
+        .bind(&wanted.actor)
+        .bind(wanted.since.map(time_text))
+        .bind(i64::from(wanted.limit))
+        .fetch_all(connection);
+    let rows = answered("read the history", rows).await?;
+    Ok(rows.into_iter().map(tables::link).collect())
 }

@@ -9,7 +9,7 @@ use sqlx::PgConnection;
 use super::super::error::answered;
 use super::super::rows::{Rest, json, reason, stored_number, time_text};
 use super::super::{Change, HistoryEntry, Moved, StoreError, StoredMigration, Times, steps};
-use super::{decisions, directory, locks, progress};
+use super::{decisions, directory, fence, locks, progress};
 
 /// Writes everything; the caller commits or rolls back.
 pub(super) async fn apply(
@@ -238,14 +238,19 @@ async fn write_steps(
 /// Adds to the history, in order.
 async fn append(connection: &mut PgConnection, entries: &[HistoryEntry]) -> Result<(), StoreError> {
     let Some(first) = entries.first() else { return Ok(()) };
+    // This transaction holds the fence row, so nobody moves the head meanwhile.
+    let mut head = fence::head(connection).await?;
+    let hashes = head.extend(entries);
     let keys = || entries.iter().map(|entry| &entry.migration);
     let details: Result<Vec<_>, _> =
         entries.iter().map(|entry| json("migration_history.details", &entry.detail)).collect();
     let write = sqlx::query(
-        "INSERT INTO shardlift_coordinator.migration_history (migration_id, event_type, created_at, actor, details) \
-         SELECT m.id, u.event, u.at::timestamptz, u.actor, u.details::json \
-         FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[]) \
-         WITH ORDINALITY AS u (name, version, event, at, actor, details, place) \
+        "WITH head AS (UPDATE shardlift_coordinator.fence SET history_count = $9, history_hash = $10 WHERE one = 1) \
+         INSERT INTO shardlift_coordinator.migration_history \
+         (migration_id, event_type, created_at, actor, details, request, hash) \
+         SELECT m.id, u.event, u.at::timestamptz, u.actor, u.details::json, u.request, u.hash \
+         FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[]) \
+         WITH ORDINALITY AS u (name, version, event, at, actor, details, request, hash, place) \
          JOIN shardlift_coordinator.migrations m ON m.name = u.name AND m.version = u.version ORDER BY u.place",
     )
     .bind(keys().map(|key| key.id.as_str()).collect::<Vec<_>>())
@@ -254,6 +259,10 @@ async fn append(connection: &mut PgConnection, entries: &[HistoryEntry]) -> Resu
     .bind(entries.iter().map(|entry| time_text(entry.at)).collect::<Vec<_>>())
     .bind(entries.iter().map(|entry| entry.actor.as_str()).collect::<Vec<_>>())
     .bind(details?)
+    .bind(entries.iter().map(|entry| entry.request.as_deref()).collect::<Vec<_>>())
+    .bind(hashes)
+    .bind(stored_number(head.count))
+    .bind(&head.hash)
     .execute(connection);
     let written = answered("add to the history", write).await?.rows_affected();
     if usize::try_from(written) == Ok(entries.len()) {

@@ -6,7 +6,7 @@ use sqlx::{Sqlite, SqliteConnection, SqlitePool, Transaction};
 
 use super::super::permit::next_epoch;
 use super::super::rows::{counted, stored_number, time_text};
-use super::super::{LeaderPermit, StoreError};
+use super::super::{Head, LeaderPermit, StoreError};
 
 /// Begins a write. From here on no other connection can begin one, so nobody takes over in between.
 pub(super) async fn begin(writer: &SqlitePool) -> Result<Transaction<'static, Sqlite>, StoreError> {
@@ -25,6 +25,27 @@ pub(super) async fn read(connection: &mut SqliteConnection) -> Result<Fence, Sto
         .await
         .map_err(StoreError::unavailable("read the fence"))?;
     Ok(Fence { epoch: Epoch(counted(epoch)), nonce: Nonce(nonce) })
+}
+
+/// How far the chain of the history is.
+pub(super) async fn head(connection: &mut SqliteConnection) -> Result<Head, StoreError> {
+    let (count, hash): (i64, String) =
+        sqlx::query_as("SELECT history_count, history_hash FROM fence WHERE one = 1")
+            .fetch_one(connection)
+            .await
+            .map_err(StoreError::unavailable("read the head of the history"))?;
+    Ok(Head { count: counted(count), hash })
+}
+
+/// Entries were added.
+pub(super) async fn move_head(connection: &mut SqliteConnection, head: &Head) -> Result<(), StoreError> {
+    sqlx::query("UPDATE fence SET history_count = ?, history_hash = ? WHERE one = 1")
+        .bind(stored_number(head.count))
+        .bind(&head.hash)
+        .execute(connection)
+        .await
+        .map(drop)
+        .map_err(StoreError::unavailable("move the head of the history"))
 }
 
 /// Refuses a permit that is not the newest.

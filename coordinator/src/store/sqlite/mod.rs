@@ -20,7 +20,7 @@ use shardlift_domain::{Epoch, Fence, MigrationId, Nonce};
 use sqlx::SqlitePool;
 
 use super::rows::with_decisions;
-use super::{Change, LeaderPermit, Recorded, Snapshot, Store, StoreError};
+use super::{Change, Head, LeaderPermit, Link, Recorded, Snapshot, Store, StoreError, Wanted};
 
 /// A store in a SQLite file.
 #[derive(Debug)]
@@ -95,5 +95,15 @@ impl Store for SqliteStore {
         let mut connection =
             self.reader.acquire().await.map_err(StoreError::unavailable("read the history"))?;
         read::events(&mut connection, id, after, limit).await
+    }
+
+    async fn head(&self) -> Result<Head, StoreError> {
+        let doing = "read the head of the history";
+        fence::head(&mut *self.reader.acquire().await.map_err(StoreError::unavailable(doing))?).await
+    }
+
+    async fn links(&self, wanted: &Wanted) -> Result<Vec<Link>, StoreError> {
+        let doing = "read the history";
+        read::links(&mut *self.reader.acquire().await.map_err(StoreError::unavailable(doing))?, wanted).await
     }
 }

@@ -3,8 +3,9 @@
 use shardlift_domain::MigrationId;
 use sqlx::SqliteConnection;
 
-use super::super::tables::{self, HistoryRow, MigrationRow, ShardRow};
-use super::super::{Recorded, StoreError, StoredMigration};
+use super::super::rows::time_text;
+use super::super::tables::{self, HistoryRow, LinkRow, MigrationRow, ShardRow};
+use super::super::{Link, Recorded, StoreError, StoredMigration, Wanted};
 
 /// All migrations, in the order of submission.
 pub(super) async fn migrations(
@@ -49,14 +50,14 @@ pub(super) async fn events(
 ) -> Result<Vec<Recorded>, StoreError> {
     let rows = match after {
         Some(after) => sqlx::query_as::<_, HistoryRow>(
-            "SELECT h.id, m.name, m.version, h.event_type, h.created_at, h.actor, h.details \
+            "SELECT h.id, m.name, m.version, h.event_type, h.created_at, h.actor, h.request, h.details \
              FROM migration_history h JOIN migrations m ON m.id = h.migration_id \
              WHERE m.name = ? AND h.id > ? ORDER BY h.id LIMIT ?",
         )
         .bind(id.as_str())
         .bind(i64::try_from(after).unwrap_or(i64::MAX)),
         None => sqlx::query_as(
-            "SELECT * FROM (SELECT h.id, m.name, m.version, h.event_type, h.created_at, h.actor, h.details \
+            "SELECT * FROM (SELECT h.id, m.name, m.version, h.event_type, h.created_at, h.actor, h.request, h.details \
              FROM migration_history h JOIN migrations m ON m.id = h.migration_id \
              WHERE m.name = ? ORDER BY h.id DESC LIMIT ?) ORDER BY id",
         )
@@ -64,4 +65,32 @@ pub(super) async fn events(
     };
     let rows = rows.bind(limit).fetch_all(connection).await;
     rows.map_err(StoreError::unavailable("read the history"))?.into_iter().map(tables::entry).collect()
+}
+
+/// Entries as they stand, of whichever migration.
+pub(super) async fn links(
+    connection: &mut SqliteConnection,
+    wanted: &Wanted,
+) -> Result<Vec<Link>, StoreError> {
+    let select = if wanted.after.is_some() {
+        "SELECT h.id, m.name, m.version, h.event_type, h.created_at, h.actor, h.request, h.details, h.hash \
+         FROM migration_history h LEFT JOIN migrations m ON m.id = h.migration_id \
+         WHERE h.id > ?1 AND (?2 IS NULL OR m.name = ?2) AND (?3 IS NULL OR h.actor = ?3) \
+         AND (?4 IS NULL OR h.created_at >= ?4) ORDER BY h.id LIMIT ?5"
+    } else {
+        "SELECT * FROM (SELECT h.id, m.name, m.version, h.event_type, h.created_at, h.actor, h.request, h.details, h.hash \
+         FROM migration_history h LEFT JOIN migrations m ON m.id = h.migration_id \
+         WHERE ?1 IS NULL AND (?2 IS NULL OR m.name = ?2) AND (?3 IS NULL OR h.actor = ?3) \
+         AND (?4 IS NULL OR h.created_at >= ?4) ORDER BY h.id DESC LIMIT ?5) ORDER BY id"
+    };
+    let rows = sqlx::query_as::<_, LinkRow>(select)
+        .bind(wanted.after.map(|after| i64::try_from(after).unwrap_or(i64::MAX)))
+        .bind(wanted.id.as_ref().map(MigrationId::as_str))
+        .bind(&wanted.actor)
+        .bind(wanted.since.map(time_text))
+        .bind(wanted.limit)
+        .fetch_all(connection)
+        .await;
+    let rows = rows.map_err(StoreError::unavailable("read the history"))?;
+    Ok(rows.into_iter().map(tables::link).collect())
 }

@@ -12,7 +12,7 @@ use sqlx::SqliteConnection;
 use super::super::rows::{Rest, json, reason, stored_number, time_text};
 use super::super::steps;
 use super::super::{Change, HistoryEntry, Moved, StoreError, StoredMigration, Times};
-use super::{decisions, locks, topology};
+use super::{decisions, fence, locks, topology};
 
 /// Writes everything; the caller commits, or drops the transaction and with it everything.
 pub(super) async fn apply(
@@ -245,28 +245,26 @@ async fn progress(
 /// Adds to the history, in order.
 async fn append(connection: &mut SqliteConnection, entries: &[HistoryEntry]) -> Result<(), StoreError> {
     let Some(first) = entries.first() else { return Ok(()) };
+    let mut head = fence::head(connection).await?;
+    let hashes = head.extend(entries);
     let mut rows = Vec::with_capacity(entries.len());
-    for HistoryEntry { migration, event, at, actor, detail } in entries {
+    for (HistoryEntry { migration, event, at, actor, request, detail }, hash) in entries.iter().zip(hashes) {
         let detail = json("migration_history.details", detail)?;
-        rows.push((
-            migration.id.as_str(),
-            migration.version.0,
-            event.as_str(),
-            time_text(*at),
-            actor,
-            detail,
-        ));
+        let (id, version) = (migration.id.as_str(), migration.version.0);
+        rows.push((id, version, event.as_str(), time_text(*at), actor, detail, request, hash));
     }
     let written = sqlx::query(
-        "INSERT INTO migration_history (migration_id, event_type, created_at, actor, details) \
-         SELECT m.id, u.value ->> 2, u.value ->> 3, u.value ->> 4, u.value ->> 5 FROM json_each(?) AS u \
+        "INSERT INTO migration_history (migration_id, event_type, created_at, actor, details, request, hash) \
+         SELECT m.id, u.value ->> 2, u.value ->> 3, u.value ->> 4, u.value ->> 5, u.value ->> 6, u.value ->> 7 \
+         FROM json_each(?) AS u \
          JOIN migrations m ON m.name = u.value ->> 0 AND m.version = u.value ->> 1 ORDER BY u.key",
     )
     .bind(json("migration_history", &rows)?)
-    .execute(connection)
+    .execute(&mut *connection)
     .await
     .map_err(StoreError::unavailable("add to the history"))?;
-    all_known(written.rows_affected(), entries.len(), &first.migration)
+    all_known(written.rows_affected(), entries.len(), &first.migration)?;
+    fence::move_head(connection, &head).await
 }
 
 /// Refuses what speaks of a migration or a shard that was never stored.

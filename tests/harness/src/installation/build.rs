@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use anyhow::{Result, ensure};
 
 use super::config::CoordinatorConfig;
-use super::{Coordinator, Election, Engine, Installation, Member, Shard, Store, WorkerSpec};
+use super::{Coordinator, Election, Engine, Installation, Member, Shard, Store, Tls, WorkerSpec};
 use crate::ports::Port;
 use crate::process::{Launch, Process};
 use crate::programs;
@@ -24,6 +24,7 @@ pub struct InstallationBuilder {
     rest: bool,
     extra: String,
     token: Option<String>,
+    tls: Option<Tls>,
 }
 
 impl Default for InstallationBuilder {
@@ -39,6 +40,7 @@ impl Default for InstallationBuilder {
             rest: false,
             extra: String::new(),
             token: None,
+            tls: None,
         }
     }
 }
@@ -99,6 +101,12 @@ impl InstallationBuilder {
         self
     }
 
+    /// Everybody speaks TLS, with these certificates.
+    pub fn tls(mut self, tls: &Tls) -> Self {
+        self.tls = Some(tls.clone());
+        self
+    }
+
     /// An environment variable of the coordinators.
     pub fn coordinator_env(mut self, key: &str, value: &str) -> Self {
         self.coordinator_env.push((key.to_owned(), value.to_owned()));
@@ -138,6 +146,7 @@ impl InstallationBuilder {
             workers: Mutex::default(),
             shards: self.shards,
             token: self.token,
+            tls: self.tls,
             sandbox,
         };
         for coordinator in &installation.coordinators {
@@ -165,6 +174,7 @@ impl InstallationBuilder {
             lease_ttl_ms: self.lease_ttl_ms,
             shards: &self.shards,
             extra: &self.extra,
+            tls: self.tls.as_ref(),
         };
         std::fs::write(&config, text.toml())?;
         let program = programs::product("shardlift-coordinator")?;
@@ -176,7 +186,7 @@ impl InstallationBuilder {
             });
         let process = Process::spawn(sandbox, launch)?;
         let member = Member { process, config, address: Some(listen.address()) };
-        Ok(Coordinator { member, listen, metrics, rest })
+        Ok(Coordinator { member, listen, metrics, rest, secure: self.tls.is_some() })
     }
 }
 

@@ -36,6 +36,8 @@ pub(super) async fn run(coordinator: &str, args: &[&str], env: &[(&str, &str)]) 
     let output = Command::new(programs::product("shardlift")?)
         .args(args)
         .env("SHARDLIFT_COORDINATOR", coordinator)
+        // Not the settings of whoever runs the tests.
+        .env("XDG_CONFIG_HOME", "/nonexistent")
         // A scenario that waits says itself for what, and how long.
         .env("SHARDLIFT_WAIT", "0")
         .envs(env.iter().copied())

@@ -2,6 +2,8 @@
 
 use anyhow::{Context, Result};
 
+use super::Tls;
+
 /// The kind of database that a shard is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Engine {
@@ -98,7 +100,12 @@ impl WorkerSpec {
         &self.env
     }
 
-    pub(super) fn toml(&self, shards: &[Shard], coordinators: &[String]) -> Result<String> {
+    pub(super) fn toml(
+        &self,
+        shards: &[Shard],
+        coordinators: &[String],
+        tls: Option<&Tls>,
+    ) -> Result<String> {
         let own = self.coordinator.clone().map(|one| vec![one]);
         let mut toml = format!(
             "name = {}\ncoordinators = {}\nslots = {}\n",
@@ -109,6 +116,7 @@ impl WorkerSpec {
         if let Some(token) = &self.token {
             toml += &format!("token = {}\n", text(token));
         }
+        toml += &tls.map(Tls::of_worker).unwrap_or_default();
         for id in &self.shards {
             let shard = shards.iter().find(|shard| shard.id == *id);
             let shard =
@@ -190,12 +198,13 @@ pub(super) struct CoordinatorConfig<'a> {
     pub(super) shards: &'a [Shard],
     /// Further top-level lines and tables, as TOML.
     pub(super) extra: &'a str,
+    pub(super) tls: Option<&'a Tls>,
 }
 
 impl CoordinatorConfig<'_> {
     pub(super) fn toml(&self) -> String {
         let mut toml = format!(
-            "name = {}\nlisten = {}\nmetrics_listen = {}\n{}{}\n{}\n{}\n[lease]\nttl_ms = {}\n",
+            "name = {}\nlisten = {}\nmetrics_listen = {}\n{}{}\n{}{}\n{}\n[lease]\nttl_ms = {}\n",
             text(&self.name),
             text(&self.listen),
             text(&self.metrics_listen),
@@ -204,6 +213,7 @@ impl CoordinatorConfig<'_> {
                 .map(|rest| format!("rest_listen = {}\n", text(rest)))
                 .unwrap_or_default(),
             self.extra,
+            self.tls.map(Tls::of_coordinator).unwrap_or_default(),
             self.store.toml(&self.file),
             self.election.toml(),
             self.lease_ttl_ms
@@ -235,7 +245,7 @@ fn list(values: &[String]) -> String {
 }
 
 /// A TOML string. JSON's escapes are a subset of TOML's.
-fn text(value: &str) -> String {
+pub(super) fn text(value: &str) -> String {
     serde_json::Value::from(value).to_string()
 }
 
@@ -256,7 +266,7 @@ mod tests {
     fn a_worker_reaches_a_shard_where_it_is_told_to() {
         let shards = [shard("a"), shard("b")];
         let spec = WorkerSpec::new("w", &["a", "b"]).dsn("b", "postgres://proxy");
-        let toml = spec.toml(&shards, &["http://c".to_owned(), "http://d".to_owned()]).unwrap();
+        let toml = spec.toml(&shards, &["http://c".to_owned(), "http://d".to_owned()], None).unwrap();
         assert!(toml.contains("coordinators = [\"http://c\", \"http://d\"]"), "{toml}");
         assert!(
             toml.contains("dsn = \"postgres://a\"") && toml.contains("dsn = \"postgres://proxy\""),
@@ -267,7 +277,7 @@ mod tests {
 
     #[test]
     fn a_worker_of_an_unknown_shard_is_a_mistake_of_the_test() {
-        let error = WorkerSpec::new("w", &["z"]).toml(&[shard("a")], &[]).unwrap_err();
+        let error = WorkerSpec::new("w", &["z"]).toml(&[shard("a")], &[], None).unwrap_err();
         assert!(error.to_string().contains("unknown shard z"), "{error}");
     }
 
@@ -285,6 +295,7 @@ mod tests {
             lease_ttl_ms: 5000,
             shards: &shards,
             extra: "",
+            tls: None,
         };
         let toml = config.toml();
         assert_eq!(toml.matches("[[cluster]]").count(), 1, "{toml}");

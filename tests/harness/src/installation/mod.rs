@@ -4,6 +4,7 @@
 mod build;
 mod cli;
 mod config;
+mod tls;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -23,6 +24,7 @@ use crate::wait::{and_tell, wait_for_ok};
 pub use build::InstallationBuilder;
 pub use cli::Output;
 pub use config::{Election, Engine, Shard, Store, WorkerSpec};
+pub use tls::Tls;
 
 const READY: Duration = Duration::from_secs(30);
 const STOPPED: Duration = Duration::from_secs(30);
@@ -34,6 +36,7 @@ pub struct Installation {
     workers: Mutex<Vec<Arc<Member>>>,
     shards: Vec<Shard>,
     token: Option<String>,
+    tls: Option<Tls>,
     sandbox: Sandbox,
 }
 
@@ -44,6 +47,7 @@ pub struct Coordinator {
     listen: Port,
     metrics: Port,
     rest: Option<Port>,
+    secure: bool,
 }
 
 impl Coordinator {
@@ -54,7 +58,8 @@ impl Coordinator {
 
     /// Its URL for clients and workers.
     pub fn url(&self) -> String {
-        format!("http://{}", self.listen.address())
+        let scheme = if self.secure { "https" } else { "http" };
+        format!("{scheme}://{}", self.listen.address())
     }
 
     /// Its gRPC address.
@@ -179,7 +184,7 @@ impl Installation {
     /// Starts one more worker. It does not wait until the coordinator knows it.
     pub fn add_worker(&self, spec: &WorkerSpec) -> Result<Arc<Member>> {
         let config = self.sandbox.path().join(format!("{}.toml", spec.name()));
-        std::fs::write(&config, spec.toml(&self.shards, &self.urls())?)?;
+        std::fs::write(&config, spec.toml(&self.shards, &self.urls(), self.tls.as_ref())?)?;
         let launch = spec.environment().iter().fold(
             Launch::new(spec.name(), programs::product("shardlift-worker")?).arg("--config").arg(&config),
             |launch, (key, value)| launch.env(key, value),
@@ -222,8 +227,17 @@ impl Installation {
 
     /// The same with environment variables of its own.
     pub async fn cli_with(&self, args: &[&str], env: &[(&str, &str)]) -> Result<Output> {
+        self.cli_without(args, env, &[]).await
+    }
+
+    /// The same with these environment variables only, but for the address: of the installation's own those in `without` are
+    /// left out.
+    pub async fn cli_without(&self, args: &[&str], env: &[(&str, &str)], without: &[&str]) -> Result<Output> {
+        let own = self.tls.as_ref().map(Tls::of_cli).unwrap_or_default();
+        let own = own.iter().map(|(key, value)| (*key, value.as_str()));
         let token = self.token.iter().map(|token| ("SHARDLIFT_TOKEN", token.as_str()));
-        let env: Vec<_> = token.chain(env.iter().copied()).collect();
+        let own = own.chain(token).filter(|(key, _)| !without.contains(key));
+        let env: Vec<_> = own.chain(env.iter().copied()).collect();
         cli::run(&self.urls().join(","), args, &env).await
     }
 

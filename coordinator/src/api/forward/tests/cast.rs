@@ -15,6 +15,7 @@ use shardlift_proto::v1::cluster_service_server::{ClusterService, ClusterService
 use shardlift_proto::v1::fleet_service_client::FleetServiceClient;
 use shardlift_proto::v1::migration_service_client::MigrationServiceClient;
 use shardlift_proto::v1::{self, from_worker};
+use shardlift_runtime::tls::Door;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -76,7 +77,8 @@ impl Ballot {
         let (handle, heart) = crate::orchestrator::run(parts, shutdown.clone());
         let services = Services::new(handle, Arc::new(|| Ok(topology())));
         let access = Access::new(AccessConfig::default(), Arc::default());
-        let listening = Listening { grpc: listener, rest: None, reflection: false, access };
+        let grpc = Door::grpc(listener, None).expect("a door");
+        let listening = Listening { grpc, rest: None, dial: None, reflection: false, access };
         let running = tokio::spawn(crate::serve(services.clone(), heart, listening, shutdown.clone()));
         Coordinator { name: name.to_owned(), address, services, shutdown, running }
     }
@@ -386,6 +388,17 @@ impl ClusterService for Echo {
     }
 
     async fn indoubt(&self, _: Request<v1::IndoubtRequest>) -> Result<Response<v1::IndoubtResponse>, Status> {
+        Err(Status::unimplemented("not asked for"))
+    }
+
+    async fn audit(&self, _: Request<v1::AuditRequest>) -> Result<Response<v1::AuditResponse>, Status> {
+        Err(Status::unimplemented("not asked for"))
+    }
+
+    async fn verify_audit(
+        &self,
+        _: Request<v1::VerifyAuditRequest>,
+    ) -> Result<Response<v1::VerifyAuditResponse>, Status> {
         Err(Status::unimplemented("not asked for"))
     }
 

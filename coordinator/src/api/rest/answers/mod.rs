@@ -1,6 +1,7 @@
 //! What the API answers, one file per family: the shapes of the command line's JSON, made from the wire's messages. Keys
 //! are added, never renamed or removed; what is unknown is `null`.
 
+mod audit;
 mod cluster;
 mod event;
 mod looks;
@@ -11,6 +12,7 @@ use serde::Serialize;
 use shardlift_proto::v1;
 use utoipa::ToSchema;
 
+pub(super) use audit::{AuditBody, VerifiedBody};
 pub(super) use cluster::{DrainBody, LeaderBody, RouteBody, ShardsBody, TopologyBody, WorkersBody};
 pub(super) use event::{EventBody, EventsBody};
 pub(super) use looks::{ChangedBody, DecidedBody, DriftBody, InDoubtBody, MismatchesBody, PlacementBody};

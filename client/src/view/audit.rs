@@ -1,0 +1,180 @@
+//! The history of all migrations, and what a walk along its chain has found.
+
+use serde_json::{Value, json};
+use shardlift_client::model::{AuditEntry, Verified};
+
+use super::harmless::line;
+use super::paint::{Paint, Tone};
+use super::table::{Cell, Side, Table};
+
+/// Characters of a hash in a table: enough to compare by eye.
+const SHORT: usize = 12;
+
+/// The table.
+pub(crate) fn entries(paint: Paint, entries: &[AuditEntry], more: bool) -> String {
+    if entries.is_empty() {
+        return "nothing was recorded\n".to_owned();
+    }
+    let columns = ["SEQUENCE", "TIME", "ACTOR", "MIGRATION", "EVENT", "WHAT", "REQUEST", "HASH"];
+    let mut table = Table::new(&columns.map(|name| (name, Side::Left)));
+    for entry in entries {
+        table.row(row(entry));
+    }
+    let mut text = table.render(paint);
+    if let Some(last) = entries.last().filter(|_| more) {
+        text.push_str(&format!("more: --after {}\n", last.sequence));
+    }
+    text
+}
+
+fn row(entry: &AuditEntry) -> Vec<Cell> {
+    let hash: String = entry.hash.as_deref().unwrap_or("-").chars().take(SHORT).collect();
+    let sequence = entry.sequence.to_string();
+    match &entry.fact {
+        Ok(fact) => vec![
+            sequence.into(),
+            line(&fact.at).into(),
+            line(&fact.actor).into(),
+            line(&format!("{}@{}", fact.migration.0, fact.migration.1)).into(),
+            Cell::new(Tone::Strong, line(&fact.event)),
+            line(&what(&fact.detail)).into(),
+            line(fact.request_id.as_deref().unwrap_or("-")).into(),
+            Cell::new(Tone::Dim, line(&hash)),
+        ],
+        Err(why) => vec![
+            sequence.into(),
+            "-".into(),
+            "-".into(),
+            "-".into(),
+            Cell::new(Tone::Bad, "unreadable"),
+            line(why).into(),
+            "-".into(),
+            Cell::new(Tone::Dim, line(&hash)),
+        ],
+    }
+}
+
+/// A detail in a few words: from where to where, or on which shard.
+fn what(detail: &str) -> String {
+    let detail: Value = serde_json::from_str(detail).unwrap_or_default();
+    let word = |value: &Value| value.as_str().map(str::to_owned);
+    let stand = |value: &Value| Some(format!("{}/{}", word(&value["status"])?, word(&value["phase"])?));
+    let mut words = Vec::new();
+    match (stand(&detail["before"]), stand(&detail)) {
+        (Some(before), Some(after)) if before != after => words.push(format!("{before} -> {after}")),
+        (_, Some(after)) => words.push(after),
+        _ => {}
+    }
+    words.extend(word(&detail["shard"]));
+    words.extend(word(&detail["step"]));
+    words.extend(word(&detail["code"]).or_else(|| word(&detail["failure"]["code"])));
+    words.extend(detail["wave"].as_u64().map(|wave| format!("wave {}", wave + 1)));
+    words.join(" ")
+}
+
+/// One entry as a line of a log.
+pub(crate) fn sentence(entry: &AuditEntry) -> String {
+    let text = match &entry.fact {
+        Ok(fact) => {
+            let (id, version) = &fact.migration;
+            format!("{} {} {id}@{version} {} {}", fact.at, fact.actor, fact.event, what(&fact.detail))
+        }
+        Err(why) => format!("unreadable: {why}"),
+    };
+    format!("{}  {}\n", entry.sequence, line(text.trim_end()))
+}
+
+/// The same for programs.
+pub(crate) fn entries_json(entries: &[AuditEntry], more: bool) -> Value {
+    json!({ "entries": entries.iter().map(entry_json).collect::<Vec<_>>(), "more": more })
+}
+
+/// One entry for programs.
+pub(crate) fn entry_json(entry: &AuditEntry) -> Value {
+    let fact = entry.fact.as_ref().ok();
+    json!({
+        "sequence": entry.sequence,
+        "migration": fact.map(|fact| fact.migration.0.clone()),
+        "version": fact.map(|fact| fact.migration.1),
+        "event": fact.map(|fact| fact.event.clone()),
+        "at": fact.map(|fact| fact.at.clone()),
+        "actor": fact.map(|fact| fact.actor.clone()),
+        "request_id": fact.and_then(|fact| fact.request_id.clone()),
+        "detail": fact.and_then(|fact| serde_json::from_str::<Value>(&fact.detail).ok()),
+        "unreadable": entry.fact.as_ref().err(),
+        "hash": entry.hash,
+    })
+}
+
+/// What the walk has found, in sentences.
+pub(crate) fn verified(paint: Paint, found: &Verified) -> String {
+    let Verified { entries, unchained, head, broken, .. } = found;
+    let old = if *unchained == 0 { String::new() } else { format!(", {unchained} older than the chain") };
+    match broken {
+        None => format!("{} {entries} entries{old}; head {}\n", paint.tone(Tone::Good, "holds"), line(head)),
+        Some((at, why)) => {
+            let place = at.map_or_else(|| "at the end".to_owned(), |sequence| format!("at entry {sequence}"));
+            let told = paint.tone(Tone::Bad, "broken");
+            format!("{told} {place}: {}\n{entries} entries before it hold{old}\n", line(why))
+        }
+    }
+}
+
+/// The same for programs.
+pub(crate) fn verified_json(found: &Verified) -> Value {
+    let broken = found.broken.as_ref().map(|(sequence, why)| json!({ "sequence": sequence, "why": why }));
+    json!({
+        "entries": found.entries, "unchained": found.unchained, "head": found.head, "last": found.last,
+        "broken": broken,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use shardlift_client::model::AuditFact;
+
+    use super::*;
+
+    #[test]
+    fn each_entry_is_a_line_and_harmless() {
+        let fact = AuditFact {
+            migration: ("0001_text".into(), 1),
+            event: "started".into(),
+            at: "2026-11-28T21:00:00.123456Z".into(),
+            actor: "olaf\x1b[2J".into(),
+            request_id: Some("r-1".into()),
+            detail:
+                r#"{"status":"running","phase":"precheck","before":{"status":"pending","phase":"precheck"}}"#
+                    .into(),
+        };
+        let hash = Some("0123456789abcdef".to_owned());
+        let told = AuditEntry { sequence: 7, fact: Ok(fact), hash };
+        let wrong = AuditEntry { sequence: 8, fact: Err("no event".into()), hash: None };
+        let expected = "\
+SEQUENCE  TIME                         ACTOR           MIGRATION    EVENT       WHAT                                 REQUEST  HASH
+7         2026-11-28T21:00:00.123456Z  olaf\\u{1b}[2J  0001_text@1  started     pending/precheck -> running/precheck  r-1      0123456789ab
+8         -                            -               -            unreadable  no event                             -        -
+more: --after 8
+";
+        assert_eq!(entries(Paint::PLAIN, &[told.clone(), wrong.clone()], true), expected);
+        let line = "7  2026-11-28T21:00:00.123456Z olaf\\u{1b}[2J 0001_text@1 started pending/precheck -> running/precheck\n";
+        assert_eq!(sentence(&told), line);
+        assert_eq!(sentence(&wrong), "8  unreadable: no event\n");
+        assert_eq!(entries(Paint::PLAIN, &[], false), "nothing was recorded\n");
+    }
+
+    #[test]
+    fn what_a_walk_has_found_is_a_sentence() {
+        let holds = Verified { entries: 7, unchained: 0, head: "abc".into(), last: Some(9), broken: None };
+        assert_eq!(verified(Paint::PLAIN, &holds), "holds 7 entries; head abc\n");
+        let broken = Verified { unchained: 2, broken: Some((Some(8), "it was changed".into())), ..holds };
+        let told = verified(Paint::PLAIN, &broken);
+        assert_eq!(
+            told,
+            "broken at entry 8: it was changed\n7 entries before it hold, 2 older than the chain\n"
+        );
+        let cut = Verified { broken: Some((None, "the newest were removed".into())), ..broken };
+        assert!(verified(Paint::PLAIN, &cut).starts_with("broken at the end: the newest were removed\n"));
+        assert_eq!(verified_json(&cut)["broken"]["sequence"], Value::Null);
+    }
+}
