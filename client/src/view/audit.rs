@@ -151,9 +151,9 @@ mod tests {
         let told = AuditEntry { sequence: 7, fact: Ok(fact), hash };
         let wrong = AuditEntry { sequence: 8, fact: Err("no event".into()), hash: None };
         let expected = "\
-SEQUENCE  TIME                         ACTOR           MIGRATION    EVENT       WHAT                                 REQUEST  HASH
+SEQUENCE  TIME                         ACTOR          MIGRATION    EVENT       WHAT                                  REQUEST  HASH
 7         2026-11-28T21:00:00.123456Z  olaf\\u{1b}[2J  0001_text@1  started     pending/precheck -> running/precheck  r-1      0123456789ab
-8         -                            -               -            unreadable  no event                             -        -
+8         -                            -              -            unreadable  no event                              -        -
 more: --after 8
 ";
         assert_eq!(entries(Paint::PLAIN, &[told.clone(), wrong.clone()], true), expected);
