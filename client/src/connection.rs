@@ -223,7 +223,8 @@ impl Connection {
 
 /// Our own files: asking again does not help.
 fn unusable(error: TlsError) -> Refusal {
-    let next = "check --ca, --certificate and --key: each names a file in PEM form that you may read";
+    let next =
+        "check --ca, --client-certificate and --client-key: each names a file in PEM form that you may read";
     Refusal::Told(vec![Failure::new(ErrorCode::ConfigInvalid, error.to_string(), next)])
 }
 

@@ -42,13 +42,13 @@ pub(crate) struct Reach {
     #[arg(long, global = true, value_name = "NAME", env = "SHARDLIFT_SERVER_NAME", hide_env_values = true)]
     server_name: Option<String>,
 
-    /// Your own certificate, a file in PEM form, if the coordinators ask for one; with --key.
+    /// Your own certificate, a file in PEM form, if the coordinators ask for one; with --client-key.
     #[arg(long, global = true, value_name = "FILE", env = "SHARDLIFT_CERTIFICATE", hide_env_values = true)]
-    certificate: Option<PathBuf>,
+    client_certificate: Option<PathBuf>,
 
-    /// The private key of --certificate, a file in PEM form.
+    /// The private key of --client-certificate, a file in PEM form.
     #[arg(long, global = true, value_name = "FILE", env = "SHARDLIFT_KEY", hide_env_values = true)]
-    key: Option<PathBuf>,
+    client_key: Option<PathBuf>,
 
     /// A file that holds your token, where coordinators ask for one; instead of the variable SHARDLIFT_TOKEN.
     #[arg(long, global = true, value_name = "FILE", env = "SHARDLIFT_TOKEN_FILE", hide_env_values = true)]
@@ -109,8 +109,8 @@ impl Reach {
             },
             ca: self.ca.clone().or(below.ca),
             server_name: self.server_name.clone().or(below.server_name),
-            certificate: self.certificate.clone().or(below.certificate),
-            key: self.key.clone().or(below.key),
+            certificate: self.client_certificate.clone().or(below.certificate),
+            key: self.client_key.clone().or(below.key),
             token_file: self.token_file.clone().or(below.token_file),
         }
     }
@@ -135,7 +135,7 @@ fn no_token(why: &str) -> Failure {
 
 fn dial(context: &Context) -> Result<Dial, Failure> {
     if context.certificate.is_some() != context.key.is_some() {
-        let next = "give --certificate and --key together";
+        let next = "give --client-certificate and --client-key together";
         let message = "a certificate needs its key, and a key its certificate";
         return Err(Failure::new(ErrorCode::ConfigInvalid, message, next));
     }

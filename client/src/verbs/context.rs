@@ -34,7 +34,7 @@ enum Ask {
         /// Its name.
         name: String,
     },
-    /// Keep what --coordinator, --ca, --server-name, --certificate, --key and --token-file say under a name. The first one becomes the present one.
+    /// Keep what --coordinator, --ca, --server-name, --client-certificate, --client-key and --token-file say under a name. The first one becomes the present one.
     Add {
         /// Its name; one that is there already is replaced.
         name: String,
