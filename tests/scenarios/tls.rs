@@ -247,7 +247,7 @@ async fn a_worker_with_a_certificate_of_somebody_else_gets_no_work() {
     let stranger = play.installation.add_worker(&stranger).unwrap();
     play.until("the stranger to be refused", async || {
         let log = stranger.process().log_tail(30);
-        anyhow::ensure!(log.contains("cannot be reached"), "{log}");
+        anyhow::ensure!(log.contains("coordinator.unreachable"), "{log}");
         Ok(())
     })
     .await;

@@ -99,7 +99,12 @@ impl From<Failure> for Refused {
 impl Refused {
     /// Refused by who was asked at this address.
     fn by(address: &str, status: &Status) -> Self {
-        Self { failure: failures_of(status).swap_remove(0), leader: leader_named(address, status) }
+        let mut failure = failures_of(status).swap_remove(0);
+        // A connection that was hung up says why only at the bottom, such as a certificate that was not accepted.
+        if let Some(source) = std::error::Error::source(status) {
+            failure.message = format!("{}: {}", failure.message, tls::reasons(source));
+        }
+        Self { failure, leader: leader_named(address, status) }
     }
 }
 
