@@ -16,7 +16,7 @@ mod watch;
 
 pub use address::{Address, AddressError, Coordinators};
 pub use aside::Aside;
-pub use client::{Answer, Client};
+pub use client::{Answer, Client, Sample};
 pub use mismatches::Mismatches;
 pub use places::Placement;
 pub use watch::{Watch, Watched};

@@ -24,8 +24,12 @@ pub const ANEW: &str = "verify.transform";
 pub const LEFT_OUT: &str = "tenants.left-out";
 /// Removing before-images that are given up.
 pub const PURGE: &str = "purge";
+/// Trying a transform on a sample, in transactions that are rolled back.
+pub const REHEARSE: &str = "rehearse";
+/// Reading a spec with a deadline for its locks. Workers have nothing to do with it, but an older one refuses the key.
+pub const LOCK_DEADLINE: &str = "lock_deadline";
 /// The words that are not the name of a transformer.
-const WORDS: [&str; 14] = [
+const WORDS: [&str; 16] = [
     LEFT_OUT,
     SHARE,
     UNDO,
@@ -35,6 +39,8 @@ const WORDS: [&str; 14] = [
     ATOMIC,
     ANEW,
     PURGE,
+    REHEARSE,
+    LOCK_DEADLINE,
     "schema",
     "data",
     "transform.sql",
@@ -82,7 +88,8 @@ impl Capabilities {
     pub fn needed(spec: &Spec) -> Self {
         let mut needed: Self = match &spec.body {
             SpecBody::Schema(schema) => {
-                let words = ["schema"].into_iter().chain(schema.atomic.then_some(ATOMIC));
+                let deadline = schema.lock_deadline.map(|_| LOCK_DEADLINE);
+                let words = ["schema"].into_iter().chain(schema.atomic.then_some(ATOMIC)).chain(deadline);
                 words.map(str::to_owned).collect()
             }
             SpecBody::Data(data) => {

@@ -21,6 +21,7 @@ use tokio::sync::watch;
 
 use super::board::Board;
 use super::book::{Book, Page, Refused, SELF};
+use super::deadlines::Deadlines;
 use super::fleet::{Fleet, SessionId};
 use super::gates::Gates;
 use super::outbox::Outbox;
@@ -87,6 +88,7 @@ pub(super) struct Leader {
     shown: Leading,
     pub(super) gates: Gates,
     pub(super) votes: Votes,
+    pub(super) deadlines: Deadlines,
 }
 
 impl Leader {
@@ -109,6 +111,7 @@ impl Leader {
             flushed: 0,
             ticked: 0,
             votes: Votes::default(),
+            deadlines: Deadlines::default(),
         };
         let keys: Vec<_> = leader.book.pages().map(|page| page.migration().key.clone()).collect();
         for key in keys {
@@ -144,6 +147,7 @@ impl Leader {
             Wake::Told(key, news, reply) => self.on_told(&key, news, reply),
             Wake::Quieted(key, wave, quiet, reply) => self.on_quieted(&key, wave, quiet, reply),
             Wake::Tenants(id, reply) => self.on_tenants(&id, reply),
+            Wake::Rehearse(shard, request, reply) => self.ask_rehearsal(shard, *request, reply),
             Wake::Edit(edit, reply) => self.on_edit(*edit, reply).await?,
             Wake::Submit(submissions, revision, start, reply) => {
                 let made = self.book.submit(submissions, revision, start).await;

@@ -16,6 +16,7 @@ use shardlift_domain::mismatch::{MismatchesPage, MismatchesRequest};
 use shardlift_domain::plan::PlannedMigration;
 use shardlift_domain::prepared::PreparedTransaction;
 use shardlift_domain::quarantine::{Held, QuarantineAnswer, QuarantineRequest};
+use shardlift_domain::rehearsal::{RehearsalRequest, ShardRehearsal};
 use shardlift_domain::spec::{Spec, SpecFile};
 use shardlift_domain::topology::Topology;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -132,6 +133,7 @@ pub(super) enum Wake {
     Told(MigrationKey, News, Reply<()>),
     Quieted(MigrationKey, u32, Result<(), Failure>, Reply<()>),
     Tenants(MigrationId, Reply<Vec<String>>),
+    Rehearse(ShardId, Box<RehearsalRequest>, Reply<ShardRehearsal>),
     Edit(Box<Edit>, Reply<(bool, u64)>),
     Submit(Vec<Submission>, u64, bool, Reply<()>),
     Asked(MigrationId, Verb, Reply<(MigrationView, bool)>),
@@ -293,6 +295,15 @@ impl Handle {
     /// The tenants whose rows a migration changes, in its newest version; none: those of all.
     pub async fn tenants(&self, id: MigrationId) -> Result<Vec<String>, Failure> {
         ask!(self, Tenants, id)
+    }
+
+    /// Has a worker of the shard try a transform on a sample, and roll back.
+    pub async fn rehearse(
+        &self,
+        shard: ShardId,
+        request: RehearsalRequest,
+    ) -> Result<ShardRehearsal, Failure> {
+        ask!(self, Rehearse, shard, Box::new(request))
     }
 
     /// Changes the topology; answers after the commit: whether anything changed, and the revision now.

@@ -30,6 +30,7 @@ mod placement;
 mod precheck;
 mod purge;
 mod quarantine;
+mod rehearse;
 mod schema;
 mod session;
 mod set_aside;
@@ -58,6 +59,7 @@ use shardlift_domain::mismatch::{MismatchesPage, MismatchesRequest};
 use shardlift_domain::prepared::PreparedTransaction;
 use shardlift_domain::quarantine::{QuarantineAnswer, QuarantineRequest};
 use shardlift_domain::range::Pass;
+use shardlift_domain::rehearsal::{RehearsalRequest, ShardRehearsal};
 use shardlift_domain::verdict::{Finding, Sweep, VerifyReport};
 use shardlift_runtime::config::Secret;
 
@@ -169,5 +171,9 @@ impl ShardEngine for PostgresEngine {
 
     async fn purge(&self, leader: &Fence, migration: &MigrationKey) -> EngineResult<Purged> {
         purge::purge(&self.access, leader, migration).await
+    }
+
+    async fn rehearse(&self, request: &RehearsalRequest, job: &DataJob) -> EngineResult<ShardRehearsal> {
+        rehearse::rehearse(&self.access, request, job).await
     }
 }
