@@ -151,7 +151,7 @@ async fn run(workers: usize, shards_each: usize, ranges: u32) -> Result<Cost> {
     let fleet = Fleet::connect(settings).await?;
 
     let began = Instant::now();
-    let planned = client.plan(v1::PlanRequest { specs: specs() }).await?.into_inner();
+    let planned = client.plan(v1::PlanRequest { specs: specs(), rehearse: None }).await?.into_inner();
     let plan = began.elapsed();
     ensure!(planned.plan.is_some_and(|plan| plan.migrations.len() == 2), "the plan is not of two migrations");
     client.submit(v1::SubmitRequest { specs: specs(), start: true, topology_revision: None }).await?;

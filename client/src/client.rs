@@ -7,9 +7,10 @@ use shardlift_domain::failure::Failure;
 use shardlift_domain::ids::{Checksum, MigrationId, ShardId, Version, WorkerId};
 use shardlift_domain::migration::{Status, Verb};
 use shardlift_domain::plan::Plan;
+use shardlift_domain::rehearsal::SampleRow;
 use shardlift_domain::spec::SpecFile;
 use shardlift_proto::bearer::Bearer;
-use shardlift_proto::convert::{WireError, plan_from_wire};
+use shardlift_proto::convert::{WireError, plan_from_wire, sample_from_wire};
 use shardlift_proto::v1;
 use shardlift_runtime::random;
 use shardlift_runtime::telemetry::context;
@@ -25,6 +26,27 @@ use crate::{Coordinators, Watch};
 pub(crate) const QUICK: Duration = Duration::from_secs(30);
 /// A plan asks every shard for facts.
 pub(crate) const THOROUGH: Duration = Duration::from_secs(120);
+/// A row that a rehearsal shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sample {
+    /// Of which migration.
+    pub migration: MigrationId,
+    /// Where it is.
+    pub shard: ShardId,
+    /// Before and after.
+    pub row: SampleRow,
+}
+
+impl Sample {
+    fn from_wire(sample: v1::ShardSample) -> Result<Self, WireError> {
+        Ok(Self {
+            migration: MigrationId::new(sample.migration)?,
+            shard: ShardId::new(sample.shard)?,
+            row: sample_from_wire(sample.row.ok_or(WireError::Missing("row"))?),
+        })
+    }
+}
+
 /// What became of a verb.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Answer {
@@ -71,12 +93,32 @@ impl Client {
 
     /// What would happen; changes nothing.
     pub async fn plan(&self, specs: Vec<SpecFile>) -> Result<Plan, Vec<Failure>> {
-        let asked = v1::PlanRequest { specs: specs.into_iter().map(Into::into).collect() };
+        Ok(self.planned(specs, None).await?.0)
+    }
+
+    /// What would happen, with a rehearsal: each shard tries the transforms on about so many rows (0: a number that is
+    /// good for most), and rolls back. The rows are shown to whoever asks, and kept nowhere.
+    pub async fn rehearse(
+        &self,
+        specs: Vec<SpecFile>,
+        rows: u32,
+    ) -> Result<(Plan, Vec<Sample>), Vec<Failure>> {
+        self.planned(specs, Some(v1::Rehearse { rows, shown: true })).await
+    }
+
+    async fn planned(
+        &self,
+        specs: Vec<SpecFile>,
+        rehearse: Option<v1::Rehearse>,
+    ) -> Result<(Plan, Vec<Sample>), Vec<Failure>> {
+        let asked = v1::PlanRequest { specs: specs.into_iter().map(Into::into).collect(), rehearse };
         let ask = |mut to: Services| {
             let asked = within(THOROUGH, asked.clone());
             async move { to.migrations.plan(asked).await }
         };
-        plan_from_wire(self.connection.answered(ask).await?.plan).map_err(lacking)
+        let v1::PlanResponse { plan, samples } = self.connection.answered(ask).await?;
+        let samples: Result<_, WireError> = samples.into_iter().map(Sample::from_wire).collect();
+        Ok((plan_from_wire(plan).map_err(lacking)?, samples.map_err(lacking)?))
     }
 
     /// Stores the migrations of the specs, and starts them if told so. Answers after the commit; the same content

@@ -19,7 +19,7 @@ mod watch;
 pub use address::{Address, AddressError, Coordinators};
 pub use aside::Aside;
 pub use backups::{Kept, Restoring};
-pub use client::{Answer, Client};
+pub use client::{Answer, Client, Sample};
 pub use mismatches::Mismatches;
 pub use places::Placement;
 pub use shardlift_proto::bearer::{Bearer, NoToken};

@@ -3,10 +3,12 @@
 
 use serde_json::Value;
 use shardlift_harness::dataset::items::KeyKind;
-use shardlift_harness::installation::WorkerSpec;
+use shardlift_harness::installation::{Coordinator, WorkerSpec};
 use sqlx::{Connection, PgConnection, Postgres, Transaction};
 
-use crate::stage::{Engine, Items, POSTGRES, Play, assert_nothing_left, execute, scalar, store};
+use crate::stage::{
+    Control, Engine, Items, POSTGRES, Play, Specs, assert_nothing_left, execute, scalar, store,
+};
 
 const SHARDS: [&str; 3] = ["pg-01", "pg-02", "pg-03"];
 
@@ -313,5 +315,50 @@ async fn a_pause_before_the_decision_lets_go_of_all_locks_and_a_resume_prepares_
     assert_eq!(resumed.code, Some(0), "{resumed:#?}");
     play.completed("0001_column").await;
     assert_eq!(changed(&shards, "added").await, 3);
+    all_or_nothing(&shards).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_three_coordinators_the_next_one_ends_the_vote_that_its_leader_died_in() {
+    let shards = shards().await;
+    let control = Control::of(Engine::Postgres).await;
+    let play = Play::of(control.builder(&shards.each_ref())).await;
+    let lead = control.lead().await.unwrap();
+    let mut report = PgConnection::connect(&shards[2].dsn).await.unwrap();
+    let held = two_of_three_prepare(&play, &shards, &mut report).await;
+    let first = play.installation.coordinators()[lead.number].member();
+    first.kill9();
+    let (next, _) = control.next(&play, lead.epoch).await;
+    held.commit().await.unwrap();
+    play.completed("0001_column").await;
+    assert_eq!((changed(&shards, "added").await, prepared(&shards).await), (3, 0), "before the decision");
+    first.restart().await.unwrap();
+
+    // Whoever decides now dies of it, and only that one: the others find the decision made.
+    let mut epoch = next.epoch;
+    for coordinator in play.installation.coordinators().iter().map(Coordinator::member) {
+        coordinator.set_failpoints("after-decision=return");
+        coordinator.restart().await.unwrap();
+        play.until("somebody to lead", async || play.installation.cli_json(&["shards"]).await.map(drop))
+            .await;
+    }
+    epoch = epoch.max(control.lead().await.unwrap().epoch);
+    let leader = control.lead().await.unwrap().number;
+    play.installation.wait_connected().await.unwrap();
+    let specs = Specs::of(&[spec("0002_column", "more")]);
+    // The coordinator that answers may be gone before its answer is.
+    play.installation.cli(&["apply", specs.as_str(), "--yes", "--no-watch"]).await.unwrap();
+    let decided = play.installation.coordinators()[leader].member();
+    play.until("the leader to die after its decision", async || {
+        anyhow::ensure!(!decided.process().is_running(), "it runs");
+        Ok(())
+    })
+    .await;
+    control.next(&play, epoch).await;
+    play.completed("0002_column").await;
+    assert_eq!((changed(&shards, "more").await, prepared(&shards).await), (3, 0), "after the decision");
+    let alive =
+        play.installation.coordinators().iter().filter(|each| each.member().process().is_running()).count();
+    assert_eq!(alive, 2, "nobody decides twice");
     all_or_nothing(&shards).await;
 }

@@ -206,6 +206,40 @@ async fn a_schema_change_is_taken_back_after_its_data_and_only_if_nothing_is_los
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_dies_in_the_middle_of_a_down_leaves_no_half_of_it() {
+    let items = Items::of(Engine::Postgres, 300).await;
+    let play = Play::start(&[&items]).await;
+    let schema = format!(
+        "id: 0000_note\nkind: schema\nengine: postgres\ncluster: {POSTGRES}\n\
+         up: [ALTER TABLE items ADD COLUMN note text, CREATE INDEX CONCURRENTLY items_note ON items (note)]\n\
+         down: [DROP INDEX CONCURRENTLY items_note, ALTER TABLE items DROP COLUMN note]\n"
+    );
+    let there = "SELECT (to_regclass('items_note') IS NOT NULL)::int + count(*)::int FROM pg_attribute \
+                 WHERE attrelid = 'items'::regclass AND attname = 'note' AND NOT attisdropped";
+    let there = format!("SELECT ({there})::text");
+    let worker = play.installation.worker(0);
+    // Around the commits, and between the statement that stands alone and the one that shares its transaction.
+    for point in ["pg-before-commit", "pg-after-commit", "pg-schema-between"] {
+        worker.set_failpoints("");
+        worker.restart().await.unwrap();
+        play.installation.wait_connected().await.unwrap();
+        play.apply(&[&schema]).await;
+        play.completed("0000_note").await;
+        assert_eq!(scalar(&items.dsn, &there).await, "2", "{point}: `up` is there");
+        worker.set_failpoints(&format!("{point}=return"));
+        worker.restart().await.unwrap();
+        roll_back(&play, "0000_note").await;
+        let status = worker.process().wait_exit(DEADLINE).await.unwrap();
+        assert_eq!(status.signal(), Some(SIGABRT), "{point}: {}", worker.process().log_tail(20));
+        worker.set_failpoints("");
+        worker.restart().await.unwrap();
+        play.reached("0000_note", "rolled_back").await;
+        assert_eq!(scalar(&items.dsn, &there).await, "0", "{point}: nothing of it is left");
+    }
+    assert_nothing_left(&items).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_mongodb_collection_that_holds_documents_is_dropped_only_on_demand() {
     let items = Items::of(Engine::Mongodb, 10).await;
     let play = Play::start(&[&items]).await;

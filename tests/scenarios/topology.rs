@@ -243,8 +243,13 @@ async fn a_plan_of_an_older_revision_is_refused_with_what_changed_and_a_later_sh
     let text = ItemsSpec::new(ID, Engine::Postgres, Form::WithWhere).text();
     let mut service = MigrationServiceClient::connect(play.installation.url()).await.unwrap();
     let specs = vec![v1::SpecFile { name: "a.yaml".into(), text: text.clone() }];
-    let plan =
-        service.plan(v1::PlanRequest { specs: specs.clone() }).await.unwrap().into_inner().plan.unwrap();
+    let plan = service
+        .plan(v1::PlanRequest { specs: specs.clone(), rehearse: None })
+        .await
+        .unwrap()
+        .into_inner()
+        .plan
+        .unwrap();
     play.installation.cli_json(&["topology", "set-routing", POSTGRES, "--directory"]).await.unwrap();
     let stale = v1::SubmitRequest { specs, start: true, topology_revision: Some(plan.topology_revision) };
     let refusal = failures_of(&service.submit(stale).await.unwrap_err()).remove(0);

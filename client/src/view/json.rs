@@ -9,6 +9,7 @@ use shardlift_domain::plan::{Disposition, Plan, PlannedMigration};
 use shardlift_domain::verdict::Finding;
 
 use super::harmless;
+use super::rehearsal::rehearsal_json;
 
 /// A value over several lines, with the end of its last one.
 pub(crate) fn pretty(value: &Value) -> String {
@@ -51,6 +52,7 @@ pub(crate) fn plan(plan: &Plan) -> Value {
         "submittable": plan.submittable(),
         "migrations": plan.migrations.iter().map(planned).collect::<Vec<_>>(),
         "findings": plan.findings.iter().map(finding).collect::<Vec<_>>(),
+        "rehearsals": plan.rehearsals.iter().map(rehearsal_json).collect::<Vec<_>>(),
     })
 }
 
@@ -195,7 +197,7 @@ fn finding(finding: &Finding) -> Value {
     value
 }
 
-fn failure(failure: &Failure) -> Value {
+pub(super) fn failure(failure: &Failure) -> Value {
     json!({
         "code": failure.code,
         "message": failure.message,

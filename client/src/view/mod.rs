@@ -14,6 +14,7 @@ pub(crate) mod lines;
 pub(crate) mod list;
 pub(crate) mod paint;
 pub(crate) mod plan;
+pub(crate) mod rehearsal;
 pub(crate) mod status;
 pub(crate) mod table;
 pub(crate) mod topology;

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use shardlift_domain::ids::ShardId;
 use shardlift_domain::migration::Status;
 use shardlift_domain::plan::{Disposition, Plan, PlannedMigration, ShardEstimate, Wave};
+use shardlift_domain::rehearsal::Rehearsal;
 use shardlift_domain::spec::SpecFile;
 use shardlift_domain::verdict::Severity;
 
@@ -23,7 +24,8 @@ const INDENT: usize = 17;
 pub(crate) fn plan(paint: Paint, plan: &Plan, files: &[SpecFile]) -> String {
     let mut text = String::new();
     for (place, planned) in plan.migrations.iter().enumerate() {
-        text.push_str(&migration(paint, place + 1, planned));
+        let rehearsal = plan.rehearsals.iter().find(|rehearsal| rehearsal.migration == planned.id);
+        text.push_str(&migration(paint, place + 1, planned, rehearsal));
         text.push('\n');
     }
     for severity in [Severity::Note, Severity::Warning, Severity::Error] {
@@ -42,7 +44,12 @@ fn is_completed(planned: &PlannedMigration) -> bool {
     planned.disposition == Disposition::Known { status: Status::Completed }
 }
 
-fn migration(paint: Paint, number: usize, planned: &PlannedMigration) -> String {
+fn migration(
+    paint: Paint,
+    number: usize,
+    planned: &PlannedMigration,
+    rehearsal: Option<&Rehearsal>,
+) -> String {
     let (word, tone) = match planned.disposition {
         Disposition::New => ("new".to_owned(), Tone::Good),
         Disposition::Known { status } => (format!("submitted before: {status}"), Tone::Dim),
@@ -70,6 +77,9 @@ fn migration(paint: Paint, number: usize, planned: &PlannedMigration) -> String 
     }
     for note in &planned.notes {
         fact("note", block(note, INDENT));
+    }
+    if let Some(rehearsal) = rehearsal {
+        text.push_str(&super::rehearsal::rehearsal(rehearsal, planned.engine));
     }
     text
 }

@@ -199,6 +199,7 @@ pub(crate) fn plan() -> Plan {
                     .on_shard(&shard("chat-pg-02")),
             ),
         ],
+        rehearsals: Vec::new(),
     }
 }
 

@@ -184,7 +184,7 @@ impl MigrationService for Script {
     type WatchStream = BoxStream<'static, Result<v1::WatchResponse, Status>>;
 
     async fn plan(&self, _request: Request<v1::PlanRequest>) -> Answer<v1::PlanResponse> {
-        Ok(Response::new(v1::PlanResponse { plan: self.planned("plan")? }))
+        Ok(Response::new(v1::PlanResponse { plan: self.planned("plan")?, samples: vec![] }))
     }
 
     async fn submit(&self, request: Request<v1::SubmitRequest>) -> Answer<v1::SubmitResponse> {
@@ -490,5 +490,6 @@ pub(crate) fn plan(ids: &[&str], known: Option<v1::Status>) -> v1::Plan {
         topology_revision: 1,
         migrations: ids.iter().enumerate().map(planned).collect(),
         findings: vec![],
+        rehearsals: vec![],
     }
 }

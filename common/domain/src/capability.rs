@@ -26,8 +26,12 @@ pub const LEFT_OUT: &str = "tenants.left-out";
 pub const PURGE: &str = "purge";
 /// Saving a table or collection before it changes, and restoring it.
 pub const BACKUP: &str = "backup";
+/// Trying a transform on a sample, in transactions that are rolled back.
+pub const REHEARSE: &str = "rehearse";
+/// Reading a spec with a deadline for its locks. Workers have nothing to do with it, but an older one refuses the key.
+pub const LOCK_DEADLINE: &str = "lock_deadline";
 /// The words that are not the name of a transformer.
-const WORDS: [&str; 15] = [
+const WORDS: [&str; 17] = [
     LEFT_OUT,
     BACKUP,
     SHARE,
@@ -38,6 +42,8 @@ const WORDS: [&str; 15] = [
     ATOMIC,
     ANEW,
     PURGE,
+    REHEARSE,
+    LOCK_DEADLINE,
     "schema",
     "data",
     "transform.sql",
@@ -85,7 +91,8 @@ impl Capabilities {
     pub fn needed(spec: &Spec) -> Self {
         let mut needed: Self = match &spec.body {
             SpecBody::Schema(schema) => {
-                let words = ["schema"].into_iter().chain(schema.atomic.then_some(ATOMIC));
+                let deadline = schema.lock_deadline.map(|_| LOCK_DEADLINE);
+                let words = ["schema"].into_iter().chain(schema.atomic.then_some(ATOMIC)).chain(deadline);
                 words.map(str::to_owned).collect()
             }
             SpecBody::Data(data) => {

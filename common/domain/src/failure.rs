@@ -127,6 +127,8 @@ codes! {
     SchemaFailed = "schema.failed", User, false;
     /// A schema statement did not get its lock in time.
     SchemaLocked = "schema.locked", Application, true;
+    /// A shard did not get its locks within `lock_deadline`, so the change was taken back.
+    SchemaLockDeadline = "schema.lock-deadline", Application, false;
     /// A shard did not prepare an atomic change in time, so all shards rolled back.
     SchemaNotPrepared = "schema.not-prepared", Shard, false;
     /// The ledger of the shard holds the same migration with another content.

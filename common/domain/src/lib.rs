@@ -4,7 +4,7 @@
 //! writes and [`lint`] what is dangerous in it, [`facts`] is what a shard tells, [`plan`] is what follows from both, [`migration`] and [`task`] are the
 //! two tables of moves, [`topology`] and [`routing`] say where things are, [`progress`] folds receipts, [`capability`] says
 //! what a worker can do, [`prepared`] names prepared transactions, [`range`] and [`verdict`] describe work and its proof,
-//! [`quarantine`] what was set aside, [`backup`] what was saved,
+//! [`quarantine`] what was set aside, [`backup`] what was saved, [`rehearsal`] what a sample foretells,
 //! [`mismatch`] what differs from what the transform gives, [`principal`] who may ask for what.
 //!
 //! Nothing here does I/O, reads a clock, draws a random number or awaits: facts, time and chance are arguments.
@@ -24,6 +24,7 @@ pub mod principal;
 pub mod progress;
 pub mod quarantine;
 pub mod range;
+pub mod rehearsal;
 pub mod routing;
 pub mod spec;
 pub mod sql;

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{Checksum, ClusterName, MigrationId, ShardId, Version};
 use crate::migration::{Status, Step};
+use crate::rehearsal::Rehearsal;
 use crate::spec::{Engine, Kind};
 use crate::verdict::{Finding, Severity};
 
@@ -18,6 +19,9 @@ pub struct Plan {
     pub migrations: Vec<PlannedMigration>,
     /// What is wrong or noteworthy. With an error among them the plan cannot be submitted.
     pub findings: Vec<Finding>,
+    /// What a sample foretells, if a rehearsal was asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rehearsals: Vec<Rehearsal>,
 }
 
 impl Plan {

@@ -14,8 +14,8 @@ use shardlift_proto::convert::{
     conflicts_page_from_wire, conflicts_to_wire, depth_to_wire, facts_from_wire, failure_from_wire,
     held_from_wire, hello_from_wire, mismatches_page_from_wire, mismatches_to_wire, outcome_from_wire,
     page_from_wire, placement_to_wire, prepared_from_wire, purged_from_wire, quarantine_to_wire,
-    quarantined_from_wire, range_from_wire, receipt_from_wire, saved_from_wire, task_from_wire, task_to_wire,
-    token_from_wire, token_to_wire,
+    quarantined_from_wire, range_from_wire, receipt_from_wire, rehearsal_query_to_wire, saved_from_wire,
+    shard_rehearsal_from_wire, task_from_wire, task_to_wire, token_from_wire, token_to_wire,
 };
 use shardlift_proto::status::refuse;
 use shardlift_proto::v1::{self, fleet_service_server::FleetService, from_worker, to_worker};
@@ -234,6 +234,13 @@ pub(super) fn report(message: from_worker::Message) -> Result<Option<Report>, Wi
             };
             Report::Purged(query, answer)
         }
+        Message::Rehearsal(v1::RehearsalAnswer { query, answer }) => {
+            let answer = match answer.ok_or(WireError::Missing("answer"))? {
+                v1::rehearsal_answer::Answer::Rehearsal(found) => Ok(shard_rehearsal_from_wire(found)?),
+                v1::rehearsal_answer::Answer::Failure(failure) => Err(failure_from_wire(failure)),
+            };
+            Report::Rehearsed(query, answer)
+        }
     }))
 }
 
@@ -315,6 +322,9 @@ fn order(order: Order) -> to_worker::Message {
         }
         Order::AskPurge { query, shard, migration } => {
             Message::Purge(v1::PurgeQuery { query, shard: shard.into(), migration: Some(migration.into()) })
+        }
+        Order::AskRehearsal { query, shard, request } => {
+            Message::Rehearsal(rehearsal_query_to_wire(query, shard, request))
         }
         Order::AskConflicts { query, shard, request } => {
             Message::Conflicts(conflicts_to_wire(query, shard, request))

@@ -9,7 +9,7 @@ use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::ids::{MigrationId, ShardId, Version};
 use shardlift_domain::migration::{Status as MigrationStatus, Verb};
 use shardlift_domain::spec::SpecFile;
-use shardlift_proto::convert::plan_to_wire;
+use shardlift_proto::convert::{plan_to_wire, sample_to_wire};
 use shardlift_proto::status::refuse;
 use shardlift_proto::v1::{self, migration_service_server::MigrationService};
 use tokio_util::sync::CancellationToken;
@@ -23,7 +23,7 @@ use super::spans::called;
 use super::views::migration_to_wire;
 use super::{backup, mismatches, quarantine};
 use crate::orchestrator::{MigrationView, Standing};
-use crate::service::{Decision, Services, migration_id};
+use crate::service::{Decision, Services, ShownRow, migration_id};
 
 /// How often a watched migration is told at most.
 const WATCH_EVERY: Duration = Duration::from_millis(200);
@@ -65,8 +65,20 @@ fn files(specs: Vec<v1::SpecFile>) -> Vec<SpecFile> {
 #[tonic::async_trait]
 impl MigrationService for MigrationDoor {
     async fn plan(&self, request: Request<v1::PlanRequest>) -> Result<Response<v1::PlanResponse>, Status> {
-        let plan = self.services.plan(&files(request.into_inner().specs)).await.map_err(refuse)?;
-        Ok(Response::new(v1::PlanResponse { plan: Some(plan_to_wire(plan)) }))
+        let v1::PlanRequest { specs, rehearse } = request.into_inner();
+        let files = files(specs);
+        let (plan, shown) = match rehearse {
+            Some(v1::Rehearse { rows, shown }) => self.services.rehearse(&files, rows, shown).await,
+            None => self.services.plan(&files).await.map(|plan| (plan, Vec::new())),
+        }
+        .map_err(refuse)?;
+        let sample = |ShownRow { migration, shard, row }| v1::ShardSample {
+            migration: migration.into(),
+            shard: shard.into(),
+            row: Some(sample_to_wire(row)),
+        };
+        let samples = shown.into_iter().map(sample).collect();
+        Ok(Response::new(v1::PlanResponse { plan: Some(plan_to_wire(plan)), samples }))
     }
 
     async fn submit(

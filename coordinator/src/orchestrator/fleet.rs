@@ -17,6 +17,7 @@ use shardlift_domain::prepared::PreparedTransaction;
 use shardlift_domain::progress::Receipt;
 use shardlift_domain::quarantine::{Held, QuarantineAnswer, QuarantineRequest};
 use shardlift_domain::range::Rest;
+use shardlift_domain::rehearsal::{RehearsalRequest, ShardRehearsal};
 use shardlift_domain::spec::SpecFile;
 use shardlift_domain::task::Millis;
 use shardlift_domain::verdict::{Saved, TaskOutcome};
@@ -143,6 +144,15 @@ pub enum Order {
         /// Of which migration.
         migration: MigrationKey,
     },
+    /// Try a transform on a sample of a shard, and roll back.
+    AskRehearsal {
+        /// Names the question.
+        query: u64,
+        /// Which shard.
+        shard: ShardId,
+        /// Of which migration.
+        request: RehearsalRequest,
+    },
 }
 
 /// What a worker tells the coordinator. That it lives is for the door: see [`Pulse`].
@@ -182,6 +192,8 @@ pub enum Report {
     Backup(u64, Result<BackupAnswer, Failure>),
     /// Before-images were removed, as asked.
     Purged(u64, Result<Purged, Failure>),
+    /// What a sample did, as asked.
+    Rehearsed(u64, Result<ShardRehearsal, Failure>),
 }
 
 /// One connected worker.

@@ -21,6 +21,7 @@ use tokio::sync::watch;
 
 use super::board::Board;
 use super::book::{Book, Page, Refused, itself};
+use super::deadlines::Deadlines;
 use super::fleet::{Fleet, SessionId};
 use super::gates::Gates;
 use super::outbox::Outbox;
@@ -89,6 +90,7 @@ pub(super) struct Leader {
     shown: Leading,
     pub(super) gates: Gates,
     pub(super) votes: Votes,
+    pub(super) deadlines: Deadlines,
 }
 
 impl Leader {
@@ -111,6 +113,7 @@ impl Leader {
             flushed: 0,
             ticked: 0,
             votes: Votes::default(),
+            deadlines: Deadlines::default(),
         };
         let keys: Vec<_> = leader.book.pages().map(|page| page.migration().key.clone()).collect();
         for key in keys {
@@ -148,6 +151,7 @@ impl Leader {
             Wake::Tenants(id, reply) => self.on_tenants(&id, reply),
             Wake::BackedUp(id, reply) => self.on_backed_up(id.as_ref(), reply),
             Wake::Backup(shard, request, reply) => self.ask_backup(shard, *request, reply),
+            Wake::Rehearse(shard, request, reply) => self.ask_rehearsal(shard, *request, reply),
             Wake::Edit(edit, reply) => self.on_edit(*edit, reply).await?,
             Wake::Submit(submissions, revision, start, by, reply) => {
                 let made = self.book.submit(submissions, revision, start, &by).await;

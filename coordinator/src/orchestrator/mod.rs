@@ -16,6 +16,7 @@ mod book;
 mod chronicle;
 mod compare;
 mod courtesy;
+mod deadlines;
 mod drain;
 mod effects;
 mod fleet;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use shardlift_domain::backup::{BackupAnswer, BackupRequest};
-use shardlift_domain::capability::{ANEW, ATOMIC, BACKUP, PURGE, UNDO};
+use shardlift_domain::capability::{ANEW, ATOMIC, BACKUP, PURGE, REHEARSE, UNDO};
 use shardlift_domain::facts::{
     ConflictsPage, ConflictsRequest, FactsRequest, PlacementPage, PlacementRequest, Purged, ShardFacts,
 };
@@ -12,6 +12,7 @@ use shardlift_domain::ids::{MigrationKey, ShardId, WorkerId};
 use shardlift_domain::mismatch::{MismatchesPage, MismatchesRequest};
 use shardlift_domain::prepared::PreparedTransaction;
 use shardlift_domain::quarantine::{QuarantineAnswer, QuarantineRequest};
+use shardlift_domain::rehearsal::{RehearsalRequest, ShardRehearsal};
 
 use super::fleet::{Order, SessionId};
 use super::leader::{Leader, answer};
@@ -27,6 +28,7 @@ enum Asker {
     Mismatches(Reply<MismatchesPage>),
     Purge(Reply<Purged>),
     Backup(Reply<BackupAnswer>),
+    Rehearsal(Reply<ShardRehearsal>),
 }
 
 /// What a worker answered.
@@ -39,6 +41,7 @@ pub(super) enum Answer {
     Mismatches(Result<MismatchesPage, Failure>),
     Purged(Result<Purged, Failure>),
     Backup(Result<BackupAnswer, Failure>),
+    Rehearsed(Result<ShardRehearsal, Failure>),
 }
 
 impl Asker {
@@ -52,6 +55,7 @@ impl Asker {
             Asker::Mismatches(reply) => reply.is_closed(),
             Asker::Purge(reply) => reply.is_closed(),
             Asker::Backup(reply) => reply.is_closed(),
+            Asker::Rehearsal(reply) => reply.is_closed(),
         }
     }
 
@@ -65,6 +69,7 @@ impl Asker {
             Asker::Mismatches(reply) => answer(reply, Err(failure)),
             Asker::Purge(reply) => answer(reply, Err(failure)),
             Asker::Backup(reply) => answer(reply, Err(failure)),
+            Asker::Rehearsal(reply) => answer(reply, Err(failure)),
         }
     }
 }
@@ -196,6 +201,21 @@ impl Leader {
         }
     }
 
+    pub(super) fn ask_rehearsal(
+        &mut self,
+        shard: ShardId,
+        request: RehearsalRequest,
+        reply: Reply<ShardRehearsal>,
+    ) {
+        match self.somebody_who(&shard, REHEARSE) {
+            Ok((worker, session)) => {
+                let query = self.queries.add(session, Asker::Rehearsal(reply));
+                self.order(&worker, Order::AskRehearsal { query, shard, request });
+            }
+            Err(problem) => self.outbox.tell(reply, Err(problem)),
+        }
+    }
+
     /// A worker that reaches the shard and knows this word; the refusal names one that does not.
     fn somebody_who(&self, shard: &ShardId, word: &str) -> Result<(WorkerId, SessionId), Failure> {
         let able = self
@@ -229,6 +249,7 @@ impl Leader {
             (Asker::Mismatches(reply), Answer::Mismatches(page)) => answer(reply, page),
             (Asker::Purge(reply), Answer::Purged(purged)) => answer(reply, purged),
             (Asker::Backup(reply), Answer::Backup(told)) => answer(reply, told),
+            (Asker::Rehearsal(reply), Answer::Rehearsed(found)) => answer(reply, found),
             (asker, _) => asker.refuse(Failure::new(
                 ErrorCode::Internal,
                 "a worker answered another question than it was asked",

@@ -36,6 +36,7 @@ impl Leader {
             Report::Mismatches(query, answer) => self.answer_query(query, Answer::Mismatches(answer)),
             Report::Purged(query, answer) => self.answer_query(query, Answer::Purged(answer)),
             Report::Backup(query, answer) => self.answer_query(query, Answer::Backup(answer)),
+            Report::Rehearsed(query, answer) => self.answer_query(query, Answer::Rehearsed(answer)),
             Report::Progress(task, token, receipt) => self.on_progress(&task, token, receipt),
             Report::Released(task, token) => drop(self.board.on(&task, TaskEvent::Released(token))),
             Report::Shared(task, token, rest) => self.on_shared(&task, token, rest),
@@ -97,6 +98,7 @@ impl Leader {
         self.traces.span(&task.migration).in_scope(
             || tracing::warn!(%task, code = %failure.code, message = %failure.message, "a task failed"),
         );
+        let failure = self.overdue(task, failure, now);
         // A stale or forked fence is tried again, too: the worker's next hello tells how high the shard's fence is.
         // While a shard waits for its lock, others hold theirs: it has its say at once, and all roll back.
         let votes_no = task.step == Step::Prepare && failure.code == ErrorCode::SchemaLocked;
@@ -134,6 +136,7 @@ impl Leader {
             tracing::debug!(%task, %token, "finished under a right that is over");
             return;
         }
+        self.deadlines.met(&task);
         let TaskId { migration, shard, .. } = task;
         match outcome {
             TaskOutcome::Prechecked => self.step_done(&migration, shard, Step::Precheck),

@@ -257,7 +257,8 @@ impl Player {
                     | Order::AskPrepared { .. }
                     | Order::AskMismatches { .. }
                     | Order::AskBackup { .. }
-                    | Order::AskPurge { .. } => {}
+                    | Order::AskPurge { .. }
+                    | Order::AskRehearsal { .. } => {}
                 }
             }
         })
@@ -286,7 +287,7 @@ impl Player {
                         }
                         Some(Order::AskFacts { query, shard, request }) => self.say(facts(query, shard, &request.relations)).await,
                         Some(Order::Withdraw { task, token }) => self.say(Report::Released(task, token)).await,
-                        Some(Order::Heartbeat | Order::Adjust { .. } | Order::Drain(_) | Order::AskPlacement { .. } | Order::AskQuarantine { .. } | Order::AskConflicts { .. } | Order::AskPrepared { .. } | Order::AskMismatches { .. } | Order::AskBackup { .. } | Order::AskPurge { .. }) => {}
+                        Some(Order::Heartbeat | Order::Adjust { .. } | Order::Drain(_) | Order::AskPlacement { .. } | Order::AskQuarantine { .. } | Order::AskConflicts { .. } | Order::AskPrepared { .. } | Order::AskMismatches { .. } | Order::AskBackup { .. } | Order::AskPurge { .. } | Order::AskRehearsal { .. }) => {}
                     },
                     () = sleep(Duration::from_millis(200)) => self.beat(),
                 }

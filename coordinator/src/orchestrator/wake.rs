@@ -17,6 +17,7 @@ use shardlift_domain::mismatch::{MismatchesPage, MismatchesRequest};
 use shardlift_domain::plan::PlannedMigration;
 use shardlift_domain::prepared::PreparedTransaction;
 use shardlift_domain::quarantine::{Held, QuarantineAnswer, QuarantineRequest};
+use shardlift_domain::rehearsal::{RehearsalRequest, ShardRehearsal};
 use shardlift_domain::spec::{Spec, SpecFile};
 use shardlift_domain::topology::Topology;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -148,6 +149,7 @@ pub(super) enum Wake {
     Tenants(MigrationId, Reply<Vec<String>>),
     BackedUp(Option<MigrationId>, Reply<Vec<BackedUp>>),
     Backup(ShardId, Box<BackupRequest>, Reply<BackupAnswer>),
+    Rehearse(ShardId, Box<RehearsalRequest>, Reply<ShardRehearsal>),
     Edit(Box<Edit>, Reply<(bool, u64)>),
     Submit(Vec<Submission>, u64, bool, Asker, Reply<()>),
     Asked(MigrationId, Verb, Asker, Reply<(MigrationView, bool)>),
@@ -337,6 +339,15 @@ impl Handle {
     /// Asks a worker of the shard about a backup, or for the next piece of work with it.
     pub async fn backup(&self, shard: ShardId, request: BackupRequest) -> Result<BackupAnswer, Failure> {
         ask!(self, Backup, shard, Box::new(request))
+    }
+
+    /// Has a worker of the shard try a transform on a sample, and roll back.
+    pub async fn rehearse(
+        &self,
+        shard: ShardId,
+        request: RehearsalRequest,
+    ) -> Result<ShardRehearsal, Failure> {
+        ask!(self, Rehearse, shard, Box::new(request))
     }
 
     /// Changes the topology; answers after the commit: whether anything changed, and the revision now.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::ids::{ClusterName, MigrationId, ShardId};
-use shardlift_domain::migration::Status;
+use shardlift_domain::migration::{Migration, Status};
 use shardlift_domain::plan::{Disposition, PlannedMigration, ShardEstimate};
 use shardlift_domain::spec::{Kind, Spec};
 use shardlift_domain::verdict::{Finding, Severity};
@@ -69,7 +69,8 @@ pub(super) fn missing_relations(
         if lacking.is_empty() {
             continue;
         }
-        let created_before = migration.waits_for.iter().any(|id| may_create(id, migration, &here, facts));
+        let created_before =
+            migration.waits_for.iter().any(|id| may_create(id, migration, &here, facts.known));
         let (severity, next) = if created_before {
             (Severity::Note, "a schema migration goes before; the precheck looks again")
         } else {
@@ -88,12 +89,12 @@ pub(super) fn may_create(
     id: &MigrationId,
     migration: &PlannedMigration,
     here: &BTreeMap<&MigrationId, &PlannedMigration>,
-    facts: &Facts<'_>,
+    known: &BTreeMap<MigrationId, Migration>,
 ) -> bool {
     let open = |kind, cluster: &ClusterName, status| {
         kind == Kind::Schema && *cluster == migration.cluster && !Status::is_final(status)
     };
-    match (here.get(id), facts.known.get(id)) {
+    match (here.get(id), known.get(id)) {
         (Some(other), _) => match other.disposition {
             Disposition::Known { status } => open(other.kind, &other.cluster, status),
             Disposition::New | Disposition::NextVersion => open(other.kind, &other.cluster, Status::Pending),

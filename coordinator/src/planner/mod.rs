@@ -2,7 +2,8 @@
 //!
 //! [`needs`] says which facts planning wants; [`plan`] makes the plan. [`order`] decides what goes before what,
 //! [`tenancy`] who of the named tenants takes part, [`estimate`] how much there is to do, [`lint`] what is dangerous in a schema spec. Everything that is wrong is told at
-//! once, as findings of the plan; [`prechecks`] are those that the shards themselves told.
+//! once, as findings of the plan; [`prechecks`] are those that the shards themselves told; [`rehearsal`] what
+//! their samples foretell.
 
 pub(crate) use scope::uncovered;
 pub use tenancy::{Tenancy, TenantSettings};
@@ -12,6 +13,7 @@ mod estimate;
 mod lint;
 mod order;
 mod prechecks;
+pub(crate) mod rehearsal;
 mod scope;
 pub(crate) mod tenancy;
 #[cfg(test)]
@@ -104,7 +106,7 @@ pub fn plan(specs: &[Spec], facts: &Facts<'_>) -> Plan {
     prechecks::ledgers(facts, &migrations, &mut findings);
     prechecks::held(specs, facts, &migrations, &mut findings);
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
-    Plan { topology_revision: facts.topology.revision, migrations, findings }
+    Plan { topology_revision: facts.topology.revision, migrations, findings, rehearsals: Vec::new() }
 }
 
 fn planned(

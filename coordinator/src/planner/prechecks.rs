@@ -36,7 +36,7 @@ pub(super) fn tell(
             if let Some(migration) = migration
                 && finding.severity == Severity::Error
                 && finding.failure.code != ErrorCode::LedgerConflict
-                && shape_changes_before(migration, planned, facts)
+                && shape_changes_before(migration, planned, facts.known)
             {
                 too_early.entry(&migration.id).or_insert(finding.failure.message);
                 continue;
@@ -81,15 +81,15 @@ fn lacks_relation(
 }
 
 /// Whether a schema migration goes before, so that the shard will not be as it is now.
-fn shape_changes_before(
+pub(super) fn shape_changes_before(
     migration: &PlannedMigration,
     planned: &[PlannedMigration],
-    facts: &Facts<'_>,
+    known: &BTreeMap<MigrationId, Migration>,
 ) -> bool {
     let here: BTreeMap<&MigrationId, &PlannedMigration> =
         planned.iter().map(|migration| (&migration.id, migration)).collect();
     let earlier = planned.iter().take_while(|other| other.id != migration.id).map(|other| &other.id);
-    migration.waits_for.iter().chain(earlier).any(|id| estimate::may_create(id, migration, &here, facts))
+    migration.waits_for.iter().chain(earlier).any(|id| estimate::may_create(id, migration, &here, known))
 }
 
 /// Ledgers that disagree about what was applied: somebody has worked on one shard alone, or restored it.

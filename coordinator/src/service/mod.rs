@@ -11,6 +11,7 @@ mod placement;
 mod plan;
 mod purge;
 mod quarantine;
+mod rehearse;
 mod submit;
 mod tenants;
 mod topology;
@@ -32,6 +33,7 @@ pub use indoubt::{InDoubt, Verdict};
 pub use mismatches::Differing;
 pub use placement::Found;
 pub use quarantine::{Decision, Rows};
+pub use rehearse::ShownRow;
 pub use topology::{cluster_name, shard_id};
 
 /// The services of one coordinator. Cheap to clone.

@@ -1,13 +1,13 @@
 //! plan: parse, ask the shards for facts, plan. Changes nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
 use shardlift_domain::facts::{FactsRequest, ShardFacts};
 use shardlift_domain::failure::{ErrorCode, Failure};
-use shardlift_domain::ids::ShardId;
+use shardlift_domain::ids::{MigrationId, ShardId};
 use shardlift_domain::plan::Plan;
 use shardlift_domain::spec::{self, Spec, SpecFile};
 use shardlift_domain::topology::Topology;
@@ -24,6 +24,8 @@ pub(super) struct Planned {
     /// Without tenants that have opted out; with the files that say so.
     pub(super) tenancy: Tenancy,
     pub(super) topology: Arc<Topology>,
+    /// Migrations before which the shape of their tables changes.
+    pub(super) early: BTreeSet<MigrationId>,
 }
 
 impl Services {
@@ -53,7 +55,8 @@ impl Services {
         let facts = planner::Facts { topology, directory, known: &view.known, tenants: &tenants, shards };
         let mut plan = planner::plan(&tenancy.specs, &facts);
         tenancy.tell(&mut plan);
-        Ok(Planned { plan, tenancy, topology: view.topology })
+        let early = planner::rehearsal::early(&plan, &view.known);
+        Ok(Planned { plan, tenancy, topology: view.topology, early })
     }
 
     /// Asks many shards at once.

@@ -6,6 +6,7 @@ use shardlift_domain::ids::{Checksum, ClusterName, MigrationId, ShardId, Version
 use shardlift_domain::migration::Step;
 use shardlift_domain::plan::{Disposition, Plan, PlannedMigration, ShardEstimate, Wave};
 
+use super::rehearsal::{rehearsal_from_wire, rehearsal_to_wire};
 use super::{WireError, need};
 use crate::v1;
 use v1::planned_migration::Disposition as Wire;
@@ -16,6 +17,7 @@ pub fn plan_to_wire(plan: Plan) -> v1::Plan {
         topology_revision: plan.topology_revision,
         migrations: plan.migrations.into_iter().map(planned_to_wire).collect(),
         findings: plan.findings.into_iter().map(Into::into).collect(),
+        rehearsals: plan.rehearsals.into_iter().map(rehearsal_to_wire).collect(),
     }
 }
 
@@ -64,6 +66,7 @@ pub fn plan_from_wire(plan: Option<v1::Plan>) -> Result<Plan, WireError> {
         topology_revision: plan.topology_revision,
         migrations: plan.migrations.into_iter().map(planned_from_wire).collect::<Result<_, _>>()?,
         findings: plan.findings.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
+        rehearsals: plan.rehearsals.into_iter().map(rehearsal_from_wire).collect::<Result<_, _>>()?,
     })
 }
 

@@ -10,6 +10,7 @@ mod migration;
 mod mismatch;
 mod prepared;
 mod quarantine;
+mod rehearsal;
 mod undo;
 
 pub use backup::{
@@ -36,6 +37,10 @@ pub use prepared::{prepared_from_wire, prepared_to_wire};
 pub use quarantine::{
     held_from_wire, held_to_wire, quarantine_from_wire, quarantine_to_wire, quarantined_from_wire,
     quarantined_to_wire, row_from_wire, row_to_wire,
+};
+pub use rehearsal::{
+    rehearsal_query_from_wire, rehearsal_query_to_wire, sample_from_wire, sample_to_wire,
+    shard_rehearsal_from_wire, shard_rehearsal_to_wire,
 };
 pub use undo::{
     conflicts_from_wire, conflicts_page_from_wire, conflicts_page_to_wire, conflicts_to_wire,

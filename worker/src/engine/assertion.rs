@@ -28,7 +28,8 @@ fn told(answer: &Value) -> String {
     }
 }
 
-fn shortened(question: &str) -> String {
+/// A question on one line, not too long.
+pub(super) fn shortened(question: &str) -> String {
     let one_line: String = question.split_whitespace().collect::<Vec<_>>().join(" ");
     match one_line.char_indices().nth(SHOWN) {
         Some((end, _)) => format!("{}…", &one_line[..end]),

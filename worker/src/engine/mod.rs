@@ -9,6 +9,7 @@ mod findings;
 pub mod mongodb;
 mod observed;
 pub mod postgres;
+mod rehearsal;
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -25,6 +26,7 @@ use shardlift_domain::mismatch::{MismatchesPage, MismatchesRequest};
 use shardlift_domain::prepared::PreparedTransaction;
 use shardlift_domain::quarantine::{Held, QuarantineAnswer, QuarantineRequest};
 use shardlift_domain::range::{Pass, RangeState, Rest};
+use shardlift_domain::rehearsal::{RehearsalRequest, ShardRehearsal};
 use shardlift_domain::spec::{DataSpec, SchemaSpec, Spec};
 use shardlift_domain::verdict::{Finding, Sweep, Undone, VerifyReport};
 use shardlift_domain::{ErrorCode, Failure, MigrationKey};
@@ -243,6 +245,12 @@ pub trait ShardEngine: Send + Sync + 'static {
     /// Removes some of the before-images of a migration, a bounded number, if the shard's fence admits the leader. Asked again
     /// until there is nothing more; doing it once too often removes nothing.
     async fn purge(&self, leader: &Fence, migration: &MigrationKey) -> EngineResult<Purged>;
+
+    /// Runs the change of a batch on a sample that is spread over the keys, in short transactions that are rolled back:
+    /// nothing of it stays, and nobody waits for its locks longer than for those of a small batch. Rows that cannot be
+    /// changed are told by class and key, not as an error. The only values that it tells are those of the few rows that
+    /// the request wants to be shown.
+    async fn rehearse(&self, request: &RehearsalRequest, job: &DataJob) -> EngineResult<ShardRehearsal>;
 }
 
 /// How far an undoing is after a batch of it.

@@ -16,6 +16,7 @@ use shardlift_domain::mismatch::{MismatchesPage, MismatchesRequest};
 use shardlift_domain::prepared::PreparedTransaction;
 use shardlift_domain::quarantine::{QuarantineAnswer, QuarantineRequest};
 use shardlift_domain::range::{Pass, RangeState, Rest};
+use shardlift_domain::rehearsal::{RehearsalRequest, ShardRehearsal};
 use shardlift_domain::spec::Engine;
 use shardlift_domain::verdict::{Finding, Sweep, VerifyReport};
 use tokio::time::Instant;
@@ -169,6 +170,10 @@ impl ShardEngine for Observed {
 
     async fn purge(&self, leader: &Fence, migration: &MigrationKey) -> EngineResult<Purged> {
         self.told(self.inner.purge(leader, migration).await)
+    }
+
+    async fn rehearse(&self, request: &RehearsalRequest, job: &DataJob) -> EngineResult<ShardRehearsal> {
+        self.inner.rehearse(request, job).await
     }
 }
 

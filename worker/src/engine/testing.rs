@@ -18,6 +18,7 @@ use shardlift_domain::migration::Step;
 use shardlift_domain::mismatch::{MismatchesPage, MismatchesRequest};
 use shardlift_domain::quarantine::{Held, QuarantineAnswer, QuarantineRequest};
 use shardlift_domain::range::{Pass, RangeState, RangeTotals, Rest};
+use shardlift_domain::rehearsal::{RehearsalRequest, ShardRehearsal};
 use shardlift_domain::spec::{Engine, SpecFile};
 use shardlift_domain::verdict::{CheckResult, Finding, Sweep, Undone, VerifyReport};
 use tokio::sync::Semaphore;
@@ -345,6 +346,10 @@ impl ShardEngine for Memory {
 
     async fn purge(&self, _leader: &Fence, _migration: &MigrationKey) -> EngineResult<Purged> {
         Ok(Purged::default())
+    }
+
+    async fn rehearse(&self, _request: &RehearsalRequest, _job: &DataJob) -> EngineResult<ShardRehearsal> {
+        Ok(ShardRehearsal::default())
     }
 }
 

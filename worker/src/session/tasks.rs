@@ -17,7 +17,8 @@ use shardlift_proto::convert::{
     WireError, backup_answer_to_wire, backup_query_from_wire, check_request_from_wire, conflicts_from_wire,
     conflicts_page_to_wire, depth_from_wire, facts_to_wire, key_from_wire, mismatches_from_wire,
     mismatches_page_to_wire, page_to_wire, placement_from_wire, prepared_to_wire, purged_to_wire,
-    quarantine_from_wire, quarantined_to_wire, task_from_wire, token_from_wire,
+    quarantine_from_wire, quarantined_to_wire, rehearsal_query_from_wire, shard_rehearsal_to_wire,
+    task_from_wire, token_from_wire,
 };
 use shardlift_proto::v1;
 use tokio::sync::mpsc;
@@ -258,6 +259,21 @@ impl Tasks {
         });
     }
 
+    /// Tries a transform on a sample.
+    pub(super) fn rehearse(&mut self, query: v1::RehearsalQuery, shards: &Shards) {
+        self.clear();
+        let (out, shards, number) = (self.out.clone(), shards.clone(), query.query);
+        self.running.spawn(async move {
+            let answer = match rehearse(query, &shards).await {
+                Ok(found) => v1::rehearsal_answer::Answer::Rehearsal(found),
+                Err(failure) => v1::rehearsal_answer::Answer::Failure(failure.into()),
+            };
+            let answer = v1::RehearsalAnswer { query: number, answer: Some(answer) };
+            // If the session is over nobody waits for it.
+            let _ = out.send(wire::wrap(v1::from_worker::Message::Rehearsal(answer))).await;
+        });
+    }
+
     /// The session is over: running batches finish, and their tasks stop; scans end at once, since the next leader
     /// has them made again. When the worker stops it waits for them.
     pub(super) async fn end(mut self, stopping: bool) {
@@ -381,6 +397,21 @@ async fn purge(query: v1::PurgeQuery, leader: &Fence, shards: &Shards) -> Result
     let engine = shards.admitted(&shard).await?;
     let purged = engine.purge(leader, &migration).await;
     purged.map(purged_to_wire).map_err(|error| error.into_failure().on_shard(&shard).in_migration(&migration))
+}
+
+/// The transform on a sample.
+async fn rehearse(query: v1::RehearsalQuery, shards: &Shards) -> Result<v1::ShardRehearsal, Failure> {
+    let shard = shard_id(&query.shard)?;
+    let request = rehearsal_query_from_wire(query)?;
+    let Job::Data(job) = executor::job(&request.file)? else {
+        let message = "a schema migration changes no rows that could be rehearsed";
+        return Err(Failure::new(ErrorCode::RequestInvalid, message, "name a data migration"));
+    };
+    let engine = shards.admitted(&shard).await?;
+    let found = engine.rehearse(&request, &job).await;
+    found
+        .map(shard_rehearsal_to_wire)
+        .map_err(|error| error.into_failure().on_shard(&shard).in_migration(&request.migration))
 }
 
 fn shard_id(text: &str) -> Result<ShardId, Failure> {

@@ -1,6 +1,6 @@
 //! The conformance suite of [`ShardEngine`](shardlift_worker::engine::ShardEngine).
 //!
-//! [`bench`] is what an engine brings, [`cases`], [`sharing`], [`aside`], [`undo`], [`anew`] and [`backup`] what must hold for all of them, [`drive`] walks ranges as an executor
+//! [`bench`] is what an engine brings, [`cases`], [`sharing`], [`aside`], [`undo`], [`rehearsal`], [`anew`] and [`backup`] what must hold for all of them, [`drive`] walks ranges as an executor
 //! would; one module per engine names its bench and adds what only this engine can get wrong.
 
 mod anew;
@@ -19,6 +19,7 @@ mod postgres_keys;
 mod postgres_schema;
 mod postgres_tenants;
 mod postgres_types;
+mod rehearsal;
 mod sharing;
 mod undo;
 
@@ -78,6 +79,14 @@ macro_rules! all_cases {
             a_row_that_was_changed_meanwhile_is_not_set_aside,
             a_former_owner_sets_nothing_aside,
             an_older_leader_decides_nothing,
+        }
+        $crate::conformance::conformance! { $start, rehearsal;
+            a_rehearsal_shows_what_it_would_do_and_nothing_of_it_stays,
+            a_sample_is_spread_over_the_keys,
+            rows_that_cannot_be_changed_are_told_by_class_and_key,
+            a_transform_that_leaves_rows_pending_is_found,
+            two_rehearsals_at_once_do_not_disturb_each_other,
+            an_empty_table_foretells_nothing,
         }
         $crate::conformance::conformance! { $start, undo;
             undoing_restores_each_row_but_what_was_changed_since,

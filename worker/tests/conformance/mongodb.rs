@@ -3,6 +3,7 @@
 
 mod anew;
 mod bench;
+mod checks;
 mod documents;
 mod faults;
 pub(crate) mod items;

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use shardlift_domain::failure::ErrorCode;
+use shardlift_domain::spec::{Assertion, Question, SpecBody, VerifyCheck};
 use shardlift_domain::verdict::{Finding, Severity};
 use shardlift_harness::wait::wait_for;
-use shardlift_worker::engine::Job;
+use shardlift_worker::engine::{Job, SchemaJob};
 use sqlx::Executor;
 
 use super::bench::{Bench, migration};
@@ -58,5 +59,38 @@ async fn a_transform_that_does_not_fit_is_an_error_of_its_migration() -> Result<
     };
     ensure!(failure.code == ErrorCode::TransformInvalid && failure.message.contains("absent"), "{failure:?}");
     ensure!(failure.place.migration == Some(migration()) && failure.place.shard.is_some(), "{failure:?}");
+    Ok(())
+}
+
+fn asking(mut job: SchemaJob, query: &str) -> Job {
+    let question = Question::Sql(query.into());
+    job.schema.verify = vec![Assertion { question, equals: serde_json::json!(0) }];
+    job.spec.body = SpecBody::Schema(job.schema.clone());
+    Job::Schema(job)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn questions_of_verify_are_tried_before_anything_is_changed() -> Result<()> {
+    let bench = PostgresBench::start().await?;
+    let change = || job(&["ALTER TABLE items ADD COLUMN one int"]);
+    let about = |findings: &[Finding]| -> Vec<(Severity, String)> {
+        findings.iter().map(|finding| (finding.severity, finding.failure.message.clone())).collect()
+    };
+    let good = found(&bench, &asking(change(), "SELECT count(*) FROM items -- all")).await?;
+    ensure!(good.is_empty(), "{:?}", about(&good));
+    let later = about(&found(&bench, &asking(change(), "SELECT count(one) FROM items")).await?);
+    ensure!(matches!(later.as_slice(), [(Severity::Note, text)] if text.contains("one")), "{later:?}");
+    for (wrong, word) in
+        [("SELECT 1 / 'x'::int FROM items", "refused"), ("SELECT id, applied FROM items", "2 columns")]
+    {
+        let wrong = about(&found(&bench, &asking(change(), wrong)).await?);
+        ensure!(matches!(wrong.as_slice(), [(Severity::Error, text)] if text.contains(word)), "{wrong:?}");
+    }
+    let mut data = data_job(("items", &[], Some("NOT migrated")), set(&[("migrated", "true")]), None);
+    let question = Question::Sql("SELECT count(absent) FROM items".into());
+    data.data.verify.push(VerifyCheck::Assert(Assertion { question, equals: serde_json::json!(0) }));
+    data.spec.body = SpecBody::Data(Box::new(data.data.clone()));
+    let wrong = about(&found(&bench, &Job::Data(data)).await?);
+    ensure!(matches!(wrong.as_slice(), [(Severity::Error, text)] if text.contains("absent")), "{wrong:?}");
     Ok(())
 }

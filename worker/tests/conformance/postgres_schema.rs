@@ -19,6 +19,7 @@ pub(super) fn job(up: &[&str]) -> SchemaJob {
         down: SchemaChange::Sql(Vec::new()),
         lock_timeout: Duration::from_millis(200),
         hold_timeout: Duration::from_secs(2),
+        lock_deadline: None,
         allow: Vec::new(),
         verify: Vec::new(),
         atomic: false,

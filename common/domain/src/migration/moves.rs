@@ -402,6 +402,10 @@ impl Migration {
             {
                 self.roll_back(false, Some(failure.clone()));
             }
+            // Shards that differ from the rest are taken back: the spec says so.
+            ErrorCode::SchemaLockDeadline if step == Step::Apply && self.status == Status::Running => {
+                self.roll_back(false, Some(failure.clone()));
+            }
             _ if self.rollout.waves() > 1 && self.undo.is_none() => {
                 self.stop_by(Stop::System { reason: failure.clone() });
             }

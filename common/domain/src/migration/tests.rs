@@ -207,6 +207,20 @@ fn a_spec_may_want_its_own_rollback_when_verification_fails() {
 }
 
 #[test]
+fn a_shard_that_does_not_get_its_locks_in_time_takes_all_back_but_not_what_a_person_has_stopped() {
+    let mut migration = with_status(Status::Running);
+    for part in migration.shards.values_mut() {
+        part.todo = Some(Step::Apply);
+    }
+    let late = failed(0, Step::Apply, ErrorCode::SchemaLockDeadline);
+    let back = go(&migration, &late);
+    assert_eq!((back.status, back.wanted().count()), (Status::RollingBack, 2));
+    assert!(back.undo.is_some_and(|undo| undo.reason.is_some()));
+    let paused = go(&go(&migration, &Event::Asked(Verb::Pause)), &late);
+    assert!(paused.undo.is_none() && paused.status != Status::RollingBack, "{paused:?}");
+}
+
+#[test]
 fn every_other_event_in_every_status_does_what_the_table_says() {
     use Status::*;
     for status in Status::ALL {

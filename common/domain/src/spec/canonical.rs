@@ -63,6 +63,9 @@ fn write_schema(lines: &mut Lines, schema: &SchemaSpec) {
     }
     lines.json("lock_timeout_ms", &millis(schema.lock_timeout));
     lines.json("hold_timeout_ms", &millis(schema.hold_timeout));
+    if let Some(deadline) = schema.lock_deadline {
+        lines.json("lock_deadline_ms", &millis(deadline));
+    }
     if !schema.verify.is_empty() {
         let mut checks: Vec<String> =
             schema.verify.iter().map(|asked| assertion(asked).to_string()).collect();

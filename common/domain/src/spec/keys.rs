@@ -77,6 +77,7 @@ pub const KEYS: &[Key] = &[
     schema("down"),
     postgres(schema("lock_timeout")),
     postgres(schema("hold_timeout")),
+    postgres(schema("lock_deadline")),
     postgres(schema("atomic")),
     schema("allow"),
     schema("allow.rule"),

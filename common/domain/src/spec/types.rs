@@ -274,6 +274,8 @@ pub struct SchemaSpec {
     pub lock_timeout: Duration,
     /// A lock is held no longer than this (the statement's timeout). Default 5 s.
     pub hold_timeout: Duration,
+    /// A shard that has not got its locks for so long has the migration rolled back. `None`: it is tried for ever.
+    pub lock_deadline: Option<Duration>,
     /// Every shard makes the change or none, by two-phase commit.
     pub atomic: bool,
     /// Lint rules that the spec breaks on purpose. What is done does not depend on it, so the checksum does not either.

@@ -19,6 +19,8 @@ use super::words::Status;
 pub(super) struct PlanQuery {
     /// Name of a spec that is sent as it is; `.sql` or `.yaml` decides the form.
     name: Option<String>,
+    /// Also try the transforms on about so many rows of each shard, and roll back; 0: a number that is good for most.
+    rehearse: Option<u32>,
 }
 
 /// How specs are read and stored.
@@ -41,10 +43,13 @@ pub(super) struct SubmitQuery {
     responses((status = 200, description = "The plan.", body = PlanBody)))]
 pub(super) async fn plan(
     rest: Rest,
-    Query(PlanQuery { name }): Query<PlanQuery>,
+    Query(PlanQuery { name, rehearse }): Query<PlanQuery>,
     sent: Sent,
 ) -> Result<Json<PlanBody>, Problem> {
-    let answer = rest.migrations().plan(v1::PlanRequest { specs: sent.specs(name)? }).await?.into_inner();
+    // Values of rows are not shown here.
+    let rehearse = rehearse.map(|rows| v1::Rehearse { rows, shown: false });
+    let asked = v1::PlanRequest { specs: sent.specs(name)?, rehearse };
+    let answer = rest.migrations().plan(asked).await?.into_inner();
     Ok(Json(answer.plan.unwrap_or_default().into()))
 }
 

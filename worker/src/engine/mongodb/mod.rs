@@ -15,6 +15,7 @@ mod apply;
 mod assertion;
 mod backup;
 mod bracket;
+mod busy;
 mod capture;
 mod change;
 mod checkpoint;
@@ -34,9 +35,11 @@ mod ledger;
 mod lookahead;
 mod placement;
 mod precheck;
+mod privileges;
 mod proof;
 mod purge;
 mod quarantine;
+mod rehearse;
 mod rewrite;
 mod schema;
 mod share;
@@ -60,6 +63,7 @@ use shardlift_domain::ids::{ClusterName, MigrationKey, ShardId};
 use shardlift_domain::mismatch::{MismatchesPage, MismatchesRequest};
 use shardlift_domain::quarantine::{QuarantineAnswer, QuarantineRequest};
 use shardlift_domain::range::Pass;
+use shardlift_domain::rehearsal::{RehearsalRequest, ShardRehearsal};
 use shardlift_domain::verdict::{Finding, Sweep, VerifyReport};
 use shardlift_domain::{ErrorCode, Failure};
 
@@ -166,6 +170,10 @@ impl ShardEngine for MongodbEngine {
 
     async fn purge(&self, leader: &Fence, migration: &MigrationKey) -> EngineResult<Purged> {
         purge::purge(&self.connection, leader, migration).await
+    }
+
+    async fn rehearse(&self, request: &RehearsalRequest, job: &DataJob) -> EngineResult<ShardRehearsal> {
+        rehearse::rehearse(&self.connection, request, job).await
     }
 }
 

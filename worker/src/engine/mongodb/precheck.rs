@@ -1,8 +1,10 @@
 //! Whether the shard can take a change: everything that is wrong at once, before anything is changed.
 
+use std::time::Duration;
+
 use bson::{Bson, Document, doc};
 use mongodb::Database;
-use shardlift_domain::spec::Transform;
+use shardlift_domain::spec::{Question, Transform};
 use shardlift_domain::verdict::{Finding, Severity};
 use shardlift_domain::{ErrorCode, Failure, MigrationKey};
 
@@ -10,10 +12,13 @@ use super::commands::{self, Command, Known};
 use super::connection::{Books, Connection};
 use super::error::{self, Cause};
 use super::writer::selection;
-use super::{checkpoint, extjson, facts, fence, inspect, ledger};
+use super::{bracket, busy, checkpoint, extjson, facts, fence, inspect, ledger, privileges};
 use crate::engine::findings::Findings;
 use crate::engine::{DataJob, Direction, EngineError, EngineResult, Job, SchemaJob};
 use crate::lease::TaskLease;
+
+/// How long one document that does not fit a validator is looked for.
+const VALIDATOR_WITHIN: Duration = Duration::from_secs(3);
 
 pub(super) async fn precheck(connection: &Connection, lease: &TaskLease, job: &Job) -> EngineResult<()> {
     lease.check()?;
@@ -52,6 +57,9 @@ async fn look(connection: &Connection, migration: &MigrationKey, job: &Job) -> E
         }
         other => drop(other?),
     }
+    privileges::look(connection, job, &mut findings).await?;
+    busy::look(connection, job, &mut findings).await?;
+    questions(connection, job, &mut findings).await?;
     match job {
         Job::Schema(job) => schema(connection, &books, migration, job, &mut findings).await?,
         Job::Data(job) => data(connection, &books, migration, job, &mut findings).await?,
@@ -179,6 +187,39 @@ async fn refused(
     }
 }
 
+/// The questions of `verify`, tried: whether the server understands them.
+async fn questions(connection: &Connection, job: &Job, findings: &mut Findings) -> EngineResult<()> {
+    let database = connection.application().await?;
+    for assertion in job.spec().assertions() {
+        let Question::Documents { collection, query } = &assertion.question else { continue };
+        let find = doc! { "find": collection, "filter": extjson::document(query, "verify.where")? };
+        let problem = refused(&database, find, "a question of `verify`", ErrorCode::PrecheckRefused).await?;
+        problem.into_iter().for_each(|problem| findings.error(problem));
+    }
+    Ok(())
+}
+
+/// Documents that a new validator would not let in: they stay, but the application could not change them any more.
+async fn validator(connection: &Connection, command: &Command, findings: &mut Findings) -> EngineResult<()> {
+    let Ok(rule) = command.document.get_document("validator") else { return Ok(()) };
+    let moderate = command.document.get_str("validationLevel").is_ok_and(|level| level == "moderate");
+    if command.known != Known::CollMod || rule.is_empty() || moderate {
+        return Ok(());
+    }
+    let documents = connection.collection(&command.target).await?;
+    let misfit = documents.find_one(doc! { "$nor": [rule] }).projection(doc! { "_id": 1 });
+    // One that is not found in time is not told; a rule that the server refuses is refused by the command.
+    let Ok(Some(found)) = misfit.max_time(VALIDATOR_WITHIN).await else { return Ok(()) };
+    let key = found.get("_id").map(bracket::text).unwrap_or_default();
+    let what = format!(
+        "documents of {} do not fit the new validator, such as {key}: the application cannot change them any more",
+        command.target
+    );
+    let next = "change them first, or set validationLevel to moderate";
+    findings.of_spec(Severity::Warning, ErrorCode::PrecheckRefused, what, next);
+    Ok(())
+}
+
 /// A pipeline that plainly writes `_id`; what only documents show is refused by the server document by document.
 fn key_problem(pipeline: &[Document]) -> Option<Failure> {
     let is_key = |path: &str| path == "_id" || path.starts_with("_id.");
@@ -223,6 +264,7 @@ async fn schema(
     }
     let mut names = Vec::new();
     for command in &commands {
+        validator(connection, command, findings).await?;
         let problem = needs(connection, command, &mut names).await?;
         problem.into_iter().for_each(|problem| findings.error(problem));
     }

@@ -41,9 +41,14 @@ pub(super) async fn first_pass(
         return Ok(pass);
     }
     let documents = connection.collection(&job.data.source.relation).await?;
-    let cuts = cuts(&documents, ranges).await?;
-    let layouts = cover(&last_keys(&documents).await?, &cuts);
+    let layouts = survey(&documents, ranges).await?;
     lay_out(connection, &books, lease, job, 1, &layouts).await
+}
+
+/// About so many ranges that cover all keys there are.
+pub(super) async fn survey(documents: &Collection<Document>, ranges: u32) -> EngineResult<Vec<Layout>> {
+    let cuts = cuts(documents, ranges).await?;
+    Ok(cover(&last_keys(documents).await?, &cuts))
 }
 
 /// Inserts the ranges of pass `number` in one transaction, unless that pass is there already.

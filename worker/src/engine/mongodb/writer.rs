@@ -38,7 +38,7 @@ use crate::lease::TaskLease;
 use crate::transformer::Transformer;
 
 /// What becomes of a window's documents.
-enum Change {
+pub(super) enum Change {
     InShard(Vec<Document>),
     InWorker(Arc<dyn Transformer>),
 }
@@ -461,7 +461,8 @@ fn scope(job: &DataJob) -> Option<Document> {
     Some(doc! { &tenants.field: { "$in": forms } })
 }
 
-fn change(job: &DataJob) -> EngineResult<Change> {
+/// How they are changed.
+pub(super) fn change(job: &DataJob) -> EngineResult<Change> {
     match (&job.data.transform, &job.transformer) {
         (Transform::Pipeline(stages), _) => Ok(Change::InShard(extjson::documents(stages, "pipeline")?)),
         (Transform::Sql(_), _) => Err(defect("a MongoDB spec has an SQL transform")),

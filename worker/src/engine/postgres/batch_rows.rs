@@ -82,7 +82,8 @@ impl RowsBatch {
         done
     }
 
-    async fn steps(
+    /// The batch without the end of its transaction.
+    pub(super) async fn steps(
         &self,
         conn: &mut PgConnection,
         claim: &Claim,

@@ -59,7 +59,8 @@ pub(super) async fn open_range(
     }))
 }
 
-fn change(shard: &ShardId, walk: &Walk, job: &DataJob) -> EngineResult<Change> {
+/// How the rows of a window are to be changed.
+pub(super) fn change(shard: &ShardId, walk: &Walk, job: &DataJob) -> EngineResult<Change> {
     if let Some(list) = assignments(shard, &job.data.transform)? {
         return Ok(Change::Sql(SqlBatch::new(walk, &list, job.data.undo)));
     }

@@ -31,6 +31,7 @@ mod placement;
 mod precheck;
 mod purge;
 mod quarantine;
+mod rehearse;
 mod schema;
 mod session;
 mod set_aside;
@@ -60,6 +61,7 @@ use shardlift_domain::mismatch::{MismatchesPage, MismatchesRequest};
 use shardlift_domain::prepared::PreparedTransaction;
 use shardlift_domain::quarantine::{QuarantineAnswer, QuarantineRequest};
 use shardlift_domain::range::Pass;
+use shardlift_domain::rehearsal::{RehearsalRequest, ShardRehearsal};
 use shardlift_domain::verdict::{Finding, Sweep, VerifyReport};
 use shardlift_runtime::config::Secret;
 
@@ -185,5 +187,9 @@ impl ShardEngine for PostgresEngine {
 
     async fn purge(&self, leader: &Fence, migration: &MigrationKey) -> EngineResult<Purged> {
         purge::purge(&self.access, leader, migration).await
+    }
+
+    async fn rehearse(&self, request: &RehearsalRequest, job: &DataJob) -> EngineResult<ShardRehearsal> {
+        rehearse::rehearse(&self.access, request, job).await
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use shardlift_domain::failure::{ErrorCode, Failure};
+use shardlift_domain::ids::ShardId;
 use shardlift_domain::range::{RangeState, Rest};
 use sqlx::{AssertSqlSafe, PgConnection};
 
@@ -156,7 +157,7 @@ impl Writer {
         match advanced {
             Ok(Some((state, changed))) => Ok(self.advance(window, state, changed)),
             Ok(None) => Err(EngineError::LeaseLost),
-            Err(refusal) => Err(self.refused(refusal, &window)),
+            Err(refusal) => Err(refused(&self.session.shard, refusal, &window)),
         }
     }
 
@@ -168,28 +169,29 @@ impl Writer {
         let changed = u32::try_from(changed).unwrap_or(u32::MAX);
         BatchReport { range: self.state.clone(), window: window.rows, changed }
     }
+}
 
-    fn refused(&self, refusal: Refusal, window: &Window) -> EngineError {
-        let error = match refusal {
-            Refusal::Database(error) => match marked(&error) {
-                Some(Mark::Moved) => EngineError::Contended(moved()),
-                Some(Mark::StillPending) => EngineError::Row(still_pending()),
-                Some(Mark::NotAdvanced) => EngineError::LeaseLost,
-                None => trouble(&self.session.shard, error),
-            },
-            Refusal::Engine(error) => error,
-        };
-        match error {
-            EngineError::Row(failure) => {
-                let failure = failure.on_shard(&self.session.shard);
-                let only = window.edge.as_ref().filter(|_| window.rows == 1 && failure.place.key.is_none());
-                EngineError::Row(match only {
-                    Some(key) => failure.at_key(shown(key)),
-                    None => failure,
-                })
-            }
-            error => error,
+/// What the refusal of a batch means; that of a single row names its key.
+pub(super) fn refused(shard: &ShardId, refusal: Refusal, window: &Window) -> EngineError {
+    let error = match refusal {
+        Refusal::Database(error) => match marked(&error) {
+            Some(Mark::Moved) => EngineError::Contended(moved()),
+            Some(Mark::StillPending) => EngineError::Row(still_pending()),
+            Some(Mark::NotAdvanced) => EngineError::LeaseLost,
+            None => trouble(shard, error),
+        },
+        Refusal::Engine(error) => error,
+    };
+    match error {
+        EngineError::Row(failure) => {
+            let failure = failure.on_shard(shard);
+            let only = window.edge.as_ref().filter(|_| window.rows == 1 && failure.place.key.is_none());
+            EngineError::Row(match only {
+                Some(key) => failure.at_key(shown(key)),
+                None => failure,
+            })
         }
+        error => error,
     }
 }
 

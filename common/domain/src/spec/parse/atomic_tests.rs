@@ -1,4 +1,4 @@
-//! `atomic: true`: what a change that every shard makes or none may not be.
+//! `atomic: true`: what a change that every shard makes or none may not be. And `lock_deadline`, which is for all others.
 
 use super::bad_spec_tests::{file, schema, told_yaml};
 use super::parse;
@@ -47,4 +47,17 @@ fn the_checksum_tells_an_atomic_change_from_one_that_is_not() {
     let plain = schema("postgres", "  - SELECT 1");
     assert_ne!(checksum(&plain), checksum(&atomic("SELECT 1")));
     assert_eq!(checksum(&plain), checksum(&(plain.clone() + "atomic: false")), "as older releases have it");
+}
+
+#[test]
+fn a_deadline_for_locks_needs_a_way_back_and_no_vote() {
+    let deadline = "lock_deadline: 10m\n";
+    let told = told_yaml(&(schema("postgres", "  - SELECT 1\n") + deadline));
+    assert!(told.contains("lock_deadline needs a down"), "{told}");
+    let told = told_yaml(&(atomic("SELECT 1") + deadline + "down: [SELECT 2]\n"));
+    assert!(told.contains("cannot be had together with `atomic: true`"), "{told}");
+    let whole = schema("postgres", "  - SELECT 1\n") + deadline + "down: [SELECT 2]\n";
+    let spec = parse(&file("m.yaml", &whole)).expect("a spec");
+    let without = parse(&file("m.yaml", &whole.replace(deadline, ""))).expect("a spec");
+    assert_ne!(spec.checksum, without.checksum);
 }

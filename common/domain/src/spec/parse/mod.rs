@@ -178,6 +178,18 @@ fn fits_together(ctx: &mut Context, fields: &Fields<'_>, spec: &Spec) {
         };
         ctx.invalid(fields.place("on_verify_failure"), message);
     }
+    if let SpecBody::Schema(schema) = &spec.body
+        && schema.lock_deadline.is_some()
+    {
+        let place = fields.place("lock_deadline");
+        if schema.atomic {
+            let message = "lock_deadline cannot be had together with `atomic: true`: a vote ends by itself when a shard does \
+                           not get its locks";
+            ctx.invalid(place, message);
+        } else if schema.down.is_empty() {
+            ctx.invalid(place, "lock_deadline needs a down, which takes back what other shards have already");
+        }
+    }
     if spec.is_atomic() && !spec.rollout.is_empty() {
         let message = "rollout cannot be had together with `atomic: true`: all shards decide together, so none goes \
                        before the others; leave one of the two out";

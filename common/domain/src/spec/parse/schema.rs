@@ -15,6 +15,7 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 const LOCK_BOUNDS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(60));
 const HOLD_TIMEOUT: Duration = Duration::from_secs(5);
 const HOLD_BOUNDS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(3600));
+const DEADLINE_BOUNDS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(24 * 3600));
 
 pub(super) fn read(ctx: &mut Context, fields: &Fields<'_>) -> Option<SchemaSpec> {
     let up = fields.require(ctx, "up").and_then(|node| change(ctx, node, "up"));
@@ -43,6 +44,10 @@ pub(super) fn read(ctx: &mut Context, fields: &Fields<'_>) -> Option<SchemaSpec>
     };
     let lock_timeout = time("lock_timeout", LOCK_TIMEOUT, LOCK_BOUNDS);
     let hold_timeout = time("hold_timeout", HOLD_TIMEOUT, HOLD_BOUNDS);
+    let lock_deadline = match fields.get("lock_deadline") {
+        Some(node) => duration(ctx, node, "lock_deadline", DEADLINE_BOUNDS).map(Some),
+        None => Some(None),
+    };
     let allow = match fields.get("allow") {
         Some(node) => allow::read(ctx, node),
         None => Some(Vec::new()),
@@ -63,6 +68,7 @@ pub(super) fn read(ctx: &mut Context, fields: &Fields<'_>) -> Option<SchemaSpec>
         down: down?,
         lock_timeout: lock_timeout?,
         hold_timeout: hold_timeout?,
+        lock_deadline: lock_deadline?,
         allow: allow?,
         verify: verify?,
         atomic: atomic?,

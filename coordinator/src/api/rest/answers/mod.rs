@@ -7,6 +7,7 @@ mod event;
 mod looks;
 mod migration;
 mod plan;
+mod rehearsal;
 
 use serde::Serialize;
 use shardlift_proto::v1;

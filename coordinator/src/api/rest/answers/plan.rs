@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 
 use super::super::words::{Engine, Kind, Severity, Status, Step};
 use super::FailureBody;
+use super::rehearsal::RehearsalBody;
 
 /// What would be done, or is done from now on.
 #[derive(Debug, Serialize, ToSchema)]
@@ -17,6 +18,8 @@ pub(in super::super) struct PlanBody {
     submittable: bool,
     migrations: Vec<PlannedBody>,
     findings: Vec<FindingBody>,
+    /// What samples foretell, if a rehearsal was asked for.
+    rehearsals: Vec<RehearsalBody>,
 }
 
 /// One migration of a plan.
@@ -97,6 +100,7 @@ impl From<v1::Plan> for PlanBody {
             submittable: findings.iter().all(|finding| finding.severity != Severity::Error),
             migrations: plan.migrations.into_iter().map(Into::into).collect(),
             findings,
+            rehearsals: plan.rehearsals.into_iter().map(Into::into).collect(),
         }
     }
 }

@@ -1,9 +1,11 @@
 //! Looks whether a shard can take a migration, before anything is changed. Everything that is wrong is told at once.
 //!
-//! [`busy`] looks at who else is there, [`data`] at the table and the transform of a data migration.
+//! [`busy`] looks at who else is there, [`data`] at the table and the transform of a data migration, [`questions`] at those of
+//! `verify`.
 
 mod busy;
 mod data;
+mod questions;
 mod schema;
 
 use shardlift_domain::failure::ErrorCode;
@@ -54,9 +56,10 @@ async fn look(
 ) -> EngineResult<()> {
     busy::look(session, job, findings).await?;
     match job {
-        Job::Schema(job) => schema::look(session, migration, job, findings).await,
-        Job::Data(job) => data::look(session, migration, job, findings).await,
+        Job::Schema(job) => schema::look(session, migration, job, findings).await?,
+        Job::Data(job) => data::look(session, migration, job, findings).await?,
     }
+    questions::look(session, job, findings).await
 }
 
 /// Whether it takes writes.
