@@ -22,6 +22,7 @@ use crate::verbs::placement::Placement;
 use crate::verbs::plan::Plan;
 use crate::verbs::purge::Purge;
 use crate::verbs::quarantine::Quarantine;
+use crate::verbs::repair::Repair;
 use crate::verbs::resume::Resume;
 use crate::verbs::retry::Retry;
 use crate::verbs::rollback::Rollback;
@@ -102,6 +103,7 @@ enum Verb {
     Purge(Purge),
     Conflicts(Conflicts),
     Mismatches(Mismatches),
+    Repair(Repair),
     Shards(Shards),
     Workers(Workers),
     Leader(Leader),
@@ -168,6 +170,7 @@ impl Arguments {
             Verb::Purge(verb) => verb.run(&session).await,
             Verb::Conflicts(verb) => verb.run(&session).await,
             Verb::Mismatches(verb) => verb.run(&session).await,
+            Verb::Repair(verb) => verb.run(&session).await,
             Verb::Shards(verb) => verb.run(&session).await,
             Verb::Workers(verb) => verb.run(&session).await,
             Verb::Leader(verb) => verb.run(&session).await,

@@ -12,6 +12,7 @@ mod mismatches;
 pub mod model;
 mod places;
 mod refusal;
+mod repair;
 mod watch;
 
 pub use address::{Address, AddressError, Coordinators};
@@ -19,4 +20,5 @@ pub use aside::Aside;
 pub use client::{Answer, Client};
 pub use mismatches::Mismatches;
 pub use places::Placement;
+pub use repair::Repair;
 pub use watch::{Watch, Watched};

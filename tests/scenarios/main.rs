@@ -22,6 +22,7 @@ mod prechecks;
 mod purge;
 mod python;
 mod quarantine;
+mod repair;
 mod replica_sets;
 mod rest;
 mod rollback;

@@ -22,10 +22,14 @@ pub const ATOMIC: &str = "atomic";
 pub const ANEW: &str = "verify.transform";
 /// Reading a spec some of whose tenants have opted out.
 pub const LEFT_OUT: &str = "tenants.left-out";
+/// Checking references in `verify`.
+pub const REFERENCES: &str = "verify.references";
 /// Removing before-images that are given up.
 pub const PURGE: &str = "purge";
+/// Keeping what verification finds different, and repairing it.
+pub const REPAIR: &str = "repair";
 /// The words that are not the name of a transformer.
-const WORDS: [&str; 14] = [
+const WORDS: [&str; 16] = [
     LEFT_OUT,
     SHARE,
     UNDO,
@@ -35,6 +39,8 @@ const WORDS: [&str; 14] = [
     ATOMIC,
     ANEW,
     PURGE,
+    REPAIR,
+    REFERENCES,
     "schema",
     "data",
     "transform.sql",
@@ -95,7 +101,9 @@ impl Capabilities {
                 let undo = (data.undo == Undo::Capture).then(|| UNDO.to_owned());
                 let quarantine = data.on_error.budget().map(|_| QUARANTINE.to_owned());
                 let anew = data.anew().map(|_| ANEW.to_owned());
-                ["data".to_owned(), transform].into_iter().chain(undo).chain(quarantine).chain(anew).collect()
+                let references = data.references().next().map(|_| REFERENCES.to_owned());
+                let words = ["data".to_owned(), transform].into_iter().chain(undo).chain(quarantine);
+                words.chain(anew).chain(references).collect()
             }
         };
         if !spec.rollout.is_empty() {

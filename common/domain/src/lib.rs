@@ -5,7 +5,7 @@
 //! two tables of moves, [`topology`] and [`routing`] say where things are, [`progress`] folds receipts, [`capability`] says
 //! what a worker can do, [`prepared`] names prepared transactions, [`range`] and [`verdict`] describe work and its proof,
 //! [`quarantine`] what was set aside,
-//! [`mismatch`] what differs from what the transform gives.
+//! [`mismatch`] what differs from what the transform gives, [`repair`] what becomes of it.
 //!
 //! Nothing here does I/O, reads a clock, draws a random number or awaits: facts, time and chance are arguments.
 
@@ -22,6 +22,7 @@ pub mod prepared;
 pub mod progress;
 pub mod quarantine;
 pub mod range;
+pub mod repair;
 pub mod routing;
 pub mod spec;
 pub mod sql;

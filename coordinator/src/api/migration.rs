@@ -20,7 +20,7 @@ use super::events;
 use super::forward::refusal;
 use super::spans::called;
 use super::views::migration_to_wire;
-use super::{mismatches, quarantine};
+use super::{mismatches, quarantine, repair};
 use crate::orchestrator::{MigrationView, Standing};
 use crate::service::{Decision, Services, migration_id};
 
@@ -133,6 +133,16 @@ impl MigrationService for MigrationDoor {
     ) -> Result<Response<Self::MismatchesStream>, Status> {
         let found = mismatches::comparing(self.services.clone(), request.into_inner()).map_err(one)?;
         Ok(Response::new(Box::pin(found)))
+    }
+
+    type RepairStream = BoxStream<'static, Result<v1::RepairResponse, Status>>;
+
+    async fn repair(
+        &self,
+        request: Request<v1::RepairRequest>,
+    ) -> Result<Response<Self::RepairStream>, Status> {
+        let told = repair::repairing(self.services.clone(), request.into_inner()).map_err(one)?;
+        Ok(Response::new(Box::pin(told)))
     }
 
     async fn get(&self, request: Request<v1::GetRequest>) -> Result<Response<v1::GetResponse>, Status> {

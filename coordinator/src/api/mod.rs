@@ -13,6 +13,7 @@ mod migration;
 mod mismatches;
 mod placement;
 mod quarantine;
+mod repair;
 mod rest;
 mod spans;
 mod topology;

@@ -52,7 +52,7 @@ pub(super) fn records(
         Event::Quarantined { shard, held, .. } => {
             add(HistoryEvent::Quarantined, Some(json!({ "shard": shard, "held": held })));
         }
-        Event::Purged => add(HistoryEvent::Purged, None),
+        Event::Purged { .. } => add(HistoryEvent::Purged, None),
         Event::Reopened { shard } => add(HistoryEvent::Reopened, Some(json!({ "shard": shard }))),
         // What services are told is no history of the migration; that it is halted stands below.
         Event::Told(_) | Event::NotQuiet { .. } => {}

@@ -16,6 +16,7 @@ use shardlift_domain::prepared::PreparedTransaction;
 use shardlift_domain::progress::Receipt;
 use shardlift_domain::quarantine::{Held, QuarantineAnswer, QuarantineRequest};
 use shardlift_domain::range::Rest;
+use shardlift_domain::repair::{RepairPage, RepairRequest};
 use shardlift_domain::spec::SpecFile;
 use shardlift_domain::task::Millis;
 use shardlift_domain::verdict::TaskOutcome;
@@ -133,6 +134,15 @@ pub enum Order {
         /// Of which migration.
         migration: MigrationKey,
     },
+    /// Repair rows of a shard that verification has found different.
+    AskRepair {
+        /// Names the question.
+        query: u64,
+        /// Which shard.
+        shard: ShardId,
+        /// Of which migration.
+        request: RepairRequest,
+    },
 }
 
 /// What a worker tells the coordinator. That it lives is for the door: see [`Pulse`].
@@ -168,6 +178,8 @@ pub enum Report {
     Mismatches(u64, Result<MismatchesPage, Failure>),
     /// Before-images were removed, as asked.
     Purged(u64, Result<Purged, Failure>),
+    /// A page of what became of rows that were to be repaired, as asked.
+    Repaired(u64, Result<RepairPage, Failure>),
 }
 
 /// One connected worker.

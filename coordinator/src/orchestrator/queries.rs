@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use shardlift_domain::capability::{ANEW, ATOMIC, PURGE, UNDO};
+use shardlift_domain::capability::{ANEW, ATOMIC, PURGE, REPAIR, UNDO};
 use shardlift_domain::facts::{
     ConflictsPage, ConflictsRequest, FactsRequest, PlacementPage, PlacementRequest, Purged, ShardFacts,
 };
@@ -11,6 +11,7 @@ use shardlift_domain::ids::{MigrationKey, ShardId, WorkerId};
 use shardlift_domain::mismatch::{MismatchesPage, MismatchesRequest};
 use shardlift_domain::prepared::PreparedTransaction;
 use shardlift_domain::quarantine::{QuarantineAnswer, QuarantineRequest};
+use shardlift_domain::repair::{RepairPage, RepairRequest};
 
 use super::fleet::{Order, SessionId};
 use super::leader::{Leader, answer};
@@ -25,6 +26,7 @@ enum Asker {
     Prepared(Reply<Vec<PreparedTransaction>>),
     Mismatches(Reply<MismatchesPage>),
     Purge(Reply<Purged>),
+    Repair(Reply<RepairPage>),
 }
 
 /// What a worker answered.
@@ -36,6 +38,7 @@ pub(super) enum Answer {
     Prepared(Result<Vec<PreparedTransaction>, Failure>),
     Mismatches(Result<MismatchesPage, Failure>),
     Purged(Result<Purged, Failure>),
+    Repaired(Result<RepairPage, Failure>),
 }
 
 impl Asker {
@@ -48,6 +51,7 @@ impl Asker {
             Asker::Prepared(reply) => reply.is_closed(),
             Asker::Mismatches(reply) => reply.is_closed(),
             Asker::Purge(reply) => reply.is_closed(),
+            Asker::Repair(reply) => reply.is_closed(),
         }
     }
 
@@ -60,6 +64,7 @@ impl Asker {
             Asker::Prepared(reply) => answer(reply, Err(failure)),
             Asker::Mismatches(reply) => answer(reply, Err(failure)),
             Asker::Purge(reply) => answer(reply, Err(failure)),
+            Asker::Repair(reply) => answer(reply, Err(failure)),
         }
     }
 }
@@ -181,6 +186,16 @@ impl Leader {
         }
     }
 
+    pub(super) fn ask_repair(&mut self, shard: ShardId, request: RepairRequest, reply: Reply<RepairPage>) {
+        match self.somebody_who(&shard, REPAIR) {
+            Ok((worker, session)) => {
+                let query = self.queries.add(session, Asker::Repair(reply));
+                self.order(&worker, Order::AskRepair { query, shard, request });
+            }
+            Err(problem) => self.outbox.tell(reply, Err(problem)),
+        }
+    }
+
     /// A worker that reaches the shard and knows this word; the refusal names one that does not.
     fn somebody_who(&self, shard: &ShardId, word: &str) -> Result<(WorkerId, SessionId), Failure> {
         let able = self
@@ -213,6 +228,7 @@ impl Leader {
             (Asker::Prepared(reply), Answer::Prepared(page)) => answer(reply, page),
             (Asker::Mismatches(reply), Answer::Mismatches(page)) => answer(reply, page),
             (Asker::Purge(reply), Answer::Purged(purged)) => answer(reply, purged),
+            (Asker::Repair(reply), Answer::Repaired(page)) => answer(reply, page),
             (asker, _) => asker.refuse(Failure::new(
                 ErrorCode::Internal,
                 "a worker answered another question than it was asked",

@@ -254,7 +254,8 @@ impl Player {
                     | Order::AskConflicts { .. }
                     | Order::AskPrepared { .. }
                     | Order::AskMismatches { .. }
-                    | Order::AskPurge { .. } => {}
+                    | Order::AskPurge { .. }
+                    | Order::AskRepair { .. } => {}
                 }
             }
         })
@@ -283,7 +284,7 @@ impl Player {
                         }
                         Some(Order::AskFacts { query, shard, request }) => self.say(facts(query, shard, &request.relations)).await,
                         Some(Order::Withdraw { task, token }) => self.say(Report::Released(task, token)).await,
-                        Some(Order::Heartbeat | Order::Adjust { .. } | Order::Drain(_) | Order::AskPlacement { .. } | Order::AskQuarantine { .. } | Order::AskConflicts { .. } | Order::AskPrepared { .. } | Order::AskMismatches { .. } | Order::AskPurge { .. }) => {}
+                        Some(Order::Heartbeat | Order::Adjust { .. } | Order::Drain(_) | Order::AskPlacement { .. } | Order::AskQuarantine { .. } | Order::AskConflicts { .. } | Order::AskPrepared { .. } | Order::AskMismatches { .. } | Order::AskPurge { .. } | Order::AskRepair { .. }) => {}
                     },
                     () = sleep(Duration::from_millis(200)) => self.beat(),
                 }

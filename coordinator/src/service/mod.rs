@@ -9,6 +9,7 @@ mod placement;
 mod plan;
 mod purge;
 mod quarantine;
+mod repair;
 mod submit;
 mod tenants;
 mod topology;
@@ -28,6 +29,7 @@ pub use indoubt::{InDoubt, Verdict};
 pub use mismatches::Differing;
 pub use placement::Found;
 pub use quarantine::{Decision, Rows};
+pub use repair::Mended;
 pub use topology::{cluster_name, shard_id};
 
 /// The services of one coordinator. Cheap to clone.

@@ -9,6 +9,7 @@ mod migration;
 mod mismatch;
 mod prepared;
 mod quarantine;
+mod repair;
 mod undo;
 
 pub use cluster::{
@@ -31,6 +32,10 @@ pub use prepared::{prepared_from_wire, prepared_to_wire};
 pub use quarantine::{
     held_from_wire, held_to_wire, quarantine_from_wire, quarantine_to_wire, quarantined_from_wire,
     quarantined_to_wire, row_from_wire, row_to_wire,
+};
+pub use repair::{
+    repair_from_wire, repair_page_from_wire, repair_page_to_wire, repair_to_wire, repaired_from_wire,
+    repaired_to_wire,
 };
 pub use undo::{
     conflicts_from_wire, conflicts_page_from_wire, conflicts_page_to_wire, conflicts_to_wire,

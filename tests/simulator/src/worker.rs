@@ -115,7 +115,8 @@ impl Worker {
                 | to_worker::Message::Conflicts(_)
                 | to_worker::Message::Prepared(_)
                 | to_worker::Message::Mismatches(_)
-                | to_worker::Message::Purge(_),
+                | to_worker::Message::Purge(_)
+                | to_worker::Message::Repair(_),
             )
             | None => {
                 bail!("a message that a worker does not know")

@@ -244,6 +244,7 @@ impl Session<'_> {
             Some(to_worker::Message::Prepared(query)) => self.tasks.prepared(query, self.shards),
             Some(to_worker::Message::Mismatches(query)) => self.tasks.mismatches(query, self.shards),
             Some(to_worker::Message::Purge(query)) => self.tasks.purge(query, self.shards),
+            Some(to_worker::Message::Repair(query)) => self.tasks.repair(query, self.shards),
             Some(to_worker::Message::Heartbeat(_)) => {}
             Some(to_worker::Message::Welcome(_)) | None => {
                 tracing::warn!("the coordinator said something that this release does not know");

@@ -5,7 +5,7 @@ mod anew;
 mod bench;
 mod documents;
 mod faults;
-mod items;
+pub(crate) mod items;
 mod keys;
 mod library;
 mod schema;

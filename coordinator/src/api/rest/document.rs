@@ -12,7 +12,7 @@ use utoipa_axum::routes;
 
 use super::asked::{Nothing, Path, Query};
 use super::problem::{PROBLEM, Problem, ProblemBody};
-use super::{Rest, aside, changes, cluster, events, health, looks, migrations, verbs};
+use super::{Rest, aside, changes, cluster, events, health, looks, migrations, repair, verbs};
 
 /// The page that shows the document. It asks for nothing but the document.
 const PAGE: &str = include_str!("page.html");
@@ -66,6 +66,7 @@ pub(super) fn routes() -> OpenApiRouter<Rest> {
         .routes(routes!(verbs::rollback))
         .routes(routes!(verbs::retry))
         .routes(routes!(verbs::purge))
+        .routes(routes!(repair::repair))
         .routes(routes!(cluster::shards))
         .routes(routes!(cluster::workers))
         .routes(routes!(cluster::drain))

@@ -17,6 +17,7 @@ mod health;
 mod looks;
 mod migrations;
 mod problem;
+mod repair;
 mod stream;
 #[cfg(test)]
 mod tests;

@@ -30,6 +30,7 @@ mod placement;
 mod precheck;
 mod purge;
 mod quarantine;
+mod references;
 mod schema;
 mod session;
 mod set_aside;
@@ -58,6 +59,7 @@ use shardlift_domain::mismatch::{MismatchesPage, MismatchesRequest};
 use shardlift_domain::prepared::PreparedTransaction;
 use shardlift_domain::quarantine::{QuarantineAnswer, QuarantineRequest};
 use shardlift_domain::range::Pass;
+use shardlift_domain::repair::{RepairPage, RepairRequest};
 use shardlift_domain::verdict::{Finding, Sweep, VerifyReport};
 use shardlift_runtime::config::Secret;
 
@@ -165,6 +167,15 @@ impl ShardEngine for PostgresEngine {
 
     async fn mismatches(&self, request: &MismatchesRequest, job: &DataJob) -> EngineResult<MismatchesPage> {
         anew::mismatches(&self.access, request, job).await
+    }
+
+    async fn repair(
+        &self,
+        leader: &Fence,
+        request: &RepairRequest,
+        job: &DataJob,
+    ) -> EngineResult<RepairPage> {
+        anew::repair(&self.access, leader, request, job).await
     }
 
     async fn purge(&self, leader: &Fence, migration: &MigrationKey) -> EngineResult<Purged> {
