@@ -29,6 +29,7 @@ use crate::verbs::placement::Placement;
 use crate::verbs::plan::Plan;
 use crate::verbs::purge::Purge;
 use crate::verbs::quarantine::Quarantine;
+use crate::verbs::repair::Repair;
 use crate::verbs::resume::Resume;
 use crate::verbs::retry::Retry;
 use crate::verbs::rollback::Rollback;
@@ -98,6 +99,7 @@ enum Verb {
     Backup(Backup),
     Conflicts(Conflicts),
     Mismatches(Mismatches),
+    Repair(Repair),
     Shards(Shards),
     Workers(Workers),
     Leader(Leader),
@@ -172,6 +174,7 @@ impl Arguments {
             Verb::Backup(verb) => verb.run(&session).await,
             Verb::Conflicts(verb) => verb.run(&session).await,
             Verb::Mismatches(verb) => verb.run(&session).await,
+            Verb::Repair(verb) => verb.run(&session).await,
             Verb::Shards(verb) => verb.run(&session).await,
             Verb::Workers(verb) => verb.run(&session).await,
             Verb::Leader(verb) => verb.run(&session).await,

@@ -17,8 +17,9 @@ Exit codes:
   5    a spec or the plan was refused
   6    no coordinator is reachable, or none leads
   7    the move is not possible in this state, a conflict, or not found
-  8    shards differ (drift), rows lie on the wrong shard (placement), a rollback left rows alone (conflicts), rows are
-       not what their transform gives (mismatches), or the history is not what was written (audit verify)
+  8    shards differ (drift), rows lie on the wrong shard (placement), a rollback or a repair left rows alone
+       (conflicts, repair), rows are not what their transform gives (mismatches), or the history is not what was
+       written (audit verify)
   9    not allowed: no valid token, or its role does not cover what was asked for
   130  interrupted by Ctrl-C or a closed pipe; migrations keep running";
 

@@ -14,6 +14,7 @@ mod mismatches;
 pub mod model;
 mod places;
 mod refusal;
+mod repair;
 mod watch;
 
 pub use address::{Address, AddressError, Coordinators};
@@ -22,5 +23,6 @@ pub use backups::{Kept, Restoring};
 pub use client::{Answer, Client, Sample};
 pub use mismatches::Mismatches;
 pub use places::Placement;
+pub use repair::Repair;
 pub use shardlift_proto::bearer::{Bearer, NoToken};
 pub use watch::{Watch, Watched};

@@ -7,11 +7,11 @@ use serde_json::Value;
 
 use crate::stage::{Engine, Form, Items, ItemsSpec, Play, VRL, collection, curtain, execute, learns, scalar};
 
-const ID: &str = "0001_items";
-const ROWS: u64 = 1_500;
+pub(crate) const ID: &str = "0001_items";
+pub(crate) const ROWS: u64 = 1_500;
 
 /// A transform whose result depends on each row: what was swapped is seen.
-fn telling(engine: Engine) -> ItemsSpec {
+pub(crate) fn telling(engine: Engine) -> ItemsSpec {
     let transform = match engine {
         Engine::Postgres => "sql: { payload: \"upper(payload)\", applied: applied + 1, migrated: \"true\" }",
         Engine::Mongodb => {
@@ -21,12 +21,12 @@ fn telling(engine: Engine) -> ItemsSpec {
     ItemsSpec::new(ID, engine, Form::WithWhere).transform(transform)
 }
 
-fn kept(spec: &ItemsSpec) -> String {
+pub(crate) fn kept(spec: &ItemsSpec) -> String {
     format!("{}undo: capture\n", spec.text())
 }
 
 /// The ids of some rows that were migrated, as the command line writes them.
-async fn migrated(items: &Items, count: i64) -> Vec<String> {
+pub(crate) async fn migrated(items: &Items, count: i64) -> Vec<String> {
     match items.engine() {
         Engine::Postgres => {
             let some = format!(
@@ -41,7 +41,7 @@ async fn migrated(items: &Items, count: i64) -> Vec<String> {
     }
 }
 
-async fn documents(items: &Items, count: i64) -> Vec<Document> {
+pub(crate) async fn documents(items: &Items, count: i64) -> Vec<Document> {
     let items = collection(&items.dsn).await;
     let found = items.find(doc! { "migrated": true }).sort(doc! { "_id": 1 }).limit(count).await.unwrap();
     found.try_collect().await.unwrap()
@@ -109,7 +109,7 @@ fn keys(listed: &Value, difference: &str) -> Vec<String> {
     keys
 }
 
-fn halted(status: &Value) -> bool {
+pub(crate) fn halted(status: &Value) -> bool {
     status["status"] == "paused"
 }
 

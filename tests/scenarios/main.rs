@@ -27,6 +27,7 @@ mod purge;
 mod python;
 mod quarantine;
 mod rehearsal;
+mod repair;
 mod replica_sets;
 mod rest;
 mod rollback;

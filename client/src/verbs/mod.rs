@@ -22,6 +22,7 @@ pub(crate) mod placement;
 pub(crate) mod plan;
 pub(crate) mod purge;
 pub(crate) mod quarantine;
+pub(crate) mod repair;
 pub(crate) mod resume;
 pub(crate) mod retry;
 pub(crate) mod rollback;

@@ -266,6 +266,12 @@ impl MigrationService for Script {
         Err(Status::unimplemented("not part of this test"))
     }
 
+    type RepairStream = BoxStream<'static, Result<v1::RepairResponse, Status>>;
+
+    async fn repair(&self, _: Request<v1::RepairRequest>) -> Answer<Self::RepairStream> {
+        Err(Status::unimplemented("not part of this test"))
+    }
+
     async fn get(&self, request: Request<v1::GetRequest>) -> Answer<v1::GetResponse> {
         self.called("get")?;
         Ok(Response::new(v1::GetResponse { migration: Some(self.find(&request.into_inner().id)?) }))

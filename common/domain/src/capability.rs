@@ -22,6 +22,8 @@ pub const ATOMIC: &str = "atomic";
 pub const ANEW: &str = "verify.transform";
 /// Reading a spec some of whose tenants have opted out.
 pub const LEFT_OUT: &str = "tenants.left-out";
+/// Checking references in `verify`.
+pub const REFERENCES: &str = "verify.references";
 /// Removing before-images that are given up.
 pub const PURGE: &str = "purge";
 /// Saving a table or collection before it changes, and restoring it.
@@ -30,8 +32,10 @@ pub const BACKUP: &str = "backup";
 pub const REHEARSE: &str = "rehearse";
 /// Reading a spec with a deadline for its locks. Workers have nothing to do with it, but an older one refuses the key.
 pub const LOCK_DEADLINE: &str = "lock_deadline";
+/// Keeping what verification finds different, and repairing it.
+pub const REPAIR: &str = "repair";
 /// The words that are not the name of a transformer.
-const WORDS: [&str; 17] = [
+const WORDS: [&str; 19] = [
     LEFT_OUT,
     BACKUP,
     SHARE,
@@ -44,6 +48,8 @@ const WORDS: [&str; 17] = [
     PURGE,
     REHEARSE,
     LOCK_DEADLINE,
+    REPAIR,
+    REFERENCES,
     "schema",
     "data",
     "transform.sql",
@@ -106,8 +112,9 @@ impl Capabilities {
                 let quarantine = data.on_error.budget().map(|_| QUARANTINE.to_owned());
                 let anew = data.anew().map(|_| ANEW.to_owned());
                 let backup = (data.backup == Backup::Table).then(|| BACKUP.to_owned());
-                let plain = ["data".to_owned(), transform].into_iter();
-                plain.chain(undo).chain(quarantine).chain(anew).chain(backup).collect()
+                let references = data.references().next().map(|_| REFERENCES.to_owned());
+                let words = ["data".to_owned(), transform].into_iter().chain(undo).chain(quarantine);
+                words.chain(anew).chain(references).chain(backup).collect()
             }
         };
         if !spec.rollout.is_empty() {

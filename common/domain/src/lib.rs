@@ -5,7 +5,7 @@
 //! two tables of moves, [`topology`] and [`routing`] say where things are, [`progress`] folds receipts, [`capability`] says
 //! what a worker can do, [`prepared`] names prepared transactions, [`range`] and [`verdict`] describe work and its proof,
 //! [`quarantine`] what was set aside, [`backup`] what was saved, [`rehearsal`] what a sample foretells,
-//! [`mismatch`] what differs from what the transform gives, [`principal`] who may ask for what.
+//! [`mismatch`] what differs from what the transform gives, [`repair`] what becomes of it, [`principal`] who may ask for what.
 //!
 //! Nothing here does I/O, reads a clock, draws a random number or awaits: facts, time and chance are arguments.
 
@@ -25,6 +25,7 @@ pub mod progress;
 pub mod quarantine;
 pub mod range;
 pub mod rehearsal;
+pub mod repair;
 pub mod routing;
 pub mod spec;
 pub mod sql;

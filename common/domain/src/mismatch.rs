@@ -1,6 +1,7 @@
 //! What comes of evaluating a transform anew on what the undo log keeps: figures, keys and reasons, never values.
 
 use std::ops::AddAssign;
+use std::str::FromStr;
 
 use crate::ids::MigrationKey;
 use crate::spec::SpecFile;
@@ -62,6 +63,19 @@ impl Difference {
         }
     }
 }
+
+impl FromStr for Difference {
+    type Err = UnknownDifference;
+
+    fn from_str(word: &str) -> Result<Self, UnknownDifference> {
+        Self::ALL.into_iter().find(|difference| difference.as_str() == word).ok_or(UnknownDifference)
+    }
+}
+
+/// A word that names no difference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("no difference has this name")]
+pub struct UnknownDifference;
 
 /// One row that differs.
 #[derive(Debug, Clone, PartialEq, Eq)]

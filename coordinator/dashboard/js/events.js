@@ -22,6 +22,7 @@ const SENTENCES = {
   gate_opened: ({ wave }) => `the gate behind wave ${wave} opened`,
   decided: ({ decision }) => `every shard that has prepared is told to ${decision ?? "wait"}`,
   quarantined: ({ shard, quarantined }) => `${shard}: ${counted(quarantined ?? 0, "row")} set aside`,
+  repaired: ({ shard }) => `${shard}: rows that verification had found different were repaired`,
   reopened: ({ shard }) => `${shard}: rows that were set aside are tried again`,
   step_failed: ({ shard, step, failure }) => `${shard}: ${step} failed: ${told(failure)}`,
   completed: () => "is completed: everything is done and verified",

@@ -14,8 +14,9 @@ use shardlift_proto::convert::{
     conflicts_page_from_wire, conflicts_to_wire, depth_to_wire, facts_from_wire, failure_from_wire,
     held_from_wire, hello_from_wire, mismatches_page_from_wire, mismatches_to_wire, outcome_from_wire,
     page_from_wire, placement_to_wire, prepared_from_wire, purged_from_wire, quarantine_to_wire,
-    quarantined_from_wire, range_from_wire, receipt_from_wire, rehearsal_query_to_wire, saved_from_wire,
-    shard_rehearsal_from_wire, task_from_wire, task_to_wire, token_from_wire, token_to_wire,
+    quarantined_from_wire, range_from_wire, receipt_from_wire, rehearsal_query_to_wire,
+    repair_page_from_wire, repair_to_wire, saved_from_wire, shard_rehearsal_from_wire, task_from_wire,
+    task_to_wire, token_from_wire, token_to_wire,
 };
 use shardlift_proto::status::refuse;
 use shardlift_proto::v1::{self, fleet_service_server::FleetService, from_worker, to_worker};
@@ -241,6 +242,13 @@ pub(super) fn report(message: from_worker::Message) -> Result<Option<Report>, Wi
             };
             Report::Rehearsed(query, answer)
         }
+        Message::Repair(v1::RepairAnswer { query, answer }) => {
+            let answer = match answer.ok_or(WireError::Missing("answer"))? {
+                v1::repair_answer::Answer::Page(page) => Ok(repair_page_from_wire(page)?),
+                v1::repair_answer::Answer::Failure(failure) => Err(failure_from_wire(failure)),
+            };
+            Report::Repaired(query, answer)
+        }
     }))
 }
 
@@ -320,6 +328,7 @@ fn order(order: Order) -> to_worker::Message {
         Order::AskBackup { query, shard, request } => {
             Message::Backup(backup_query_to_wire(query, shard, request))
         }
+        Order::AskRepair { query, shard, request } => Message::Repair(repair_to_wire(query, shard, request)),
         Order::AskPurge { query, shard, migration } => {
             Message::Purge(v1::PurgeQuery { query, shard: shard.into(), migration: Some(migration.into()) })
         }

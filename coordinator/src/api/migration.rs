@@ -21,7 +21,7 @@ use super::events;
 use super::forward::refusal;
 use super::spans::called;
 use super::views::migration_to_wire;
-use super::{backup, mismatches, quarantine};
+use super::{backup, mismatches, quarantine, repair};
 use crate::orchestrator::{MigrationView, Standing};
 use crate::service::{Decision, Services, ShownRow, migration_id};
 
@@ -187,6 +187,16 @@ impl MigrationService for MigrationDoor {
         request: Request<v1::PurgeBackupsRequest>,
     ) -> Result<Response<Self::PurgeBackupsStream>, Status> {
         backup::purging(self.services.clone(), request.into_inner()).map(Response::new).map_err(one)
+    }
+
+    type RepairStream = BoxStream<'static, Result<v1::RepairResponse, Status>>;
+
+    async fn repair(
+        &self,
+        request: Request<v1::RepairRequest>,
+    ) -> Result<Response<Self::RepairStream>, Status> {
+        let told = repair::repairing(self.services.clone(), request.into_inner()).map_err(one)?;
+        Ok(Response::new(Box::pin(told)))
     }
 
     async fn get(&self, request: Request<v1::GetRequest>) -> Result<Response<v1::GetResponse>, Status> {

@@ -17,6 +17,7 @@ mod migration;
 mod mismatches;
 mod placement;
 mod quarantine;
+mod repair;
 mod rest;
 mod spans;
 mod topology;

@@ -29,8 +29,8 @@ use super::wake::{Asker, Submission};
 use crate::planner::disposition::reusable;
 use crate::shard::{Edited, stale};
 use crate::store::{
-    Change, Head, HistoryEvent, LeaderPermit, Link, Moved, Recorded, Store, StoreError, StoredMigration,
-    Times, Wanted,
+    Change, Head, HistoryEntry, HistoryEvent, LeaderPermit, Link, Moved, Recorded, Store, StoreError,
+    StoredMigration, Times, Wanted,
 };
 
 /// One migration with its parsed spec.
@@ -320,6 +320,13 @@ impl Book {
         stored.migration.traceparent = traceparent;
         stored.migration.told = told;
         Ok(Some((stored, spec)))
+    }
+
+    /// Keeps something that happened to a migration without moving it, with the next commit.
+    pub(super) fn note(&mut self, key: &MigrationKey, event: HistoryEvent, detail: serde_json::Value) {
+        let Some(page) = self.pages.get(key) else { return };
+        let entry = record(&page.migration, event, SELF);
+        self.staged.history.push(HistoryEntry { detail, ..entry });
     }
 
     /// Moves one migration by the news of a worker; stored with the next [`Book::save`]. `busy`: some worker has a task of

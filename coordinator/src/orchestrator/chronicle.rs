@@ -55,7 +55,7 @@ pub(super) fn records(
         Event::Quarantined { shard, held, .. } => {
             add(HistoryEvent::Quarantined, Some(json!({ "shard": shard, "held": held })));
         }
-        Event::Purged => add(HistoryEvent::Purged, None),
+        Event::Purged { .. } => add(HistoryEvent::Purged, None),
         Event::Approved { .. } => add(HistoryEvent::Approved, Some(approved(after))),
         Event::Reopened { shard } => add(HistoryEvent::Reopened, Some(json!({ "shard": shard }))),
         // What services are told is no history of the migration; that it is halted stands below.

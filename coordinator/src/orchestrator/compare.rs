@@ -1,17 +1,57 @@
 //! Whether the rows of a migration can be compared with what their transform gives, which needs what it has kept of them.
 
+use serde_json::json;
 use shardlift_domain::failure::{ErrorCode, Failure};
-use shardlift_domain::ids::MigrationId;
+use shardlift_domain::ids::{MigrationId, MigrationKey, ShardId};
+use shardlift_domain::migration::Status;
 use shardlift_domain::spec::{SpecBody, Undo, unrepeatable};
 
 use super::book::Page;
 use super::leader::Leader;
 use super::wake::{Comparable, Reply};
+use crate::store::HistoryEvent;
 
 impl Leader {
     pub(super) fn on_comparable(&mut self, id: &MigrationId, reply: Reply<Comparable>) {
         let comparable = self.book.find(id, None).and_then(comparable);
         self.outbox.tell(reply, comparable);
+    }
+
+    pub(super) fn on_repairable(&mut self, id: &MigrationId, reply: Reply<Comparable>) {
+        let repairable = self.book.find(id, None).and_then(|page| self.repairable(page));
+        self.outbox.tell(reply, repairable);
+    }
+
+    /// Rows of a shard were repaired: that is kept, and answered once it is stored.
+    pub(super) fn on_mended(&mut self, key: &MigrationKey, shard: &ShardId, rows: u64, reply: Reply<()>) {
+        self.book.note(key, HistoryEvent::Repaired, json!({ "shard": shard, "rows": rows }));
+        self.outbox.tell(reply, Ok(()));
+        self.changed();
+    }
+
+    /// Only while nobody writes or searches: after a halt or a pause, once every worker has finished its batch.
+    fn repairable(&self, page: &Page) -> Result<Comparable, Failure> {
+        let comparable = comparable(page)?;
+        let migration = page.migration();
+        let status = migration.status;
+        let refuse = |next: &str| {
+            let message = format!("cannot repair rows of a migration that is {status}");
+            Err(Failure::new(ErrorCode::RequestIllegal, message, next).in_migration(&migration.key))
+        };
+        match status {
+            Status::Paused | Status::Failed if self.board.is_held(&migration.key) => {
+                refuse("a worker still finishes its last batch: ask again in a moment")
+            }
+            Status::Paused | Status::Failed => Ok(comparable),
+            Status::Running => refuse("wait for its verification, or pause it first"),
+            Status::Completed => {
+                refuse("its verification has passed; `shardlift mismatches` compares it anew")
+            }
+            Status::Pending => refuse("it has changed nothing yet"),
+            Status::Cancelled | Status::RollingBack | Status::RolledBack => {
+                refuse("it is given up or undone: its rows stay as they are")
+            }
+        }
     }
 }
 

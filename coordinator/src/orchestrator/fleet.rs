@@ -18,6 +18,7 @@ use shardlift_domain::progress::Receipt;
 use shardlift_domain::quarantine::{Held, QuarantineAnswer, QuarantineRequest};
 use shardlift_domain::range::Rest;
 use shardlift_domain::rehearsal::{RehearsalRequest, ShardRehearsal};
+use shardlift_domain::repair::{RepairPage, RepairRequest};
 use shardlift_domain::spec::SpecFile;
 use shardlift_domain::task::Millis;
 use shardlift_domain::verdict::{Saved, TaskOutcome};
@@ -153,6 +154,15 @@ pub enum Order {
         /// Of which migration.
         request: RehearsalRequest,
     },
+    /// Repair rows of a shard that verification has found different.
+    AskRepair {
+        /// Names the question.
+        query: u64,
+        /// Which shard.
+        shard: ShardId,
+        /// Of which migration.
+        request: RepairRequest,
+    },
 }
 
 /// What a worker tells the coordinator. That it lives is for the door: see [`Pulse`].
@@ -194,6 +204,8 @@ pub enum Report {
     Purged(u64, Result<Purged, Failure>),
     /// What a sample did, as asked.
     Rehearsed(u64, Result<ShardRehearsal, Failure>),
+    /// A page of what became of rows that were to be repaired, as asked.
+    Repaired(u64, Result<RepairPage, Failure>),
 }
 
 /// One connected worker.

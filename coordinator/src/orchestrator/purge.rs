@@ -26,17 +26,20 @@ impl Leader {
         let idle = |key: &MigrationKey| !self.book.is_holding(key) && !self.board.is_held(key);
         let open = self.book.pages().map(Page::migration).filter(|migration| migration.purges());
         let open = open.filter(|migration| idle(&migration.key));
-        let open = open.map(|migration| Purgeable {
-            migration: migration.key.clone(),
-            shards: migration.shards.keys().cloned().collect(),
+        let open = open.filter_map(|migration| {
+            Some(Purgeable {
+                migration: migration.key.clone(),
+                number: migration.purge?.number,
+                shards: migration.shards.keys().cloned().collect(),
+            })
         });
         let open = open.collect();
         self.outbox.tell(reply, Ok(open));
     }
 
     /// No shard has anything left of it.
-    pub(super) fn on_purged(&mut self, key: &MigrationKey, reply: Reply<()>) {
-        self.apply(key, &Event::Purged);
+    pub(super) fn on_purged(&mut self, key: &MigrationKey, number: u32, reply: Reply<()>) {
+        self.apply(key, &Event::Purged { number });
         self.outbox.tell(reply, Ok(()));
     }
 }

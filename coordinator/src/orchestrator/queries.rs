@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use shardlift_domain::backup::{BackupAnswer, BackupRequest};
-use shardlift_domain::capability::{ANEW, ATOMIC, BACKUP, PURGE, REHEARSE, UNDO};
+use shardlift_domain::capability::{ANEW, ATOMIC, BACKUP, PURGE, REHEARSE, REPAIR, UNDO};
 use shardlift_domain::facts::{
     ConflictsPage, ConflictsRequest, FactsRequest, PlacementPage, PlacementRequest, Purged, ShardFacts,
 };
@@ -13,6 +13,7 @@ use shardlift_domain::mismatch::{MismatchesPage, MismatchesRequest};
 use shardlift_domain::prepared::PreparedTransaction;
 use shardlift_domain::quarantine::{QuarantineAnswer, QuarantineRequest};
 use shardlift_domain::rehearsal::{RehearsalRequest, ShardRehearsal};
+use shardlift_domain::repair::{RepairPage, RepairRequest};
 
 use super::fleet::{Order, SessionId};
 use super::leader::{Leader, answer};
@@ -29,6 +30,7 @@ enum Asker {
     Purge(Reply<Purged>),
     Backup(Reply<BackupAnswer>),
     Rehearsal(Reply<ShardRehearsal>),
+    Repair(Reply<RepairPage>),
 }
 
 /// What a worker answered.
@@ -42,6 +44,7 @@ pub(super) enum Answer {
     Purged(Result<Purged, Failure>),
     Backup(Result<BackupAnswer, Failure>),
     Rehearsed(Result<ShardRehearsal, Failure>),
+    Repaired(Result<RepairPage, Failure>),
 }
 
 impl Asker {
@@ -56,6 +59,7 @@ impl Asker {
             Asker::Purge(reply) => reply.is_closed(),
             Asker::Backup(reply) => reply.is_closed(),
             Asker::Rehearsal(reply) => reply.is_closed(),
+            Asker::Repair(reply) => reply.is_closed(),
         }
     }
 
@@ -70,6 +74,7 @@ impl Asker {
             Asker::Purge(reply) => answer(reply, Err(failure)),
             Asker::Backup(reply) => answer(reply, Err(failure)),
             Asker::Rehearsal(reply) => answer(reply, Err(failure)),
+            Asker::Repair(reply) => answer(reply, Err(failure)),
         }
     }
 }
@@ -216,6 +221,16 @@ impl Leader {
         }
     }
 
+    pub(super) fn ask_repair(&mut self, shard: ShardId, request: RepairRequest, reply: Reply<RepairPage>) {
+        match self.somebody_who(&shard, REPAIR) {
+            Ok((worker, session)) => {
+                let query = self.queries.add(session, Asker::Repair(reply));
+                self.order(&worker, Order::AskRepair { query, shard, request });
+            }
+            Err(problem) => self.outbox.tell(reply, Err(problem)),
+        }
+    }
+
     /// A worker that reaches the shard and knows this word; the refusal names one that does not.
     fn somebody_who(&self, shard: &ShardId, word: &str) -> Result<(WorkerId, SessionId), Failure> {
         let able = self
@@ -250,6 +265,7 @@ impl Leader {
             (Asker::Purge(reply), Answer::Purged(purged)) => answer(reply, purged),
             (Asker::Backup(reply), Answer::Backup(told)) => answer(reply, told),
             (Asker::Rehearsal(reply), Answer::Rehearsed(found)) => answer(reply, found),
+            (Asker::Repair(reply), Answer::Repaired(page)) => answer(reply, page),
             (asker, _) => asker.refuse(Failure::new(
                 ErrorCode::Internal,
                 "a worker answered another question than it was asked",

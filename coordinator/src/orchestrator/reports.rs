@@ -34,6 +34,7 @@ impl Leader {
             Report::Conflicts(query, answer) => self.answer_query(query, Answer::Conflicts(answer)),
             Report::Prepared(query, answer) => self.answer_query(query, Answer::Prepared(answer)),
             Report::Mismatches(query, answer) => self.answer_query(query, Answer::Mismatches(answer)),
+            Report::Repaired(query, answer) => self.answer_query(query, Answer::Repaired(answer)),
             Report::Purged(query, answer) => self.answer_query(query, Answer::Purged(answer)),
             Report::Backup(query, answer) => self.answer_query(query, Answer::Backup(answer)),
             Report::Rehearsed(query, answer) => self.answer_query(query, Answer::Rehearsed(answer)),
@@ -252,7 +253,13 @@ fn mismatch(report: &VerifyReport, undoable: bool) -> Failure {
         .map(|check| format!("{}: {}", check.check, check.detail))
         .collect();
     let found = if failed.is_empty() { "no check was made".to_owned() } else { failed.join("; ") };
+    let anew = report.checks.iter().any(|check| !check.passed && check.check == "transform");
     let next = match undoable {
+        true if anew => {
+            "look at the rows (`shardlift mismatches`) and at what the application writes; `repair` (`--dry-run` first) gives \
+                 rows that nobody may have changed what the transform gives, `resume` verifies again, `rollback` takes back \
+                 what was changed, `cancel` leaves it as it is"
+        }
         true => {
             "look at the rows and at what the application writes; `resume` verifies again, `rollback` takes back \
                  what was changed, `cancel` leaves it as it is"

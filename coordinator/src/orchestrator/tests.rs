@@ -258,7 +258,8 @@ impl Player {
                     | Order::AskMismatches { .. }
                     | Order::AskBackup { .. }
                     | Order::AskPurge { .. }
-                    | Order::AskRehearsal { .. } => {}
+                    | Order::AskRehearsal { .. }
+                    | Order::AskRepair { .. } => {}
                 }
             }
         })
@@ -287,7 +288,7 @@ impl Player {
                         }
                         Some(Order::AskFacts { query, shard, request }) => self.say(facts(query, shard, &request.relations)).await,
                         Some(Order::Withdraw { task, token }) => self.say(Report::Released(task, token)).await,
-                        Some(Order::Heartbeat | Order::Adjust { .. } | Order::Drain(_) | Order::AskPlacement { .. } | Order::AskQuarantine { .. } | Order::AskConflicts { .. } | Order::AskPrepared { .. } | Order::AskMismatches { .. } | Order::AskBackup { .. } | Order::AskPurge { .. } | Order::AskRehearsal { .. }) => {}
+                        Some(Order::Heartbeat | Order::Adjust { .. } | Order::Drain(_) | Order::AskPlacement { .. } | Order::AskQuarantine { .. } | Order::AskConflicts { .. } | Order::AskPrepared { .. } | Order::AskMismatches { .. } | Order::AskBackup { .. } | Order::AskPurge { .. } | Order::AskRehearsal { .. } | Order::AskRepair { .. }) => {}
                     },
                     () = sleep(Duration::from_millis(200)) => self.beat(),
                 }

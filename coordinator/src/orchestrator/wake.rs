@@ -18,6 +18,7 @@ use shardlift_domain::plan::PlannedMigration;
 use shardlift_domain::prepared::PreparedTransaction;
 use shardlift_domain::quarantine::{Held, QuarantineAnswer, QuarantineRequest};
 use shardlift_domain::rehearsal::{RehearsalRequest, ShardRehearsal};
+use shardlift_domain::repair::{RepairPage, RepairRequest};
 use shardlift_domain::spec::{Spec, SpecFile};
 use shardlift_domain::topology::Topology;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -113,6 +114,8 @@ pub struct Comparable {
 pub struct Purgeable {
     /// Which version.
     pub migration: MigrationKey,
+    /// The number of the purge.
+    pub number: u32,
     /// Where some may be.
     pub shards: Vec<ShardId>,
 }
@@ -140,9 +143,12 @@ pub(super) enum Wake {
     Prepared(ShardId, bool, Reply<Vec<PreparedTransaction>>),
     Comparable(MigrationId, Reply<Comparable>),
     Mismatches(ShardId, Box<MismatchesRequest>, Reply<MismatchesPage>),
+    Repairable(MigrationId, Reply<Comparable>),
+    Repair(ShardId, Box<RepairRequest>, Reply<RepairPage>),
+    Mended(MigrationKey, ShardId, u64, Reply<()>),
     Purgeable(Option<Duration>, Reply<Vec<Purgeable>>),
     Purge(ShardId, MigrationKey, Reply<Purged>),
-    Purged(MigrationKey, Reply<()>),
+    Purged(MigrationKey, u32, Reply<()>),
     Courtesies(Reply<Vec<Courtesy>>),
     Told(MigrationKey, News, Reply<()>),
     Quieted(MigrationKey, u32, Result<(), Failure>, Reply<()>),
@@ -291,6 +297,21 @@ impl Handle {
         ask!(self, Mismatches, shard, Box::new(request))
     }
 
+    /// What repairing the rows of a migration needs; refused where that cannot be.
+    pub async fn repairable(&self, id: MigrationId) -> Result<Comparable, Failure> {
+        ask!(self, Repairable, id)
+    }
+
+    /// Asks a worker of the shard to repair some rows.
+    pub async fn repair(&self, shard: ShardId, request: RepairRequest) -> Result<RepairPage, Failure> {
+        ask!(self, Repair, shard, Box::new(request))
+    }
+
+    /// So many rows of a shard were repaired; answers once that is stored.
+    pub async fn mended(&self, migration: MigrationKey, shard: ShardId, rows: u64) -> Result<(), Failure> {
+        ask!(self, Mended, migration, shard, rows)
+    }
+
     /// Gives up the before-images of what ended longer ago than this, and tells of which migrations some are to be removed.
     pub async fn purgeable(&self, after: Option<Duration>) -> Result<Vec<Purgeable>, Failure> {
         ask!(self, Purgeable, after)
@@ -301,9 +322,9 @@ impl Handle {
         ask!(self, Purge, shard, migration)
     }
 
-    /// No shard holds before-images of it any more.
-    pub async fn purged(&self, migration: MigrationKey) -> Result<(), Failure> {
-        ask!(self, Purged, migration)
+    /// No shard holds any more of the before-images that the purge of this number was to remove.
+    pub async fn purged(&self, migration: MigrationKey, number: u32) -> Result<(), Failure> {
+        ask!(self, Purged, migration, number)
     }
 
     /// What services outside are still to be told of which migration.

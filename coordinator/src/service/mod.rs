@@ -12,6 +12,7 @@ mod plan;
 mod purge;
 mod quarantine;
 mod rehearse;
+mod repair;
 mod submit;
 mod tenants;
 mod topology;
@@ -34,6 +35,7 @@ pub use mismatches::Differing;
 pub use placement::Found;
 pub use quarantine::{Decision, Rows};
 pub use rehearse::ShownRow;
+pub use repair::Mended;
 pub use topology::{cluster_name, shard_id};
 
 /// The services of one coordinator. Cheap to clone.

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use futures::StreamExt;
 use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::ids::{MigrationKey, ShardId};
 use tokio::time::timeout;
@@ -15,6 +16,8 @@ use crate::orchestrator::Purgeable;
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 /// How long is waited after a look at least: changes come by the hundred.
 const PAUSE: Duration = Duration::from_secs(1);
+/// Shards that are purged at once: each writes, and none is in a hurry.
+const AT_ONCE: usize = 8;
 /// How long one answer of a shard may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 
@@ -43,8 +46,9 @@ impl Services {
         // Another one leads otherwise, and looks.
         let Ok(open) = self.orchestrator.purgeable(after).await else { return true };
         let mut whole = true;
-        for Purgeable { migration, shards } in open {
-            if let Err(failure) = self.purge_shards(&migration, &shards).await {
+        for open in open {
+            let migration = open.migration.clone();
+            if let Err(failure) = self.purge_shards(open).await {
                 whole = false;
                 tracing::info!(%migration, code = %failure.code, message = %failure.message, "before-images are left; it is tried again");
             }
@@ -52,22 +56,22 @@ impl Services {
         whole
     }
 
-    /// A shard that cannot be reached does not keep the others from being purged.
-    async fn purge_shards(&self, migration: &MigrationKey, shards: &[ShardId]) -> Result<(), Failure> {
+    /// Several at once; a shard that cannot be reached does not keep the others from being purged.
+    async fn purge_shards(&self, open: Purgeable) -> Result<(), Failure> {
+        let Purgeable { migration, number, shards } = open;
+        let purges: Vec<_> = shards.iter().map(|shard| self.purge_shard(&migration, shard)).collect();
+        let mut purges = futures::stream::iter(purges).buffer_unordered(AT_ONCE);
         let mut trouble = None;
-        for shard in shards {
-            match self.purge_shard(migration, shard).await {
-                Ok(rows) => tracing::info!(%migration, %shard, rows, "before-images are removed"),
-                Err(failure) => trouble = Some(failure),
-            }
+        while let Some(purged) = purges.next().await {
+            trouble = purged.err().or(trouble);
         }
         match trouble {
             Some(failure) => Err(failure),
-            None => self.orchestrator.purged(migration.clone()).await,
+            None => self.orchestrator.purged(migration.clone(), number).await,
         }
     }
 
-    async fn purge_shard(&self, migration: &MigrationKey, shard: &ShardId) -> Result<u64, Failure> {
+    async fn purge_shard(&self, migration: &MigrationKey, shard: &ShardId) -> Result<(), Failure> {
         let mut rows = 0;
         loop {
             let some =
@@ -75,7 +79,8 @@ impl Services {
             let some = some.unwrap_or_else(|_| Err(slow(shard)))?;
             rows += some.rows;
             if !some.more {
-                return Ok(rows);
+                tracing::info!(%migration, %shard, rows, "before-images are removed");
+                return Ok(());
             }
         }
     }

@@ -86,6 +86,8 @@ events! {
     Quarantined = "quarantined",
     /// Rows that were set aside are tried again.
     Reopened = "reopened",
+    /// So many rows of a shard that verification had found different were given what their transform gives.
+    Repaired = "repaired",
     /// A step of a shard failed for good.
     StepFailed = "step_failed",
     /// It was decided whether shards commit or roll back what they have prepared.

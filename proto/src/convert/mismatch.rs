@@ -50,11 +50,11 @@ pub fn mismatches_page_from_wire(page: v1::MismatchesPage) -> Result<MismatchesP
     })
 }
 
-fn place_to_wire(place: LogPlace) -> v1::LogPlace {
+pub(super) fn place_to_wire(place: LogPlace) -> v1::LogPlace {
     v1::LogPlace { range: place.range, batch: place.batch, part: place.part, row: place.row }
 }
 
-fn place_from_wire(place: v1::LogPlace) -> LogPlace {
+pub(super) fn place_from_wire(place: v1::LogPlace) -> LogPlace {
     LogPlace { range: place.range, batch: place.batch, part: place.part, row: place.row }
 }
 

@@ -11,6 +11,7 @@ mod mismatch;
 mod prepared;
 mod quarantine;
 mod rehearsal;
+mod repair;
 mod undo;
 
 pub use backup::{
@@ -41,6 +42,10 @@ pub use quarantine::{
 pub use rehearsal::{
     rehearsal_query_from_wire, rehearsal_query_to_wire, sample_from_wire, sample_to_wire,
     shard_rehearsal_from_wire, shard_rehearsal_to_wire,
+};
+pub use repair::{
+    repair_from_wire, repair_page_from_wire, repair_page_to_wire, repair_to_wire, repaired_from_wire,
+    repaired_to_wire,
 };
 pub use undo::{
     conflicts_from_wire, conflicts_page_from_wire, conflicts_page_to_wire, conflicts_to_wire,

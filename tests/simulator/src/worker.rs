@@ -117,7 +117,8 @@ impl Worker {
                 | to_worker::Message::Mismatches(_)
                 | to_worker::Message::Purge(_)
                 | to_worker::Message::Backup(_)
-                | to_worker::Message::Rehearsal(_),
+                | to_worker::Message::Rehearsal(_)
+                | to_worker::Message::Repair(_),
             )
             | None => {
                 bail!("a message that a worker does not know")

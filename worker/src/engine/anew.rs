@@ -28,7 +28,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// How long one page of a listing is worked on, about.
 const PAGE: Duration = Duration::from_secs(5);
 /// Keys of each kind that a report names.
-const NAMED: usize = 10;
+pub(super) const NAMED: usize = 10;
 /// Longest part of a key that a report repeats.
 const SHOWN: usize = 120;
 
@@ -45,11 +45,55 @@ pub(super) const MISMATCH: &str = "nobody has changed it since, and the transfor
 #[async_trait]
 pub(super) trait Look: Send {
     /// Compares the next rows of the log behind this place, at most so many, in a statement or snapshot of their own.
-    async fn next(&mut self, after: LogPlace, rows: u32, sample: Sample) -> EngineResult<MismatchesPage>;
+    async fn next(&mut self, after: LogPlace, rows: u32, sample: Sample) -> EngineResult<Seen>;
+
+    /// Takes a verification over under this lease, in the shard: goes on where an earlier hand-out of it stopped, if as many
+    /// rows were changed then (`changed`); begins anew otherwise, and forgets what the one before has recorded. Refused with
+    /// [`EngineError::LeaseLost`] if a larger token has it, and by the shard's fence.
+    async fn begin(&mut self, lease: &TaskLease, changed: u64) -> EngineResult<Walked>;
+
+    /// Keeps how far it is, and records what it has found since, in one transaction on the condition of the lease's token.
+    async fn keep(&mut self, lease: &TaskLease, walked: &Walked, found: &[Differing]) -> EngineResult<()>;
+}
+
+/// Most rows that a verification records on a shard for a repair.
+pub(super) const RECORDED: u64 = 10_000;
+
+/// Some rows, compared.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    pub(super) compared: Compared,
+    /// Those that differ.
+    pub(super) rows: Vec<Differing>,
+    /// Where they end; `None`: nothing is left.
+    pub(super) next: Option<LogPlace>,
+}
+
+/// A row that differs, and what is recorded of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Differing {
+    pub(super) row: DifferingRow,
+    /// So many rows of its entry of the log stand before it.
+    pub(super) place: LogPlace,
+    /// The digest of its changed fields as they are; `None`: it is not there.
+    pub(super) now: Option<i64>,
+}
+
+/// How far a verification is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Walked {
+    pub(super) after: LogPlace,
+    pub(super) compared: Compared,
+    /// How many rows are recorded.
+    pub(super) recorded: u64,
+    /// A few keys of each kind of [`Difference`].
+    pub(super) keys: [Vec<String>; 3],
+    /// It has come to the end.
+    pub(super) done: bool,
 }
 
 /// What is known of a row that is there.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Known {
     /// What is there is what the transform gives.
     pub(super) same: bool,
@@ -73,15 +117,16 @@ impl Known {
 
 /// Adds one row to a page.
 pub(super) fn add(
-    page: &mut MismatchesPage,
+    page: &mut Seen,
     verdict: Option<(Difference, &'static str)>,
+    (place, now): (LogPlace, Option<i64>),
     key: impl FnOnce() -> String,
 ) {
     page.compared.add(verdict.map(|(difference, _)| difference));
-    page.rows.extend(verdict.map(|(difference, reason)| DifferingRow {
-        difference,
-        key: key(),
-        reason: reason.to_owned(),
+    page.rows.extend(verdict.map(|(difference, reason)| Differing {
+        row: DifferingRow { difference, key: key(), reason: reason.to_owned() },
+        place,
+        now,
     }));
 }
 
@@ -97,7 +142,7 @@ pub(super) async fn page(
     loop {
         let found = walk.next(look, Sample::All).await?;
         all.compared += found.compared;
-        all.rows.extend(found.rows);
+        all.rows.extend(found.rows.into_iter().map(|found| found.row));
         all.next = found.next;
         if all.next.is_none() || all.rows.len() >= limit as usize || began.elapsed() >= PAGE {
             return Ok(all);
@@ -105,23 +150,25 @@ pub(super) async fn page(
     }
 }
 
-/// Walks over all of the log. `changed`: how many rows the ranges say were changed, each of which must have left its
-/// before-image.
+/// Walks over all of the log, from where an earlier hand-out of the same verification stopped. `changed`: how many rows the
+/// ranges say were changed, each of which must have left its before-image.
 pub(super) async fn verify(
     look: &mut dyn Look,
     lease: &TaskLease,
     anew: &Anew,
     changed: u64,
 ) -> EngineResult<CheckResult> {
-    let mut walk = Walk::new(None, ROWS);
-    let mut found = Found::default();
+    let mut walked = look.begin(lease, changed).await?;
+    let mut walk = Walk::new(Some(walked.after), ROWS);
     loop {
         lease.check()?;
-        let page = walk.next(look, anew.sample).await?;
-        let last = page.next.is_none();
-        found.add(page);
-        if last {
-            return Ok(found.judged(anew, changed));
+        let seen = walk.next(look, anew.sample).await?;
+        let room = usize::try_from(RECORDED - walked.recorded).unwrap_or(usize::MAX);
+        walked.add(&seen);
+        look.keep(lease, &walked, seen.rows.get(..room).unwrap_or(&seen.rows)).await?;
+        fail::fail_point!("worker-verify-kept", |_| std::process::abort());
+        if walked.done {
+            return Ok(walked.judged(anew, changed));
         }
     }
 }
@@ -138,7 +185,7 @@ impl Walk {
         Self { after: after.unwrap_or_default(), rows, failures: 0 }
     }
 
-    async fn next(&mut self, look: &mut dyn Look, sample: Sample) -> EngineResult<MismatchesPage> {
+    async fn next(&mut self, look: &mut dyn Look, sample: Sample) -> EngineResult<Seen> {
         loop {
             match look.next(self.after, self.rows, sample).await {
                 Ok(page) => {
@@ -157,21 +204,20 @@ impl Walk {
     }
 }
 
-/// What a whole walk has found: figures, and a few keys.
-#[derive(Default)]
-struct Found {
-    compared: Compared,
-    keys: [Vec<String>; 3],
-}
+impl Walked {
+    fn add(&mut self, seen: &Seen) {
+        self.compared += seen.compared;
+        self.recorded = (self.recorded + seen.rows.len() as u64).min(RECORDED);
+        self.after = seen.next.unwrap_or(self.after);
+        self.done = seen.next.is_none();
+        seen.rows.iter().for_each(|found| self.name(found.row.difference, &found.row.key));
+    }
 
-impl Found {
-    fn add(&mut self, page: MismatchesPage) {
-        self.compared += page.compared;
-        for row in page.rows {
-            let keys = &mut self.keys[row.difference as usize];
-            if keys.len() < NAMED {
-                keys.push(shortened(&row.key));
-            }
+    /// Remembers a key, if it is one of the first of its kind.
+    pub(super) fn name(&mut self, difference: Difference, key: &str) {
+        let keys = &mut self.keys[difference as usize];
+        if keys.len() < NAMED {
+            keys.push(shortened(key));
         }
     }
 
@@ -226,12 +272,82 @@ mod tests {
         Anew { sample: Sample::All, changed, gone }
     }
 
-    fn found(rows: &[(Option<(Difference, &'static str)>, &str)]) -> Found {
-        let mut page = MismatchesPage::default();
-        rows.iter().for_each(|(verdict, key)| add(&mut page, *verdict, || (*key).to_owned()));
-        let mut found = Found::default();
-        found.add(page);
-        found
+    fn found(rows: &[(Option<(Difference, &'static str)>, &str)]) -> Walked {
+        let mut page = Seen::default();
+        for (verdict, key) in rows {
+            add(&mut page, *verdict, (LogPlace::default(), Some(1)), || (*key).to_owned());
+        }
+        let mut walked = Walked::default();
+        walked.add(&page);
+        walked
+    }
+
+    /// A log of rows of which every tenth differs, five at a time; its worker may be lost after so many pages.
+    struct Kept {
+        rows: u32,
+        walked: Walked,
+        recorded: Vec<LogPlace>,
+        looked_at: Vec<u32>,
+        pages: u32,
+    }
+
+    #[async_trait]
+    impl Look for Kept {
+        async fn next(&mut self, after: LogPlace, _: u32, _: Sample) -> EngineResult<Seen> {
+            self.pages = self.pages.checked_sub(1).ok_or(EngineError::LeaseLost)?;
+            let mut seen = Seen::default();
+            for row in after.row..(after.row + 5).min(self.rows) {
+                self.looked_at.push(row);
+                let verdict = row.is_multiple_of(10).then_some((Difference::Mismatch, MISMATCH));
+                add(&mut seen, verdict, (LogPlace { row, ..after }, Some(1)), || row.to_string());
+            }
+            let end = after.row + 5;
+            seen.next = (end < self.rows).then_some(LogPlace { row: end, ..after });
+            Ok(seen)
+        }
+
+        async fn begin(&mut self, _: &TaskLease, _: u64) -> EngineResult<Walked> {
+            Ok(self.walked.clone())
+        }
+
+        async fn keep(&mut self, _: &TaskLease, walked: &Walked, found: &[Differing]) -> EngineResult<()> {
+            self.walked = walked.clone();
+            self.recorded.extend(found.iter().map(|found| found.place));
+            Ok(())
+        }
+    }
+
+    fn lease() -> TaskLease {
+        use shardlift_domain::fence::{Attempt, Epoch, Fence, Nonce, Token};
+        use shardlift_domain::ids::{MigrationId, MigrationKey, ShardId, TaskId, Version};
+        let fence = Fence { epoch: Epoch(1), nonce: Nonce("n".into()) };
+        let migration = MigrationKey { id: MigrationId::new("m").expect("a name"), version: Version::FIRST };
+        let shard = ShardId::new("s").expect("a name");
+        let step = shardlift_domain::migration::Step::Verify;
+        let task = TaskId { migration, shard, step, range: None };
+        let pulse = crate::lease::Pulse::begin(fence, Duration::from_secs(60));
+        pulse.grant(task, Token { epoch: Epoch(1), attempt: Attempt(1) })
+    }
+
+    #[tokio::test]
+    async fn a_verification_that_loses_its_worker_goes_on_where_it_stopped_and_tells_all() {
+        let (walked, recorded, looked_at) = (Walked::default(), Vec::new(), Vec::new());
+        let mut log = Kept { rows: 43, walked, recorded, looked_at, pages: 4 };
+        let lost = verify(&mut log, &lease(), &anew(None, None), 43).await;
+        assert!(matches!(lost, Err(EngineError::LeaseLost)), "{lost:?}");
+        log.pages = 100;
+        let report = verify(&mut log, &lease(), &anew(None, None), 43).await.expect("a report");
+        assert_eq!(log.looked_at, (0..43).collect::<Vec<_>>(), "each row once");
+        let rows: Vec<u32> = log.recorded.iter().map(|place| place.row).collect();
+        assert_eq!(rows, [0, 10, 20, 30, 40]);
+        assert!(
+            report.detail.starts_with("of 43 rows 38 are what the transform gives, 5 are not"),
+            "{report:?}"
+        );
+        assert!(
+            report.detail.contains("(0, 10, 20, 30, 40)"),
+            "also of what the lost worker had seen: {report:?}"
+        );
     }
 
     #[test]

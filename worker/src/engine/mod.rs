@@ -9,7 +9,9 @@ mod findings;
 pub mod mongodb;
 mod observed;
 pub mod postgres;
+mod references;
 mod rehearsal;
+mod repair;
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -27,6 +29,7 @@ use shardlift_domain::prepared::PreparedTransaction;
 use shardlift_domain::quarantine::{Held, QuarantineAnswer, QuarantineRequest};
 use shardlift_domain::range::{Pass, RangeState, Rest};
 use shardlift_domain::rehearsal::{RehearsalRequest, ShardRehearsal};
+use shardlift_domain::repair::{RepairPage, RepairRequest};
 use shardlift_domain::spec::{DataSpec, SchemaSpec, Spec};
 use shardlift_domain::verdict::{Finding, Sweep, Undone, VerifyReport};
 use shardlift_domain::{ErrorCode, Failure, MigrationKey};
@@ -124,6 +127,15 @@ pub(crate) fn over_budget(held: u64, budget: u32) -> EngineError {
             "{held} rows are set aside on this shard, the budget is {budget}, and another one cannot be changed"
         ),
         "look at them with `shardlift quarantine list`; mend and retry them, or discard them; then resume",
+    ))
+}
+
+/// The refusal of `up` on a shard that was taken back: the store that orders it does not know.
+pub(crate) fn taken_back(migration: &MigrationKey) -> EngineError {
+    EngineError::Failed(Failure::new(
+        ErrorCode::LedgerConflict,
+        format!("{migration} was taken back on this shard, which this store does not know"),
+        "the store was restored from an old copy: cancel it, and submit the change under a new id",
     ))
 }
 
@@ -241,6 +253,18 @@ pub trait ShardEngine: Send + Sync + 'static {
     /// was kept, by a path of its own, and compared with what is there. Reads only, in bounded time and memory, each few
     /// rows in a snapshot of their own. A row that somebody has changed since is never told as a mismatch.
     async fn mismatches(&self, request: &MismatchesRequest, job: &DataJob) -> EngineResult<MismatchesPage>;
+
+    /// One page of the rows that the last verification has recorded as different: what its transform gives, evaluated anew, is
+    /// written into each that may be repaired, in a transaction of its own under the shard's fence. The row is compared again
+    /// under its lock with what was recorded of it; one that anybody has changed since is left alone, with the reason. The undo
+    /// log is told what stands there now, in the same transaction, so that a rollback still restores what was there at first.
+    /// Doing it again repairs nothing twice. A dry run tells the same and changes nothing.
+    async fn repair(
+        &self,
+        leader: &Fence,
+        request: &RepairRequest,
+        job: &DataJob,
+    ) -> EngineResult<RepairPage>;
 
     /// Removes some of the before-images of a migration, a bounded number, if the shard's fence admits the leader. Asked again
     /// until there is nothing more; doing it once too often removes nothing.

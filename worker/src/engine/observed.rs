@@ -17,6 +17,7 @@ use shardlift_domain::prepared::PreparedTransaction;
 use shardlift_domain::quarantine::{QuarantineAnswer, QuarantineRequest};
 use shardlift_domain::range::{Pass, RangeState, Rest};
 use shardlift_domain::rehearsal::{RehearsalRequest, ShardRehearsal};
+use shardlift_domain::repair::{RepairPage, RepairRequest};
 use shardlift_domain::spec::Engine;
 use shardlift_domain::verdict::{Finding, Sweep, VerifyReport};
 use tokio::time::Instant;
@@ -166,6 +167,15 @@ impl ShardEngine for Observed {
 
     async fn mismatches(&self, request: &MismatchesRequest, job: &DataJob) -> EngineResult<MismatchesPage> {
         self.inner.mismatches(request, job).await
+    }
+
+    async fn repair(
+        &self,
+        leader: &Fence,
+        request: &RepairRequest,
+        job: &DataJob,
+    ) -> EngineResult<RepairPage> {
+        self.told(self.inner.repair(leader, request, job).await)
     }
 
     async fn purge(&self, leader: &Fence, migration: &MigrationKey) -> EngineResult<Purged> {

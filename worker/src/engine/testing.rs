@@ -19,6 +19,7 @@ use shardlift_domain::mismatch::{MismatchesPage, MismatchesRequest};
 use shardlift_domain::quarantine::{Held, QuarantineAnswer, QuarantineRequest};
 use shardlift_domain::range::{Pass, RangeState, RangeTotals, Rest};
 use shardlift_domain::rehearsal::{RehearsalRequest, ShardRehearsal};
+use shardlift_domain::repair::{RepairPage, RepairRequest};
 use shardlift_domain::spec::{Engine, SpecFile};
 use shardlift_domain::verdict::{CheckResult, Finding, Sweep, Undone, VerifyReport};
 use tokio::sync::Semaphore;
@@ -342,6 +343,15 @@ impl ShardEngine for Memory {
 
     async fn mismatches(&self, _request: &MismatchesRequest, _job: &DataJob) -> EngineResult<MismatchesPage> {
         Ok(MismatchesPage::default())
+    }
+
+    async fn repair(
+        &self,
+        _leader: &Fence,
+        _request: &RepairRequest,
+        _job: &DataJob,
+    ) -> EngineResult<RepairPage> {
+        Ok(RepairPage::default())
     }
 
     async fn purge(&self, _leader: &Fence, _migration: &MigrationKey) -> EngineResult<Purged> {

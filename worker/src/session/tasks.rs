@@ -17,8 +17,8 @@ use shardlift_proto::convert::{
     WireError, backup_answer_to_wire, backup_query_from_wire, check_request_from_wire, conflicts_from_wire,
     conflicts_page_to_wire, depth_from_wire, facts_to_wire, key_from_wire, mismatches_from_wire,
     mismatches_page_to_wire, page_to_wire, placement_from_wire, prepared_to_wire, purged_to_wire,
-    quarantine_from_wire, quarantined_to_wire, rehearsal_query_from_wire, shard_rehearsal_to_wire,
-    task_from_wire, token_from_wire,
+    quarantine_from_wire, quarantined_to_wire, rehearsal_query_from_wire, repair_from_wire,
+    repair_page_to_wire, shard_rehearsal_to_wire, task_from_wire, token_from_wire,
 };
 use shardlift_proto::v1;
 use tokio::sync::mpsc;
@@ -274,6 +274,22 @@ impl Tasks {
         });
     }
 
+    /// Repairs rows that verification has found different.
+    pub(super) fn repair(&mut self, query: v1::RepairQuery, shards: &Shards) {
+        self.clear();
+        let (out, shards, number) = (self.out.clone(), shards.clone(), query.query);
+        let leader = self.pulse.leader().clone();
+        self.running.spawn(async move {
+            let answer = match repair(query, &leader, &shards).await {
+                Ok(page) => v1::repair_answer::Answer::Page(page),
+                Err(failure) => v1::repair_answer::Answer::Failure(failure.into()),
+            };
+            let answer = v1::RepairAnswer { query: number, answer: Some(answer) };
+            // If the session is over nobody waits for it.
+            let _ = out.send(wire::wrap(v1::from_worker::Message::Repair(answer))).await;
+        });
+    }
+
     /// The session is over: running batches finish, and their tasks stop; scans end at once, since the next leader
     /// has them made again. When the worker stops it waits for them.
     pub(super) async fn end(mut self, stopping: bool) {
@@ -388,6 +404,20 @@ async fn backup(query: v1::BackupQuery, shards: &Shards) -> Result<BackupAnswer,
         Err(error) => Err(error),
     };
     answer.map_err(|error| error.into_failure().on_shard(&shard).in_migration(&migration))
+}
+
+/// One page of rows that are repaired.
+async fn repair(query: v1::RepairQuery, leader: &Fence, shards: &Shards) -> Result<v1::RepairPage, Failure> {
+    let shard = shard_id(&query.shard)?;
+    let request = repair_from_wire(query)?;
+    let Job::Data(job) = executor::job(&request.file)? else {
+        let message = "a schema migration changes no rows that could be repaired";
+        return Err(Failure::new(ErrorCode::RequestInvalid, message, "name a data migration"));
+    };
+    let engine = shards.admitted(&shard).await?;
+    let page = engine.repair(leader, &request, &job).await;
+    page.map(repair_page_to_wire)
+        .map_err(|error| error.into_failure().on_shard(&shard).in_migration(&request.migration))
 }
 
 /// Some before-images less.

@@ -74,6 +74,9 @@ pub(crate) trait Bench: Send + Sync {
     /// Takes one item's migration back, behind everybody's back.
     async fn revert(&self, id: i64) -> Result<()>;
 
+    /// Gives one item another count, as the application would.
+    async fn set_applied(&self, id: i64, applied: i64) -> Result<()>;
+
     /// Marks the checkpoints as written in this form.
     async fn checkpoint_form(&self, form: i64) -> Result<()>;
 

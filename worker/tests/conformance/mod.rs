@@ -1,6 +1,6 @@
 //! The conformance suite of [`ShardEngine`](shardlift_worker::engine::ShardEngine).
 //!
-//! [`bench`] is what an engine brings, [`cases`], [`sharing`], [`aside`], [`undo`], [`rehearsal`], [`anew`] and [`backup`] what must hold for all of them, [`drive`] walks ranges as an executor
+//! [`bench`] is what an engine brings, [`cases`], [`sharing`], [`aside`], [`undo`], [`rehearsal`], [`anew`], [`repair`] and [`backup`] what must hold for all of them, [`drive`] walks ranges as an executor
 //! would; one module per engine names its bench and adds what only this engine can get wrong.
 
 mod anew;
@@ -19,7 +19,9 @@ mod postgres_keys;
 mod postgres_schema;
 mod postgres_tenants;
 mod postgres_types;
+mod references;
 mod rehearsal;
+mod repair;
 mod sharing;
 mod undo;
 
@@ -107,6 +109,14 @@ macro_rules! all_cases {
             a_row_that_was_changed_twice_is_no_mismatch,
             pages_of_a_listing_tell_each_row_once,
             a_sample_looks_at_the_same_rows_every_time,
+        }
+        $crate::conformance::conformance! { $start, repair;
+            what_the_shard_wrote_wrongly_is_repaired_and_can_be_undone,
+            what_the_worker_wrote_wrongly_is_repaired_and_can_be_undone,
+            what_was_changed_is_repaired_only_if_nobody_may_have_and_as_it_was_verified,
+            a_row_that_was_migrated_twice_is_not_repaired_from_its_older_image,
+            an_older_leader_repairs_nothing,
+            a_verification_with_a_smaller_token_is_refused,
         }
     };
 }

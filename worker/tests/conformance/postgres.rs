@@ -238,6 +238,10 @@ impl Bench for PostgresBench {
         self.execute(&format!("UPDATE items SET migrated = false WHERE id = {id}")).await
     }
 
+    async fn set_applied(&self, id: i64, applied: i64) -> Result<()> {
+        self.execute(&format!("UPDATE items SET applied = {applied} WHERE id = {id}")).await
+    }
+
     async fn checkpoint_form(&self, form: i64) -> Result<()> {
         self.execute(&format!("UPDATE shardlift.checkpoint SET form = {form}")).await
     }

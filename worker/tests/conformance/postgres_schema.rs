@@ -166,3 +166,19 @@ async fn an_older_leader_applies_nothing() -> Result<()> {
     ensure!(refused.code == ErrorCode::FenceStale, "{refused:?}");
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_taken_back_is_not_said_to_be_applied_by_a_store_that_does_not_know() -> Result<()> {
+    let bench = PostgresBench::start().await?;
+    let mut job = job(&["ALTER TABLE items ADD COLUMN one int"]);
+    job.schema.down = SchemaChange::Sql(vec!["ALTER TABLE items DROP COLUMN one".to_owned()]);
+    ensure!(!apply(&bench, &job, 1).await?);
+    bench.engine().undo_schema(&lease(&leader(1, "a"), Step::Undo, 2), &job, true).await?;
+    let refused = failure(apply(&bench, &job, 3).await);
+    ensure!(
+        refused.code == ErrorCode::LedgerConflict && refused.message.contains("taken back"),
+        "{refused:?}"
+    );
+    ensure!(columns(&bench).await? == "NULL", "nothing came again");
+    Ok(())
+}

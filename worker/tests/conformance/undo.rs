@@ -15,14 +15,14 @@ use super::drive::{open, split, walk};
 use super::postgres::{Change, PostgresBench, data_job, in_worker, set};
 
 /// The job, keeping before-images.
-fn capturing(job: &DataJob) -> Arc<DataJob> {
+pub(crate) fn capturing(job: &DataJob) -> Arc<DataJob> {
     let mut data = job.data.clone();
     data.undo = Undo::Capture;
     Arc::new(DataJob { spec: job.spec.clone(), data, transformer: job.transformer.clone() })
 }
 
 /// Undoes everything under this attempt.
-async fn undo(
+pub(crate) async fn undo(
     engine: &dyn ShardEngine,
     leader: &Arc<Pulse>,
     job: &Arc<DataJob>,

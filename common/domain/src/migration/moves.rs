@@ -107,7 +107,10 @@ pub enum Event {
         over: Option<Failure>,
     },
     /// No shard holds before-images of it any more.
-    Purged,
+    Purged {
+        /// The number of the purge that has removed them.
+        number: u32,
+    },
     /// Somebody approves its content. Who may is decided before: [`ApprovalRule`](super::ApprovalRule).
     Approved {
         /// Who.
@@ -203,7 +206,7 @@ impl Migration {
             Event::StepFailed { shard, step, failure } => self.step_failed(shard, *step, failure),
             Event::Quarantined { shard, held, over } => self.set_aside(shard, *held, over.as_ref()),
             Event::Reopened { shard } => self.reopen(shard),
-            Event::Purged => self.images_gone(),
+            Event::Purged { number } => self.images_gone(*number),
             Event::Approved { by } => self.approved(by),
             Event::Soaked { wave } => self.soaked(*wave),
             Event::Told(news) => self.heard(news),

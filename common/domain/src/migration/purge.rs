@@ -12,6 +12,9 @@ use super::state::{Migration, Status};
 pub struct Purge {
     /// Nothing is left on any shard.
     pub done: bool,
+    /// How often it was begun again, since rows that were tried again left new ones. News of an earlier one means nothing.
+    #[serde(default)]
+    pub number: u32,
 }
 
 impl Migration {
@@ -26,7 +29,7 @@ impl Migration {
             _ if self.kind == Kind::Schema => Err("a schema change keeps no before-images"),
             Status::Completed | Status::Cancelled => {
                 if self.touched && self.purge.is_none() {
-                    self.purge = Some(Purge { done: false });
+                    self.purge = Some(Purge { done: false, number: 0 });
                 }
                 Ok(())
             }
@@ -40,10 +43,12 @@ impl Migration {
         }
     }
 
-    /// No shard holds any of them any more.
-    pub(super) fn images_gone(&mut self) {
-        if self.purges() {
-            self.purge = Some(Purge { done: true });
+    /// No shard holds any more of those that this purge was to remove.
+    pub(super) fn images_gone(&mut self, number: u32) {
+        if self.purges()
+            && let Some(purge) = self.purge.as_mut().filter(|purge| purge.number == number)
+        {
+            purge.done = true;
         }
     }
 }

@@ -71,6 +71,7 @@ impl Migration {
         if let Some(purge) = &mut self.purge {
             // What is changed now leaves before-images again.
             purge.done = false;
+            purge.number = purge.number.saturating_add(1);
         }
         if self.status == Status::Completed {
             self.status = Status::Pending;

@@ -130,24 +130,30 @@ fn from_the_moment_of_a_purge_there_is_no_way_back() {
         assert!(purging.purges() && purging.status == status);
         assert_eq!(go(&purging, &PURGE), purging, "twice is once");
         assert!(purging.on(&BACK).is_err(), "{status}");
-        let over = go(&purging, &Event::Purged);
+        let over = go(&purging, &Event::Purged { number: 0 });
         assert!(!over.purges() && over.on(&BACK).is_err());
-        assert_eq!(go(&over, &Event::Purged), over);
+        assert_eq!(go(&over, &Event::Purged { number: 0 }), over);
         assert_eq!(go(&over, &PURGE), over);
     }
     let untouched = Migration { touched: false, ..with_status(Status::Cancelled) };
     assert_eq!(go(&untouched, &PURGE), untouched, "it keeps nothing");
     let back = go(&with_status(Status::Completed), &BACK);
-    assert_eq!(go(&back, &Event::Purged), back, "old news of a purge that nobody asked for");
+    assert_eq!(go(&back, &Event::Purged { number: 0 }), back, "old news of a purge that nobody asked for");
     assert!(Migration { kind: Kind::Schema, ..with_status(Status::Completed) }.on(&PURGE).is_err());
 }
 
 #[test]
 fn rows_that_are_tried_again_after_a_purge_leave_images_that_go_as_well() {
-    let over = go(&go(&with_status(Status::Completed), &Event::Asked(Verb::Purge)), &Event::Purged);
+    let over =
+        go(&go(&with_status(Status::Completed), &Event::Asked(Verb::Purge)), &Event::Purged { number: 0 });
     let again = go(&over, &Event::Reopened { shard: shard(1) });
     assert!(again.status == Status::Pending && !again.purges(), "not while it runs");
     assert!(again.purge.is_some_and(|purge| !purge.done));
+    let mut done_again = again.clone();
+    done_again.status = Status::Completed;
+    let late = go(&done_again, &Event::Purged { number: 0 });
+    assert_eq!(late, done_again, "news of the purge before says nothing of what was left since");
+    assert!(!go(&done_again, &Event::Purged { number: 1 }).purges());
     let mut failing = again.clone();
     failing.status = Status::Running;
     failing.phase = Phase::Verify;

@@ -165,6 +165,7 @@ fn check(check: &VerifyCheck) -> String {
         VerifyCheck::Assert(asked) => assertion(asked).to_string(),
         VerifyCheck::Remaining => check.label().to_owned(),
         VerifyCheck::Count { tolerance } => format!("{} {tolerance}", check.label()),
+        VerifyCheck::References(references) => format!("{} {references}", check.label()),
         VerifyCheck::Transform(Anew { sample, changed, gone }) => {
             let most =
                 |count: &Option<u32>| count.map_or_else(|| "any".to_owned(), |count| count.to_string());

@@ -14,8 +14,27 @@ pub enum VerifyCheck {
     },
     /// The transform is evaluated anew on what the undo log keeps, and what comes out is what is there.
     Transform(Anew),
+    /// Whatever rows refer to is there, on the same shard.
+    References(References),
     /// A question of the user's own has the answer that it must have.
     Assert(Assertion),
+}
+
+/// A reference of the source's rows to rows of a table or collection of the same shard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct References {
+    /// Columns or fields that refer; a row in which one of them is null or missing refers to nothing.
+    pub fields: Vec<String>,
+    /// Table or collection that is referred to.
+    pub to: String,
+    /// Its columns or fields, as many as [`References::fields`].
+    pub key: Vec<String>,
+}
+
+impl fmt::Display for References {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} to {} ({})", self.fields.join(", "), self.to, self.key.join(", "))
+    }
 }
 
 /// How the transform is evaluated anew.
@@ -107,7 +126,10 @@ impl VerifyCheck {
     pub fn assertion(&self) -> Option<&Assertion> {
         match self {
             VerifyCheck::Assert(assertion) => Some(assertion),
-            VerifyCheck::Remaining | VerifyCheck::Count { .. } | VerifyCheck::Transform(_) => None,
+            VerifyCheck::Remaining
+            | VerifyCheck::Count { .. }
+            | VerifyCheck::Transform(_)
+            | VerifyCheck::References(_) => None,
         }
     }
 
@@ -117,6 +139,7 @@ impl VerifyCheck {
             VerifyCheck::Remaining => "remaining",
             VerifyCheck::Count { .. } => "count",
             VerifyCheck::Transform(_) => "transform",
+            VerifyCheck::References(_) => "references",
             VerifyCheck::Assert(Assertion { question: Question::Sql(_), .. }) => "sql",
             VerifyCheck::Assert(_) => "documents",
         }

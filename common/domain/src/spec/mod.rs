@@ -12,7 +12,7 @@ mod types;
 mod yaml;
 
 pub use anew::unrepeatable;
-pub use checks::{Anew, Assertion, Question, Sample, VerifyCheck};
+pub use checks::{Anew, Assertion, Question, References, Sample, VerifyCheck};
 pub use parse::{MAX_FILE, parse, parse_all};
 pub use problem::{Problem, SpecProblems};
 pub use types::{

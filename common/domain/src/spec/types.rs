@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{Checksum, ClusterName, MigrationId};
 
-use super::checks::{Anew, Assertion, VerifyCheck};
+use super::checks::{Anew, Assertion, References, VerifyCheck};
 
 /// A spec as the user wrote it: what is submitted, stored and sent to workers, so that there is one parser only.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -317,6 +317,14 @@ pub struct DataSpec {
 }
 
 impl DataSpec {
+    /// The references that must hold.
+    pub fn references(&self) -> impl Iterator<Item = &References> {
+        self.verify.iter().filter_map(|check| match check {
+            VerifyCheck::References(references) => Some(references),
+            _ => None,
+        })
+    }
+
     /// How the transform is to be evaluated anew, if it is a check of `verify`.
     pub fn anew(&self) -> Option<Anew> {
         self.verify.iter().find_map(|check| match check {

@@ -11,7 +11,9 @@ use utoipa_axum::routes;
 
 use super::asked::{Nothing, Path, Query};
 use super::problem::{PROBLEM, Problem, ProblemBody};
-use super::{Shared, aside, audit, backups, changes, cluster, events, health, looks, me, migrations, verbs};
+use super::{
+    Shared, aside, audit, backups, changes, cluster, events, health, looks, me, migrations, repair, verbs,
+};
 
 /// The page that shows the document. It asks for nothing but the document.
 const PAGE: &str = include_str!("page.html");
@@ -69,6 +71,7 @@ pub(super) fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(verbs::rollback))
         .routes(routes!(verbs::retry))
         .routes(routes!(verbs::purge))
+        .routes(routes!(repair::repair))
         .routes(routes!(cluster::shards))
         .routes(routes!(cluster::workers))
         .routes(routes!(cluster::drain))

@@ -22,6 +22,7 @@ mod looks;
 mod me;
 mod migrations;
 mod problem;
+mod repair;
 mod stream;
 #[cfg(test)]
 mod tests;

@@ -159,6 +159,7 @@ fn no_route_is_served_past_the_document() {
         include_str!("mod.rs"),
         include_str!("document.rs"),
         include_str!("migrations.rs"),
+        include_str!("repair.rs"),
         include_str!("verbs.rs"),
         include_str!("cluster.rs"),
         include_str!("events.rs"),

@@ -15,7 +15,7 @@ use super::connection::{Books, Connection};
 use super::error::{self, Cause};
 use super::transaction::{answered, limited};
 use super::{fence, ledger};
-use crate::engine::{Direction, EngineError, EngineResult, SchemaJob};
+use crate::engine::{self, Direction, EngineError, EngineResult, SchemaJob};
 use crate::lease::TaskLease;
 
 pub(super) async fn apply(connection: &Connection, lease: &TaskLease, job: &SchemaJob) -> EngineResult<bool> {
@@ -23,11 +23,24 @@ pub(super) async fn apply(connection: &Connection, lease: &TaskLease, job: &Sche
     let books = connection.books().await?;
     fence::admit(&books, lease.leader()).await?;
     let (migration, checksum) = (&lease.task().migration, &job.spec.checksum);
+    // The ledger tells of `up` also where `down` came after it.
+    if taken_back(&books, migration).await? {
+        return Err(engine::taken_back(migration));
+    }
     if ledger::holds(&books, migration, Direction::Up, checksum).await? {
         return Ok(true);
     }
     all(connection, &books, lease, job, Direction::Up).await?;
     Ok(false)
+}
+
+/// Whether the migration was taken back, or that was begun.
+async fn taken_back(books: &Books, migration: &MigrationKey) -> EngineResult<bool> {
+    let doing = "looking whether it was taken back";
+    let down = doc! { "_id": ledger::way(books, migration, Direction::Down) };
+    let noted = books.applied().find_one(down.clone()).await.map_err(error::asking(doing))?;
+    let begun = books.intent().find_one(down).await.map_err(error::asking(doing))?;
+    Ok(noted.is_some() || begun.is_some())
 }
 
 /// Takes the change back: `down`, or only a mark on a shard that never had `up`.

@@ -135,7 +135,7 @@ pub(super) struct Books {
 }
 
 /// Names of all own collections, so that none is first made inside a transaction.
-pub(super) const OWN_COLLECTIONS: [&str; 10] = [
+pub(super) const OWN_COLLECTIONS: [&str; 13] = [
     "identity",
     "fence",
     "applied",
@@ -146,6 +146,9 @@ pub(super) const OWN_COLLECTIONS: [&str; 10] = [
     "undo",
     "undo_conflict",
     "undoing",
+    "verifying",
+    "difference",
+    "repaired",
 ];
 
 impl Books {
@@ -197,6 +200,21 @@ impl Books {
     /// How far the undoing of a migration is, see `undo`.
     pub(super) fn undoing(&self) -> Collection<Document> {
         self.database.collection("undoing")
+    }
+
+    /// How far the verification of a migration is, see `anew::progress`.
+    pub(super) fn verifying(&self) -> Collection<Document> {
+        self.database.collection("verifying")
+    }
+
+    /// What verification has found different, see `anew::progress`.
+    pub(super) fn difference(&self) -> Collection<Document> {
+        self.database.collection("difference")
+    }
+
+    /// What a repair has replaced: `{db, migration, version, key, fields, replaced, at}`.
+    pub(super) fn repaired(&self) -> Collection<Document> {
+        self.database.collection("repaired")
     }
 }
 

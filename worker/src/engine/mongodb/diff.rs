@@ -90,7 +90,8 @@ fn merged(old: &Bson, new: &Value) -> Bson {
     }
 }
 
-fn object(old: &Document, new: &ObjectMap) -> Document {
+/// An object as the transform made it, written with the old one as the template.
+pub(super) fn object(old: &Document, new: &ObjectMap) -> Document {
     let kept =
         old.iter().filter_map(|(name, value)| Some((name.clone(), merged(value, new.get(name.as_str())?))));
     let added = new.iter().filter(|(name, _)| !old.contains_key(name.as_str()));

@@ -72,6 +72,12 @@ async fn create_collections(books: &Books) -> EngineResult<()> {
     let conflicts = doc! { "db": 1, "migration": 1, "version": 1, "number": 1 };
     let conflicts = IndexModel::builder().keys(conflicts).build();
     books.undo_conflict().create_index(conflicts).await.map_err(error::asking(doing))?;
+    let differing =
+        doc! { "db": 1, "migration": 1, "version": 1, "range": 1, "batch": 1, "part": 1, "row": 1 };
+    let differing = IndexModel::builder().keys(differing).build();
+    books.difference().create_index(differing).await.map_err(error::asking(doing))?;
+    let repaired = IndexModel::builder().keys(doc! { "db": 1, "migration": 1, "version": 1 }).build();
+    books.repaired().create_index(repaired).await.map_err(error::asking(doing))?;
     Ok(())
 }
 

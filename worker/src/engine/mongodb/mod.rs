@@ -39,6 +39,7 @@ mod privileges;
 mod proof;
 mod purge;
 mod quarantine;
+mod references;
 mod rehearse;
 mod rewrite;
 mod schema;
@@ -64,6 +65,7 @@ use shardlift_domain::mismatch::{MismatchesPage, MismatchesRequest};
 use shardlift_domain::quarantine::{QuarantineAnswer, QuarantineRequest};
 use shardlift_domain::range::Pass;
 use shardlift_domain::rehearsal::{RehearsalRequest, ShardRehearsal};
+use shardlift_domain::repair::{RepairPage, RepairRequest};
 use shardlift_domain::verdict::{Finding, Sweep, VerifyReport};
 use shardlift_domain::{ErrorCode, Failure};
 
@@ -166,6 +168,15 @@ impl ShardEngine for MongodbEngine {
 
     async fn mismatches(&self, request: &MismatchesRequest, job: &DataJob) -> EngineResult<MismatchesPage> {
         anew::mismatches(&self.connection, request, job).await
+    }
+
+    async fn repair(
+        &self,
+        leader: &Fence,
+        request: &RepairRequest,
+        job: &DataJob,
+    ) -> EngineResult<RepairPage> {
+        anew::repair(&self.connection, leader, request, job).await
     }
 
     async fn purge(&self, leader: &Fence, migration: &MigrationKey) -> EngineResult<Purged> {

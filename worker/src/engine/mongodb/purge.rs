@@ -25,7 +25,7 @@ pub(super) async fn purge(
     fence::admit(&books, leader).await?;
     let next = next(&books, migration).await?;
     if next.is_empty() {
-        return Ok(Purged::default());
+        return forget(&books, migration).await;
     }
     let rows = next.iter().map(|(_, rows)| rows).sum();
     let names: Vec<Bson> = next.into_iter().map(|(name, _)| name).collect();
@@ -33,6 +33,17 @@ pub(super) async fn purge(
     let gone = books.undo().delete_many(doc! { "_id": { "$in": names } }).await;
     gone.map_err(error::asking("removing before-images"))?;
     Ok(Purged { rows, more: true })
+}
+
+/// Removes what is kept beside them: it holds old values too, or is of no use without them.
+async fn forget(books: &Books, migration: &MigrationKey) -> EngineResult<Purged> {
+    let doing = "removing what verification has kept";
+    let name = ledger::name(books, migration);
+    for beside in [books.repaired(), books.difference()] {
+        beside.delete_many(name.clone()).await.map_err(error::asking(doing))?;
+    }
+    books.verifying().delete_one(doc! { "_id": name }).await.map_err(error::asking(doing))?;
+    Ok(Purged::default())
 }
 
 /// The names of the next documents of the log, and how many rows each has.

@@ -10,7 +10,7 @@ use shardlift_domain::verdict::{CheckResult, VerifyReport};
 
 use super::connection::{Books, Connection};
 use super::error::Cause;
-use super::{anew, assertion, codes};
+use super::{anew, assertion, codes, references};
 use super::{error, extjson, fence, ledger};
 use crate::engine::{DataJob, EngineResult, Job, SchemaJob};
 use crate::lease::TaskLease;
@@ -50,6 +50,7 @@ async fn data(
             VerifyCheck::Remaining => {
                 remaining(&documents, job, aside.as_ref().map_or(&[], |aside| &aside.keys)).await?
             }
+            VerifyCheck::References(wanted) => references::check(&documents, wanted).await?,
             VerifyCheck::Transform(how) => anew::verify(connection, lease, job, how).await?,
             VerifyCheck::Count { tolerance } => count(connection, lease, &documents, *tolerance).await?,
         });

@@ -8,7 +8,7 @@ use super::error::OrTrouble;
 use super::fence::signed;
 use super::session::{QUICK, Session, within};
 use super::split::same_content;
-use crate::engine::{Direction, EngineResult};
+use crate::engine::{self, Direction, EngineResult};
 
 /// Whether the ledger has the migration. Another content is a conflict.
 pub(super) async fn applied(
@@ -72,6 +72,13 @@ pub(super) async fn taken_back(
     .bind(i64::from(migration.version.0))
     .fetch_one(conn)
     .await
+}
+
+/// What was taken back, or is about to be, is not applied any more: neither by a late hand-out nor by a store that does not know it.
+pub(super) async fn still_open(session: &mut Session, migration: &MigrationKey) -> EngineResult<()> {
+    let shard = session.shard.clone();
+    let back = within(QUICK, taken_back(&mut session.conn, migration)).await.or_trouble(&shard)?;
+    if back { Err(engine::taken_back(migration)) } else { Ok(()) }
 }
 
 /// Whether any part of `up` was applied that the ledger does not tell of as a whole.

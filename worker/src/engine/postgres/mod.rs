@@ -31,6 +31,7 @@ mod placement;
 mod precheck;
 mod purge;
 mod quarantine;
+mod references;
 mod rehearse;
 mod schema;
 mod session;
@@ -62,6 +63,7 @@ use shardlift_domain::prepared::PreparedTransaction;
 use shardlift_domain::quarantine::{QuarantineAnswer, QuarantineRequest};
 use shardlift_domain::range::Pass;
 use shardlift_domain::rehearsal::{RehearsalRequest, ShardRehearsal};
+use shardlift_domain::repair::{RepairPage, RepairRequest};
 use shardlift_domain::verdict::{Finding, Sweep, VerifyReport};
 use shardlift_runtime::config::Secret;
 
@@ -183,6 +185,15 @@ impl ShardEngine for PostgresEngine {
 
     async fn mismatches(&self, request: &MismatchesRequest, job: &DataJob) -> EngineResult<MismatchesPage> {
         anew::mismatches(&self.access, request, job).await
+    }
+
+    async fn repair(
+        &self,
+        leader: &Fence,
+        request: &RepairRequest,
+        job: &DataJob,
+    ) -> EngineResult<RepairPage> {
+        anew::repair(&self.access, leader, request, job).await
     }
 
     async fn purge(&self, leader: &Fence, migration: &MigrationKey) -> EngineResult<Purged> {

@@ -24,6 +24,13 @@ const SOME: &str = "\
       RETURNING u.rows)
     SELECT coalesce(sum(rows), 0)::int8, count(*) > 0 FROM gone";
 
+/// What is kept beside them: it holds old values too, or is of no use without them.
+const FORGET: [&str; 3] = [
+    "DELETE FROM shardlift.repaired WHERE migration = $1 AND version = $2",
+    "DELETE FROM shardlift.difference WHERE migration = $1 AND version = $2",
+    "DELETE FROM shardlift.verifying WHERE migration = $1 AND version = $2",
+];
+
 /// Removes some of them, under the shard's fence.
 pub(super) async fn purge(access: &Access, leader: &Fence, migration: &MigrationKey) -> EngineResult<Purged> {
     let mut session = access.control("purge").await?;
@@ -37,7 +44,16 @@ pub(super) async fn purge(access: &Access, leader: &Fence, migration: &Migration
         .fetch_one(&mut *tx);
     let gone = within(QUICK, gone).await.or_trouble(&shard)?;
     let rows = gone.try_get(0).map(unsigned).or_trouble(&shard)?;
-    let more = gone.try_get(1).or_trouble(&shard)?;
+    let more: bool = gone.try_get(1).or_trouble(&shard)?;
+    if !more {
+        for forget in FORGET {
+            let forgotten = sqlx::query(forget)
+                .bind(migration.id.as_str())
+                .bind(i64::from(migration.version.0))
+                .execute(&mut *tx);
+            within(QUICK, forgotten).await.or_trouble(&shard)?;
+        }
+    }
     fail::fail_point!("pg-purge-before-commit", |_| std::process::abort());
     within(QUICK, tx.commit()).await.or_trouble(&shard)?;
     session.close().await;

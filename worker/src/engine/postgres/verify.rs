@@ -11,7 +11,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 use super::session::Access;
 use super::walk::misfit;
 use super::watch::watched;
-use super::{anew, assertion};
+use super::{anew, assertion, references};
 use crate::engine::{DataJob, EngineResult, Job, SchemaJob};
 use crate::lease::TaskLease;
 
@@ -58,6 +58,9 @@ async fn data(
     for check in &job.data.verify {
         checks.push(match check {
             VerifyCheck::Assert(assertion) => assertion::ask(&mut tx, assertion).await?,
+            VerifyCheck::References(wanted) => {
+                references::check(&mut tx, relation, &job.data.source.key, wanted).await?
+            }
             VerifyCheck::Transform(_) => anew.clone().unwrap_or_else(|| not_made(check)),
             check => walked(check, walk.unwrap_or_default()),
         });

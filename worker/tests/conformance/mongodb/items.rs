@@ -21,7 +21,7 @@ use super::spec_of;
 /// An identified shard with an empty collection `items`.
 pub(crate) struct MongodbBench {
     dsn: String,
-    items: Collection<Document>,
+    pub(crate) items: Collection<Document>,
 }
 
 impl MongodbBench {
@@ -127,6 +127,10 @@ impl Bench for MongodbBench {
 
     async fn revert(&self, id: i64) -> Result<()> {
         self.set(id, doc! { "migrated": false }).await
+    }
+
+    async fn set_applied(&self, id: i64, applied: i64) -> Result<()> {
+        self.set(id, doc! { "applied": applied }).await
     }
 
     async fn checkpoint_form(&self, form: i64) -> Result<()> {

@@ -3,6 +3,7 @@
 use bson::{Document, doc};
 use shardlift_domain::ErrorCode;
 use shardlift_domain::migration::Step;
+use shardlift_domain::spec::SchemaChange;
 use shardlift_worker::engine::{EngineError, Job, SchemaJob, ShardEngine};
 
 use super::{Stage, lease, numbered, schema_job};
@@ -117,4 +118,21 @@ async fn unknown_commands_and_missing_collections_are_found_before_anything_is_c
     let other = schema_job("  - create: b");
     let conflict = apply(&stage, &other).await.expect_err("another content").into_failure();
     assert_eq!(conflict.code, ErrorCode::LedgerConflict);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_that_were_taken_back_are_not_said_to_be_applied_by_a_store_that_does_not_know() {
+    let stage = Stage::set().await;
+    let mut job = schema_job("  - create: audit");
+    job.schema.down = SchemaChange::Commands(vec![serde_json::json!({ "drop": "audit" })]);
+    assert!(!apply(&stage, &job).await.expect("applied"));
+    let back = lease(1, 2, Step::Undo, None);
+    stage.engine.undo_schema(&back, &job, true).await.expect("taken back");
+    let refused =
+        stage.engine.apply(&lease(1, 3, Step::Apply, None), &job).await.expect_err("it was taken back");
+    let refused = refused.into_failure();
+    assert!(
+        refused.code == ErrorCode::LedgerConflict && refused.message.contains("taken back"),
+        "{refused:?}"
+    );
 }

@@ -21,7 +21,7 @@ const MAX_BATCH: u32 = 1_000_000;
 const MAX_WORKERS: u32 = 64;
 const MAX_RANGES: u32 = 1024;
 const MAX_RATE: u32 = 100_000_000;
-const MAX_KEY: usize = 32;
+pub(super) const MAX_KEY: usize = 32;
 /// Their keys travel with statements. More bad rows than this are a bad transform.
 const MAX_QUARANTINED: u32 = 10_000;
 
@@ -83,7 +83,7 @@ fn source(ctx: &mut Context, node: &Node, wanted: Wanted) -> Option<Source> {
     let fields = Fields::open(ctx, node, "source")?;
     let engine = ctx.engine?;
     let relation = match engine {
-        Engine::Postgres => fields.require(ctx, "table").and_then(|node| table(ctx, node)),
+        Engine::Postgres => fields.require(ctx, "table").and_then(|node| table(ctx, node, "source.table")),
         Engine::Mongodb => {
             fields.require(ctx, "collection").and_then(|node| collection(ctx, node, "source.collection"))
         }
@@ -116,12 +116,12 @@ fn source(ctx: &mut Context, node: &Node, wanted: Wanted) -> Option<Source> {
     Some(Source { relation: relation?, key: key?, pending, immutable_key: immutable_key?, tenants: tenants? })
 }
 
-fn table(ctx: &mut Context, node: &Node) -> Option<String> {
-    let found = text(ctx, node, "source.table")?;
+pub(super) fn table(ctx: &mut Context, node: &Node, what: &str) -> Option<String> {
+    let found = text(ctx, node, what)?;
     match check_relation(found) {
         Ok(_) => Some(found.to_owned()),
         Err(problem) => {
-            ctx.bad_sql(node, "source.table", &problem);
+            ctx.bad_sql(node, what, &problem);
             None
         }
     }

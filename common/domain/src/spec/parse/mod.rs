@@ -12,6 +12,7 @@ mod data;
 mod fields;
 mod json;
 mod nearest;
+mod references;
 mod rollout;
 mod scalars;
 mod schema;

@@ -8,7 +8,7 @@ use super::context::Context;
 use super::fields::Fields;
 use super::nearest::nearest;
 use super::scalars::fraction;
-use super::{anew, assertion};
+use super::{anew, assertion, references};
 
 const TOLERANCE: f64 = 0.01;
 const QUESTIONS: &str =
@@ -45,9 +45,9 @@ pub(super) fn read(ctx: &mut Context, node: &Node, has_where: Option<bool>) -> O
         if check == VerifyCheck::Remaining && has_where == Some(false) {
             ctx.invalid(item.at, "verify: remaining needs source.where; without it use count");
         }
-        let twice = |other: &VerifyCheck| match check.assertion() {
-            Some(_) => *other == check,
-            None => other.label() == check.label(),
+        let twice = |other: &VerifyCheck| match &check {
+            VerifyCheck::Assert(_) | VerifyCheck::References(_) => *other == check,
+            _ => other.label() == check.label(),
         };
         if checks.iter().any(twice) {
             ctx.invalid(item.at, format!("verify names {:?} twice", check.label()));
@@ -62,7 +62,7 @@ fn check(ctx: &mut Context, node: &Node) -> Option<VerifyCheck> {
         Value::Scalar(Scalar::Text(word, _)) => named(ctx, node.at, word),
         Value::Mapping(_) => {
             let fields = Fields::open(ctx, node, "verify")?;
-            let own: Vec<(&str, &Node)> = ["remaining", "count", "transform"]
+            let own: Vec<(&str, &Node)> = ["remaining", "count", "transform", "references"]
                 .into_iter()
                 .filter_map(|word| fields.get(word).map(|options| (word, options)))
                 .collect();
@@ -87,7 +87,7 @@ fn check(ctx: &mut Context, node: &Node) -> Option<VerifyCheck> {
             ctx.invalid(
                 node.at,
                 format!(
-                    "a check of verify must be remaining, count, transform or a question, not {}",
+                    "a check of verify must be remaining, count, transform, references or a question, not {}",
                     node.describe()
                 ),
             );
@@ -105,6 +105,7 @@ fn with_options(ctx: &mut Context, (word, options): (&str, &Node)) -> Option<Ver
             Some(VerifyCheck::Count { tolerance })
         }
         "transform" => anew::read(ctx, options).map(VerifyCheck::Transform),
+        "references" => references::read(ctx, options).map(VerifyCheck::References),
         _ => {
             ctx.invalid(options.at, "verify: remaining takes no options; write the word alone");
             None
@@ -117,7 +118,9 @@ fn named(ctx: &mut Context, at: Mark, word: &str) -> Option<VerifyCheck> {
         return unknown(ctx, at, word);
     };
     match (key.support, word) {
-        (Support::Now, "remaining" | "count" | "transform") if ctx.kind == Some(Kind::Schema) => {
+        (Support::Now, "remaining" | "count" | "transform" | "references")
+            if ctx.kind == Some(Kind::Schema) =>
+        {
             ctx.invalid(
                 at,
                 format!("verify: {word} is for kind: data; a schema spec has questions of its own only"),
@@ -128,6 +131,10 @@ fn named(ctx: &mut Context, at: Mark, word: &str) -> Option<VerifyCheck> {
         (Support::Now, "count") => Some(VerifyCheck::Count { tolerance: TOLERANCE }),
         (Support::Now, "transform") => {
             ctx.invalid(at, format!("verify: transform must be told which rows: {}", anew::FORMS));
+            None
+        }
+        (Support::Now, "references") => {
+            ctx.invalid(at, format!("verify: references must be told which: {}", references::FORM));
             None
         }
         (Support::Now, _) => {

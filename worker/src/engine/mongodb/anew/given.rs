@@ -10,6 +10,7 @@ use vrl::value::{ObjectMap, Value};
 
 use super::log::{Fields, Row, digest};
 use super::unreadable;
+use crate::engine::mongodb::diff::object;
 use crate::engine::mongodb::error::{self, Cause};
 use crate::engine::mongodb::image::{image, image_of, is_image, made};
 use crate::engine::mongodb::transaction::COMMAND_LIMIT;
@@ -33,9 +34,11 @@ pub(super) struct Candidate {
     pub(super) n: usize,
     pub(super) as_written: bool,
     pub(super) inputs: bool,
+    /// The digest of its changed fields.
+    pub(super) digest: i64,
     /// About how much memory it takes.
     pub(super) bytes: usize,
-    now: Document,
+    pub(super) now: Document,
     before: Document,
 }
 
@@ -43,9 +46,11 @@ impl Candidate {
     pub(super) fn new(n: usize, fields: &Fields, row: &Row, now: Document) -> EngineResult<Self> {
         let before = fields.before(&row.old, &now);
         let bytes = raw(&now)?.len() + raw(&before)?.len();
+        let digest_now = digest(&fields.of(&now))?;
         Ok(Self {
             n,
-            as_written: digest(&fields.of(&now))? == row.written,
+            as_written: digest_now == row.written,
+            digest: digest_now,
             inputs: digest(&fields.others(&now))? == row.inputs,
             bytes,
             now,
@@ -59,6 +64,23 @@ fn raw(document: &Document) -> EngineResult<Vec<u8>> {
 }
 
 impl How {
+    /// The document that the transform gives for one; `None`: nothing, or it changes what it left alone when it was written.
+    pub(super) async fn given(
+        &self,
+        documents: &Collection<Document>,
+        fields: &Fields,
+        candidate: &Candidate,
+    ) -> EngineResult<Option<Document>> {
+        match self {
+            How::Pipeline(stages) => match run(documents, stages, std::slice::from_ref(candidate)).await {
+                Ok(given) => Ok(given.into_iter().next()),
+                Err(EngineError::Row(_)) => Ok(None),
+                Err(error) => Err(error),
+            },
+            How::Program(program) => Ok(made_by(program.as_ref(), fields, candidate)),
+        }
+    }
+
     /// Whether each of these is what the transform gives.
     pub(super) async fn same(
         &self,
@@ -167,6 +189,26 @@ fn in_worker(program: &dyn Transformer, fields: &Fields, candidate: &Candidate) 
         (None, None) => true,
         _ => false,
     })
+}
+
+/// What the program makes of the document as it was; `None`: nothing, or it changes what it left alone when it was written.
+fn made_by(program: &dyn Transformer, fields: &Fields, candidate: &Candidate) -> Option<Document> {
+    let before = &candidate.before;
+    let mut given: ObjectMap = image_of(before);
+    program.transform(&mut given).ok()?;
+    let alone = |name: &str| match fields {
+        Fields::Named(names) => !names.iter().any(|field| field == name),
+        Fields::Whole => name == "_id",
+    };
+    let kept = before.iter().filter(|(name, _)| alone(name));
+    let kept = kept.filter(|(name, old)| given.get(name.as_str()).is_some_and(|new| is_image(old, new)));
+    let others = before.keys().filter(|name| alone(name)).count();
+    let added = given.keys().any(|name| alone(name.as_str()) && !before.contains_key(name.as_str()));
+    if added || kept.count() != others {
+        return None;
+    }
+    // In the form in which it is written, types of numbers and names included. Whether it is right is said by `in_worker`.
+    Some(object(before, &given))
 }
 
 /// Whether a value in the shard is the one that the program gives: as it was seen, or in the form in which it is written.

@@ -25,6 +25,16 @@ pub(super) enum Fields {
 }
 
 impl Fields {
+    /// Those of an entry of the log.
+    pub(super) fn read(entry: &Document) -> Self {
+        match entry.get("fields") {
+            Some(Bson::Array(names)) => {
+                Fields::Named(names.iter().filter_map(Bson::as_str).map(str::to_owned).collect())
+            }
+            _ => Fields::Whole,
+        }
+    }
+
     /// The part of a document that the digest of what was written is made of.
     pub(super) fn of(&self, document: &Document) -> Document {
         match self {
@@ -81,7 +91,7 @@ pub(super) struct Row {
 }
 
 impl Row {
-    fn read(row: &Bson) -> Option<Self> {
+    pub(super) fn read(row: &Bson) -> Option<Self> {
         let row = row.as_document()?;
         Some(Self {
             key: row.get("k")?.clone(),
@@ -104,7 +114,7 @@ impl Row {
 
 /// Some rows of one entry.
 pub(super) struct Entry {
-    place: LogPlace,
+    pub(super) place: LogPlace,
     total: u32,
     pub(super) fields: Fields,
     pub(super) rows: Vec<Row>,
@@ -152,12 +162,7 @@ impl Entry {
             _ => None,
         };
         let small = |field: &str| u32::try_from(whole(field)?).ok();
-        let fields = match entry.get("fields") {
-            Some(Bson::Array(names)) => {
-                Fields::Named(names.iter().filter_map(Bson::as_str).map(str::to_owned).collect())
-            }
-            _ => Fields::Whole,
-        };
+        let fields = Fields::read(entry);
         let place = LogPlace {
             range: small("range")?,
             batch: whole("batch")?,

@@ -1,21 +1,26 @@
 //! The transform evaluated anew on what the undo log keeps, and compared with what is there.
 //!
 //! [`log`] reads the log, entry by entry; [`given`] has the shard run a pipeline, or the worker a program, on documents that
-//! are made of the kept values and the present ones of the other fields. Nothing here is used by what wrote the documents: of
+//! are made of the kept values and the present ones of the other fields; [`progress`] keeps how far a verification is and what
+//! it has found, which [`mend`] repairs. Nothing here is used by what wrote the documents: of
 //! that only the digest's formula is shared, which the log was written with.
 
 mod given;
 mod log;
+mod mend;
+mod progress;
 
 use std::collections::HashMap;
 
 use async_trait::async_trait;
 use bson::{Bson, Document, doc};
 use futures::TryStreamExt;
-use mongodb::Collection;
 use mongodb::options::ReadConcern;
+use mongodb::{ClientSession, Collection};
+use shardlift_domain::fence::Fence;
 use shardlift_domain::ids::MigrationKey;
 use shardlift_domain::mismatch::{Difference, LogPlace, MismatchesPage, MismatchesRequest};
+use shardlift_domain::repair::{RepairPage, RepairRequest};
 use shardlift_domain::spec::{Anew, Sample, Transform};
 use shardlift_domain::verdict::CheckResult;
 use shardlift_domain::{ErrorCode, Failure};
@@ -23,9 +28,9 @@ use shardlift_domain::{ErrorCode, Failure};
 use self::given::{Candidate, How};
 use self::log::{Entry, Fields, Row};
 use super::connection::{Books, Connection};
-use super::transaction::{COMMAND_LIMIT, answered};
+use super::transaction::{COMMAND_LIMIT, answered, session};
 use super::{bracket, defect, error, extjson, ledger};
-use crate::engine::anew::{self, GONE, Known};
+use crate::engine::anew::{self, Differing, GONE, Known, Seen, Walked};
 use crate::engine::{DataJob, EngineError, EngineResult};
 use crate::lease::TaskLease;
 
@@ -38,6 +43,8 @@ struct Look {
     documents: Collection<Document>,
     migration: MigrationKey,
     how: How,
+    /// For what is written.
+    session: ClientSession,
 }
 
 /// The check of `verify`.
@@ -77,7 +84,8 @@ impl Look {
         };
         let books = connection.books().await?;
         let documents = connection.collection(&job.data.source.relation).await?;
-        Ok(Self { books, documents, migration: migration.clone(), how })
+        let session = session(connection).await?;
+        Ok(Self { books, documents, migration: migration.clone(), how, session })
     }
 
     /// How many documents the ranges say were changed, each of which has left its before-image. A program that is run over
@@ -106,7 +114,7 @@ impl Look {
         let found =
             self.documents.find(doc! { "_id": { "$in": keys } }).max_time(COMMAND_LIMIT).batch_size(500);
         let mut found = found.await.map_err(error::asking(doing))?;
-        let mut verdicts: Vec<Verdict> = vec![Some((Difference::Gone, GONE)); rows.len()];
+        let mut verdicts: Vec<Verdict> = vec![(Some((Difference::Gone, GONE)), None); rows.len()];
         let (mut candidates, mut bytes) = (Vec::new(), 0);
         while let Some(now) = found.try_next().await.map_err(error::asking(doing))? {
             let Some(n) = now.get("_id").and_then(|key| wanted.remove(&bracket::text(key))) else { continue };
@@ -131,33 +139,60 @@ impl Look {
         let same = self.how.same(&self.documents, fields, &candidates).await?;
         for (candidate, same) in candidates.iter().zip(same) {
             let known = Known { same, as_written: candidate.as_written, inputs: candidate.inputs };
-            verdicts[candidate.n] = known.verdict();
+            verdicts[candidate.n] = (known.verdict(), Some(candidate.digest));
         }
         Ok(())
     }
 }
 
-/// How a row differs, and in words.
-type Verdict = Option<(Difference, &'static str)>;
+/// How a row differs, and in words; and the digest of its changed fields, if it is there.
+type Verdict = (Option<(Difference, &'static str)>, Option<i64>);
 
 #[async_trait]
 impl anew::Look for Look {
-    async fn next(&mut self, after: LogPlace, rows: u32, sample: Sample) -> EngineResult<MismatchesPage> {
+    async fn next(&mut self, after: LogPlace, rows: u32, sample: Sample) -> EngineResult<Seen> {
         answered(async {
             let entry = Entry::after(&self.books, &self.migration, after, rows).await?;
-            let Some(entry) = entry else { return Ok(MismatchesPage::default()) };
-            let mut page = MismatchesPage { next: Some(entry.next()), ..MismatchesPage::default() };
+            let Some(entry) = entry else { return Ok(Seen::default()) };
+            let mut page = Seen { next: Some(entry.next()), ..Seen::default() };
             let all = entry.rows.len();
-            let rows: Vec<Row> = entry.rows.into_iter().filter(|row| row.in_sample(sample)).collect();
+            let (places, rows): (Vec<LogPlace>, Vec<Row>) = (0..)
+                .zip(entry.rows)
+                .filter(|(_, row)| row.in_sample(sample))
+                .map(|(n, row)| (LogPlace { row: entry.place.row.saturating_add(n), ..entry.place }, row))
+                .unzip();
             page.compared.left_out = (all - rows.len()) as u64;
             let verdicts = self.compare(&entry.fields, &rows).await?;
-            for (row, verdict) in rows.iter().zip(verdicts) {
-                anew::add(&mut page, verdict, || bracket::text(&row.key));
+            for ((place, row), (verdict, now)) in places.into_iter().zip(&rows).zip(verdicts) {
+                anew::add(&mut page, verdict, (place, now), || bracket::text(&row.key));
             }
             Ok(page)
         })
         .await
     }
+
+    async fn begin(&mut self, lease: &TaskLease, changed: u64) -> EngineResult<Walked> {
+        answered(progress::begin(&self.books, lease, changed)).await
+    }
+
+    async fn keep(&mut self, lease: &TaskLease, walked: &Walked, found: &[Differing]) -> EngineResult<()> {
+        answered(progress::keep(&self.books, &mut self.session, lease, walked, found)).await
+    }
+}
+
+/// Repairs some of the documents that verification has recorded.
+pub(super) async fn repair(
+    connection: &Connection,
+    leader: &Fence,
+    request: &RepairRequest,
+    job: &DataJob,
+) -> EngineResult<RepairPage> {
+    let look = Look::open(connection, &request.migration, job).await?;
+    if !request.dry_run {
+        answered(mend::take(connection, &look, leader)).await?;
+    }
+    let database = connection.application().await?;
+    mend::page(look, database, leader, request, job).await
 }
 
 /// A document of the log that cannot be read.

@@ -53,6 +53,11 @@ impl Part {
     pub(super) fn rows(self) -> u64 {
         u64::from(self.to.saturating_sub(self.from))
     }
+
+    /// How many rows of the entry stand before the one with this number, as [`Entry::unfolded`] numbers them.
+    pub(super) fn row(self, number: i64) -> u32 {
+        self.from.saturating_add(u32::try_from(number.saturating_sub(1)).unwrap_or_default())
+    }
 }
 
 impl Entry {
@@ -87,6 +92,21 @@ impl Entry {
             })
         })
         .transpose()
+    }
+
+    /// The entry of this place, if there is one that holds the row.
+    pub(super) async fn of(
+        conn: &mut PgConnection,
+        migration: &MigrationKey,
+        place: LogPlace,
+    ) -> Result<Option<Self>, sqlx::Error> {
+        let found = Self::after(conn, migration, place).await?;
+        Ok(found.filter(|entry| entry.place == LogPlace { row: 0, ..place } && place.row < entry.rows))
+    }
+
+    /// The place of a row of it.
+    pub(super) fn row(&self, row: u32) -> LogPlace {
+        LogPlace { row, ..self.place }
     }
 
     /// One that stands for any, to look at a statement without running it.

@@ -1,11 +1,14 @@
 //! The transform evaluated anew on what the undo log keeps, and compared with what is there.
 //!
 //! [`log`] reads the log, entry by entry; [`set_list`] has the shard evaluate a `SET` list, [`program`] runs a program of
-//! the worker; [`repeatable`] asks the shard whether a list gives the same again. Nothing here is used by what wrote the
+//! the worker; [`repeatable`] asks the shard whether a list gives the same again; [`progress`] keeps how far a verification is
+//! and what it has found, which [`mend`] repairs. Nothing here is used by what wrote the
 //! rows: of that only the names of columns and the digest's formula are shared, which stand in the log itself.
 
 mod log;
+mod mend;
 mod program;
+mod progress;
 mod repeatable;
 mod set_list;
 
@@ -13,20 +16,23 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use shardlift_domain::failure::{ErrorCode, Failure};
+use shardlift_domain::fence::Fence;
 use shardlift_domain::ids::{MigrationKey, ShardId, TaskId};
 use shardlift_domain::migration::Step;
 use shardlift_domain::mismatch::{LogPlace, MismatchesPage, MismatchesRequest};
+use shardlift_domain::repair::{RepairPage, RepairRequest};
 use shardlift_domain::spec::{Anew, Sample};
 use shardlift_domain::verdict::{CheckResult, Severity};
 use sqlx::Row;
 
-use self::log::Entry;
+use self::log::{Entry, Part};
 use self::program::Program;
 use self::set_list::SetList;
 use super::error::{OrTrouble, sqlstate, trouble, words};
 use super::fence::unsigned;
 use super::session::{Access, Purpose, QUICK, Session, task_name, within};
 use super::walk::{Walk, assignments};
+use crate::engine::anew::{Differing, Known, Seen, Walked};
 use crate::engine::findings::Findings;
 use crate::engine::{DataJob, EngineError, EngineResult, anew};
 use crate::lease::TaskLease;
@@ -141,10 +147,10 @@ impl Look {
 
 #[async_trait]
 impl anew::Look for Look {
-    async fn next(&mut self, after: LogPlace, rows: u32, sample: Sample) -> EngineResult<MismatchesPage> {
+    async fn next(&mut self, after: LogPlace, rows: u32, sample: Sample) -> EngineResult<Seen> {
         let entry = Entry::after(&mut self.session.conn, &self.migration, after);
         let entry = within(QUICK, entry).await.or_trouble(&self.session.shard)?;
-        let Some(entry) = entry else { return Ok(MismatchesPage::default()) };
+        let Some(entry) = entry else { return Ok(Seen::default()) };
         let part = entry.part(after, rows);
         match &self.how {
             How::List(list) => {
@@ -156,6 +162,59 @@ impl anew::Look for Look {
                 let shard = self.session.shard.clone();
                 program.compare(&mut self.session.conn, &shard, &entry, part, sample).await
             }
+        }
+    }
+
+    async fn begin(&mut self, lease: &TaskLease, changed: u64) -> EngineResult<Walked> {
+        progress::begin(&mut self.session, lease, changed).await
+    }
+
+    async fn keep(&mut self, lease: &TaskLease, walked: &Walked, found: &[Differing]) -> EngineResult<()> {
+        progress::keep(&mut self.session, lease, walked, found).await
+    }
+}
+
+/// One row, compared by itself.
+struct One {
+    there: bool,
+    known: Known,
+    /// The digest of its changed columns, as they are.
+    now: i64,
+    /// What the transform gives for them, and the digest of that; `None`: nothing.
+    given: Option<(Vec<Option<String>>, i64)>,
+}
+
+/// Repairs some of the rows that verification has recorded.
+pub(super) async fn repair(
+    access: &Access,
+    leader: &Fence,
+    request: &RepairRequest,
+    job: &DataJob,
+) -> EngineResult<RepairPage> {
+    let (migration, shard) = (request.migration.clone(), access.shard.clone());
+    let task = TaskId { migration, shard, step: Step::Verify, range: None };
+    let look = Look::open(access, &task, job).await?;
+    mend::page(look, leader, request, job).await
+}
+
+impl Look {
+    /// Compares one row of an entry.
+    async fn one(&mut self, entry: &Entry, row: u32) -> EngineResult<Option<One>> {
+        let part = Part { from: row, to: row.saturating_add(1) };
+        let shard = self.session.shard.clone();
+        match &self.how {
+            How::List(list) => {
+                let one = within(STATEMENT + QUICK, list.one(&mut self.session.conn, entry, part));
+                one.await.or_trouble(&shard)
+            }
+            How::Program(program) => program.one(&mut self.session.conn, &shard, entry, part).await,
+        }
+    }
+
+    fn walk(&self) -> &Walk {
+        match &self.how {
+            How::List(list) => list.walk(),
+            How::Program(program) => program.walk(),
         }
     }
 }

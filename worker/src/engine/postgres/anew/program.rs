@@ -8,15 +8,15 @@ use std::time::Duration;
 
 use futures::TryStreamExt;
 use shardlift_domain::ids::ShardId;
-use shardlift_domain::mismatch::{Difference, MismatchesPage};
+use shardlift_domain::mismatch::Difference;
 use shardlift_domain::spec::Sample;
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 use vrl::value::Value;
 
-use super::STATEMENT;
 use super::log::{Entry, Part, Types, digest, digest_of_columns, key};
-use crate::engine::anew::{self, GONE, Known};
+use super::{One, STATEMENT};
+use crate::engine::anew::{self, GONE, Known, Seen as Compared};
 use crate::engine::postgres::document;
 use crate::engine::postgres::error::OrTrouble;
 use crate::engine::postgres::key::shown;
@@ -40,6 +40,8 @@ pub(super) struct Program {
 
 /// What was read of a row, and what the program made of it.
 struct Seen {
+    /// Its number in the part.
+    number: i64,
     key: Vec<String>,
     there: bool,
     as_written: bool,
@@ -63,18 +65,44 @@ impl Program {
         entry: &Entry,
         part: Part,
         sample: Sample,
-    ) -> EngineResult<MismatchesPage> {
+    ) -> EngineResult<Compared> {
         let (seen, to) = self.read(&mut *conn, entry, part, sample).await.or_trouble(shard)?;
         let digests = self.digests(conn, shard, entry, &seen).await?;
-        let mut page = MismatchesPage { next: Some(entry.behind(to)), ..MismatchesPage::default() };
+        let mut page = Compared { next: Some(entry.behind(to)), ..Compared::default() };
         page.compared.left_out = Part { to, ..part }.rows() - seen.len() as u64;
         for (row, digest) in seen.iter().zip(digests) {
             let same = digest == Some(row.now);
             let known = Known { same, as_written: row.as_written, inputs: row.inputs };
             let verdict = if row.there { known.verdict() } else { Some((Difference::Gone, GONE)) };
-            anew::add(&mut page, verdict, || shown(&row.key));
+            let place = entry.row(part.row(row.number));
+            anew::add(&mut page, verdict, (place, row.there.then_some(row.now)), || shown(&row.key));
         }
         Ok(page)
+    }
+
+    /// The table and its key.
+    pub(super) fn walk(&self) -> &Walk {
+        &self.walk
+    }
+
+    /// Compares one row of an entry, and tells what the program gives for it.
+    pub(super) async fn one(
+        &self,
+        conn: &mut PgConnection,
+        shard: &ShardId,
+        entry: &Entry,
+        part: Part,
+    ) -> EngineResult<Option<One>> {
+        let (mut seen, _) = self.read(&mut *conn, entry, part, Sample::All).await.or_trouble(shard)?;
+        let digest = self.digests(conn, shard, entry, &seen).await?.pop().flatten();
+        Ok(seen.pop().map(|row| {
+            let known = Known {
+                same: row.there && digest == Some(row.now),
+                as_written: row.as_written,
+                inputs: row.inputs,
+            };
+            One { there: row.there, known, now: row.now, given: row.given.zip(digest) }
+        }))
     }
 
     /// Reads rows and runs the program on each; up to which row of the entry.
@@ -94,7 +122,7 @@ impl Program {
             seen.push(one);
             if bytes > BUDGET {
                 let number: i64 = row.try_get("shardlift_n")?;
-                return Ok((seen, part.from + u32::try_from(number).unwrap_or_default()));
+                return Ok((seen, part.row(number).saturating_add(1)));
             }
             if seen.len().is_multiple_of(TURN as usize) {
                 tokio::task::yield_now().await;
@@ -106,6 +134,7 @@ impl Program {
     fn seen(&self, row: &PgRow, entry: &Entry) -> Result<Seen, sqlx::Error> {
         let there = row.try_get("there")?;
         Ok(Seen {
+            number: row.try_get("shardlift_n")?,
             key: row.try_get("key")?,
             there,
             as_written: row.try_get("written")?,

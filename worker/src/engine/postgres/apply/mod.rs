@@ -42,6 +42,8 @@ pub(super) async fn apply(access: &Access, lease: &TaskLease, job: &SchemaJob) -
     // No limits by default: each part sets its own.
     let mut session = access.unbounded(lease.task()).await?;
     fence::raise(&mut session.conn, &access.shard, lease.leader()).await?;
+    // The ledger tells of `up` also where `down` came after it.
+    ledger::still_open(&mut session, apply.migration()).await?;
     let already = apply.applied(&mut session).await?;
     if !already {
         apply.all(&mut session).await?;

@@ -31,7 +31,7 @@ pub(super) async fn prepare(access: &Access, lease: &TaskLease, job: &SchemaJob)
     let mut session = access.unbounded(lease.task()).await?;
     let prefix = prefix(&mut session, lease).await?;
     claim::settle(&mut session, lease, &prefix).await?;
-    still_open(&mut session, lease).await?;
+    ledger::still_open(&mut session, &lease.task().migration).await?;
     // A store that was restored from an old copy does not know that it is committed.
     if !committed(&mut session, lease, job).await? {
         apply::prepare(access, lease, job, &mut session, gid(&prefix, lease.token())).await?;
@@ -95,25 +95,6 @@ pub(super) async fn abort(access: &Access, lease: &TaskLease, job: &SchemaJob) -
 /// Whether the ledger has it.
 async fn committed(session: &mut Session, lease: &TaskLease, job: &SchemaJob) -> EngineResult<bool> {
     ledger::applied(session, &lease.task().migration, Direction::Up, &job.spec.checksum).await
-}
-
-/// What was taken back, or is about to be, is not prepared any more: neither by a late hand-out nor by a store that does not
-/// know it.
-async fn still_open(session: &mut Session, lease: &TaskLease) -> EngineResult<()> {
-    let shard = session.shard.clone();
-    let migration = &lease.task().migration;
-    let taken_back = ledger::taken_back(&mut session.conn, migration);
-    if !within(QUICK, taken_back).await.or_trouble(&shard)? {
-        return Ok(());
-    }
-    Err(EngineError::Failed(
-        Failure::new(
-            ErrorCode::LedgerConflict,
-            format!("{migration} was taken back on shard {shard}, which this store does not know"),
-            "the store was restored from an old copy: cancel it, and submit the change under a new id",
-        )
-        .on_shard(&shard),
-    ))
 }
 
 async fn prefix(session: &mut Session, lease: &TaskLease) -> EngineResult<String> {

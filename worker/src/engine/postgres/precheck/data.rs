@@ -8,7 +8,6 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 use uuid::Uuid;
 
 use crate::engine::findings::Findings;
-use crate::engine::postgres::anew;
 use crate::engine::postgres::batch_rows::RowsBatch;
 use crate::engine::postgres::batch_sql::SqlBatch;
 use crate::engine::postgres::checkpoint::{self, Claim};
@@ -18,6 +17,7 @@ use crate::engine::postgres::session::{QUICK, Session, within};
 use crate::engine::postgres::table::{self, Table};
 use crate::engine::postgres::walk::{Scope, Walk, assignments, predicate};
 use crate::engine::postgres::window::Edges;
+use crate::engine::postgres::{anew, references};
 use crate::engine::{DataJob, EngineResult};
 
 /// From this size on it is worth a word that a rewrite needs room.
@@ -116,6 +116,9 @@ async fn transform(
         return Ok(());
     }
     in_order(session, &walk, findings).await?;
+    for wanted in job.data.references() {
+        references::look(session, &walk.table.sql, &job.data.source.key, wanted, findings).await?;
+    }
     let plan = match (&assignments, &job.transformer) {
         (Some(list), _) => {
             explain_sql(&mut session.conn, &SqlBatch::new(&walk, list, job.data.undo), migration).await
