@@ -325,7 +325,7 @@ impl Book {
     /// Keeps something that happened to a migration without moving it, with the next commit.
     pub(super) fn note(&mut self, key: &MigrationKey, event: HistoryEvent, detail: serde_json::Value) {
         let Some(page) = self.pages.get(key) else { return };
-        let entry = record(&page.migration, event, SELF);
+        let entry = record(&page.migration, event, &itself());
         self.staged.history.push(HistoryEntry { detail, ..entry });
     }
 

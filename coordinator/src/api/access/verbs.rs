@@ -95,6 +95,7 @@ pub(super) const VERBS: &[Verb] = &[
     least(Operator, ours!("MigrationService" / "Retry"), &["POST /api/v1/migrations/{id}/retry"]),
     least(Operator, ours!("MigrationService" / "Rollback"), &["POST /api/v1/migrations/{id}/rollback"]),
     least(Operator, ours!("MigrationService" / "Purge"), &["POST /api/v1/migrations/{id}/purge"]),
+    least(Operator, ours!("MigrationService" / "Repair"), &["POST /api/v1/migrations/{id}/repair"]),
     least(Operator, ours!("ClusterService" / "Drain"), &["POST /api/v1/workers/{id}/drain"]),
     // It walks whole tables.
     least(Operator, ours!("ClusterService" / "Placement"), &["GET /api/v1/placement"]),

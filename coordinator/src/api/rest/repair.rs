@@ -1,7 +1,6 @@
 //! Repairing rows that verification has found different.
 
 use axum::Json;
-use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use shardlift_proto::v1;
 use utoipa::ToSchema;
@@ -71,7 +70,7 @@ impl RepairedBody {
     request_body(content = Option<RepairAsked>),
     responses((status = 200, description = "What became of each row.", body = RepairedBody)))]
 pub(super) async fn repair(
-    State(rest): State<Rest>,
+    rest: Rest,
     Path(id): Path,
     _: Query<Nothing>,
     sent: Sent,
