@@ -160,11 +160,9 @@ async fn a_worker_serves_the_shards_that_its_token_is_for_and_no_other() {
     // A person's token is no worker's, and none is nobody's.
     for (token, code) in [(token("admin"), "access.forbidden"), ("nonsense".into(), "access.unauthenticated")]
     {
-        let spec = WorkerSpec::new("worker-pg-01", &["pg-01"]).token(&token);
         let name = format!("worker-with-{code}");
         let refused =
             play.installation.add_worker(&WorkerSpec::new(&name, &["pg-01"]).token(&token)).unwrap();
-        drop(spec);
         play.until(&format!("it to hear {code}"), async || {
             anyhow::ensure!(
                 refused.process().log_tail(50).contains(code),
