@@ -70,6 +70,10 @@ async fn main() -> Result<()> {
     if wanted("S14") {
         figures.extend(start::s14(flags.runs).await?);
     }
+    let named = !flags.goals.is_empty();
+    if wanted("S15") && (named || shardlift_harness::programs::rabbitmq_dir().is_ok()) {
+        figures.push(postgres::s15(flags.rows, flags.runs).await?);
+    }
     if wanted("R1") {
         figures.extend(recovery::r1(flags.runs.min(3)).await?);
     }
@@ -84,7 +88,7 @@ async fn main() -> Result<()> {
     }
     anyhow::ensure!(
         !figures.is_empty(),
-        "no such goal; there are S1, S3, S5, S7, S12a, S13, S14, R1, R2 and R3"
+        "no such goal; there are S1, S3, S5, S7, S12a, S13, S14, S15, R1, R2 and R3"
     );
     figure::print(&figures);
     figure::write(&flags.results, &figures)

@@ -1,11 +1,11 @@
-//! S1, S3 and S7: an SQL transform through the whole path, against one raw UPDATE of the same table, itself on a table of
-//! another size, and itself with before-images.
+//! S1, S3, S7 and S15: an SQL transform through the whole path, against one raw UPDATE of the same table, itself on a table of
+//! another size, itself with before-images, and itself with a broker that is told of it.
 
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use shardlift_harness::installation::{Engine, Installation};
-use shardlift_harness::servers::{Postgres, PostgresOptions};
+use shardlift_harness::servers::{Postgres, PostgresOptions, RabbitMq};
 use sqlx::{Connection, PgConnection};
 
 use crate::figure::{Figure, Goal};
@@ -36,6 +36,11 @@ pub(crate) struct Bench {
 impl Bench {
     /// Starts everything.
     pub(crate) async fn start() -> Result<Self> {
+        Self::start_with("").await
+    }
+
+    /// The same with more in the coordinator's configuration.
+    async fn start_with(config: &str) -> Result<Self> {
         let options = PostgresOptions::default()
             .durable()
             .set("shared_buffers", "512MB")
@@ -44,8 +49,11 @@ impl Bench {
             .set("autovacuum", "off");
         let server = Postgres::start_with(options).await?;
         let dsn = server.create_database("bench").await?;
-        let installation =
-            Installation::builder().shard(SHARD, "bench", Engine::Postgres, &dsn).start().await?;
+        let installation = Installation::builder()
+            .shard(SHARD, "bench", Engine::Postgres, &dsn)
+            .coordinator_config(config)
+            .start()
+            .await?;
         Ok(Self {
             connection: PgConnection::connect(&dsn).await?,
             installation,
@@ -207,4 +215,23 @@ pub(crate) async fn s7(rows: u64, runs: usize) -> Result<Figure> {
     }
     let against = "rows/s of the same migration without before-images";
     Ok(Figure { name: "S7", goal: Goal::AtLeast(0.85), runs: ratios, against, rows })
+}
+
+/// S15: what is left of the speed when a RabbitMQ is told of everything, of progress four times a second.
+pub(crate) async fn s15(rows: u64, runs: usize) -> Result<Figure> {
+    let broker = RabbitMq::start().await?;
+    let config =
+        format!("[broker]\nkind = \"rabbitmq\"\nurl = \"{}\"\nprogress_every_ms = 250", broker.url());
+    let (mut silent, mut telling) = (Bench::start().await?, Bench::start_with(&config).await?);
+    silent.seed(rows).await?;
+    telling.seed(rows).await?;
+    let mut ratios = Vec::new();
+    for run in 1..=runs {
+        let without = silent.migrated(ONE).await?.backfill.as_secs_f64();
+        let with = telling.migrated(ONE).await?.backfill.as_secs_f64();
+        println!("S15 run {run}: {without:.2} s, with a broker {with:.2} s");
+        ratios.push(without / with);
+    }
+    let against = "rows/s of the same migration without a broker";
+    Ok(Figure { name: "S15", goal: Goal::AtLeast(0.98), runs: ratios, against, rows })
 }

@@ -1,6 +1,7 @@
 //! The coordinator's settings. Text is checked here once; everywhere else a setting has its type.
 
 mod access;
+mod broker;
 mod clients;
 mod election;
 mod store;
@@ -26,6 +27,8 @@ use shardlift_runtime::telemetry::{self, Settings};
 pub use crate::clients::ClientsConfig;
 pub use access::AccessConfig;
 use access::{WrittenAccess, guarded};
+use broker::WrittenBroker;
+pub use broker::{BrokerConfig, BrokerKind, ConsumerConfig};
 use clients::WrittenClients;
 pub use election::ElectionConfig;
 use election::WrittenElection;
@@ -71,6 +74,8 @@ pub struct Config {
     pub store: StoreConfig,
     /// How coordinators agree on a leader.
     pub election: ElectionConfig,
+    /// Who outside is told what happens, if anybody.
+    pub broker: Option<BrokerConfig>,
     /// Where others reach this coordinator, if not at `listen`: host and port.
     pub advertise: Option<String>,
     /// A worker that is silent for longer has lost its tasks.
@@ -133,6 +138,7 @@ struct Written {
     telemetry: telemetry::Written,
     store: WrittenStore,
     election: WrittenElection,
+    broker: WrittenBroker,
     lease: WrittenLease,
     undo: WrittenUndo,
     clients: WrittenClients,
@@ -183,6 +189,7 @@ impl Default for Written {
             telemetry: telemetry::Written::default(),
             store: WrittenStore::default(),
             election: WrittenElection::default(),
+            broker: WrittenBroker::default(),
             lease: WrittenLease::default(),
             undo: WrittenUndo::default(),
             clients: WrittenClients::default(),
@@ -251,6 +258,7 @@ impl Written {
         let store = self.store.check(&mut problems);
         let advertise = self.election.advertise(&mut problems);
         let election = self.election.check(&mut problems, &self.name);
+        let broker = self.broker.check(&mut problems);
         if !TTL_BOUNDS.contains(&self.lease.ttl_ms) {
             let (least, most) = (TTL_BOUNDS.start(), TTL_BOUNDS.end());
             let ttl = self.lease.ttl_ms;
@@ -271,6 +279,7 @@ impl Written {
             reflection: self.reflection,
             store,
             election,
+            broker,
             advertise,
             lease_ttl: Duration::from_millis(self.lease.ttl_ms),
             purge_after,

@@ -1,9 +1,11 @@
 //! The coordinator: plans, decides and watches; never touches a shard.
 //!
 //! Reading order: [`config`]; [`api`] are the doors, [`service`] the verbs behind them; [`planner`] and [`scheduler`]
-//! decide purely, [`shard`] knows where things are; [`clients`] are the services outside that it talks to; [`orchestrator`] is the heart; [`store`] is its memory, [`election`] its right to lead.
+//! decide purely, [`shard`] knows where things are; [`clients`] are the services outside that it talks to; [`orchestrator`] is the heart; [`store`] is its memory, [`election`] its right to lead;
+//! a [`broker`] is told what happens.
 
 pub mod api;
+pub mod broker;
 pub mod clients;
 pub mod config;
 mod doors;
@@ -29,11 +31,15 @@ use tokio_util::sync::CancellationToken;
 
 use api::Listening;
 use api::access::Access;
+use broker::rabbitmq::RabbitMq;
+use broker::relay::Relay;
+use broker::requests::Requests;
+use broker::{Broker, event};
 use clients::{Adaptor, Clients};
-use config::{Config, ElectionConfig, StoreConfig};
+use config::{BrokerConfig, BrokerKind, Config, ConsumerConfig, ElectionConfig, StoreConfig};
 use election::{Election, Etcd, Peer, Standalone};
 use metrics::Metrics;
-use orchestrator::{Declare, Parts};
+use orchestrator::{Declare, Parts, Sink};
 use service::Services;
 use store::{MongodbStore, ObservedStore, PostgresStore, SqliteStore, Store};
 
@@ -75,6 +81,7 @@ pub async fn run(config: Config, reread: Reread, shutdown: CancellationToken) ->
         known.replace(&config.access);
         Ok(declared(&config))
     });
+    let broker = config.broker.as_ref().map(|config| open_broker(&config.kind)).transpose()?;
     let parts = Parts {
         name: me.name,
         address: me.address,
@@ -82,9 +89,10 @@ pub async fn run(config: Config, reread: Reread, shutdown: CancellationToken) ->
         declare: Arc::clone(&declare),
         store: Arc::new(ObservedStore::new(store, Arc::clone(&metrics))),
         election: Arc::clone(&election),
-        metrics,
         quiet_within: clients.adaptor.as_ref().map(Adaptor::within),
         approval: config.access.approval,
+        metrics: Arc::clone(&metrics),
+        sink: broker.as_ref().map(|broker| Sink { name: broker.name(), kinds: event::TOLD }),
     };
     let (orchestrator, heart) = orchestrator::run(parts, shutdown.clone());
     if let Some(address) = config.metrics_listen {
@@ -96,6 +104,9 @@ pub async fn run(config: Config, reread: Reread, shutdown: CancellationToken) ->
         tokio::spawn(doors.serve(shutdown.child_token()));
     }
     let services = Services::new(orchestrator, declare).with_clients(clients);
+    if let Some((broker, config)) = broker.zip(config.broker.clone()) {
+        speak(&services, &broker, config, &metrics, &shutdown);
+    }
     tokio::spawn(reload_on_hangup(services.clone(), hangups, shutdown.clone()));
     tokio::spawn(services.clone().purge(config.purge_after, shutdown.clone()));
     tokio::spawn(services.clone().courtesies(shutdown.clone()));
@@ -124,6 +135,39 @@ async fn serve(
     shutdown.cancel();
     heart.await.and_then(|ended| ended).context("the orchestrator ended with a defect")?;
     served
+}
+
+/// Events to the broker, and requests from it.
+fn speak(
+    services: &Services,
+    broker: &Arc<dyn Broker>,
+    config: BrokerConfig,
+    metrics: &Arc<Metrics>,
+    shutdown: &CancellationToken,
+) {
+    let BrokerConfig { source, progress_every, consumer, .. } = config;
+    let (heart, metrics) = (services.orchestrator().clone(), || Arc::clone(metrics));
+    let relay = Relay::new(heart, Arc::clone(broker), source, progress_every, metrics());
+    tokio::spawn(relay.run(shutdown.clone()));
+    if let Some(ConsumerConfig { place, principal }) = consumer {
+        let requests = Requests::new(services.clone(), Arc::clone(broker), place, principal, metrics());
+        tokio::spawn(requests.run(shutdown.clone()));
+    }
+}
+
+/// Connects nothing yet: a broker that is away keeps no coordinator from its work.
+fn open_broker(kind: &BrokerKind) -> anyhow::Result<Arc<dyn Broker>> {
+    Ok(match kind {
+        BrokerKind::RabbitMq { uri, ca, exchange } => {
+            Arc::new(RabbitMq::new((**uri).clone(), ca.clone(), exchange.clone()))
+        }
+        #[cfg(feature = "kafka")]
+        BrokerKind::Kafka { servers, topic } => {
+            Arc::new(broker::kafka::Kafka::new(servers.clone(), topic.clone()))
+        }
+        #[cfg(not(feature = "kafka"))]
+        BrokerKind::Kafka { .. } => anyhow::bail!("built without the feature `kafka`"),
+    })
 }
 
 /// Reads the settings again.

@@ -10,7 +10,7 @@ use shardlift_runtime::metrics::{Counter, Family, Gauge, Histogram, Labels, Regi
 use shardlift_runtime::tls::Handshakes;
 
 /// The calls of the store, as a label.
-const OPERATIONS: [&str; 5] = ["fence", "take_over", "load", "commit", "history"];
+const OPERATIONS: [&str; 7] = ["fence", "take_over", "load", "commit", "history", "outbox", "heard"];
 /// Where a task stands, as a label.
 const STATES: [&str; 4] = ["waiting", "leased", "done", "failed"];
 
@@ -30,6 +30,10 @@ pub struct Metrics {
     migrations: Family<Labels<1>, Gauge>,
     tasks: Family<Labels<1>, Gauge>,
     sessions: Gauge,
+    pub(crate) broker_lag: Gauge<f64, std::sync::atomic::AtomicU64>,
+    pub(crate) published: Counter,
+    pub(crate) broker_failures: Family<Labels<1>, Counter>,
+    pub(crate) requests: Family<Labels<1>, Counter>,
 }
 
 impl Default for Metrics {
@@ -48,6 +52,10 @@ impl Default for Metrics {
             migrations: Family::default(),
             tasks: Family::default(),
             sessions: Gauge::default(),
+            broker_lag: Gauge::default(),
+            published: Counter::default(),
+            broker_failures: Family::default(),
+            requests: Family::default(),
         }
     }
 }
@@ -70,6 +78,12 @@ impl Metrics {
         }
         for outcome in Handshakes::RENEWALS {
             metrics.handshakes.reloads.get_or_create_owned(&[("outcome", outcome)]);
+        }
+        for operation in ["publish", "consume"] {
+            metrics.broker_failures.get_or_create_owned(&[("operation", operation)]);
+        }
+        for outcome in Heeded::ALL {
+            metrics.requests.get_or_create_owned(&[("outcome", outcome.as_str())]);
         }
         metrics.show(&Census::default());
         metrics
@@ -112,6 +126,29 @@ impl Metrics {
         to.register("tls_handshakes", help, self.handshakes.handshakes.clone());
         let help = "Times that the files of certificates had changed, by whether they were taken";
         to.register("tls_reloads", help, self.handshakes.reloads.clone());
+        self.register_broker(to);
+    }
+
+    fn register_broker(&self, to: &mut Registry) {
+        let help =
+            "Age of the oldest event that the broker does not have; 0 when it has all, and unless it leads";
+        to.register_with_unit("broker_lag", help, Unit::Seconds, self.broker_lag.clone());
+        to.register("broker_published", "Events that the broker has confirmed", self.published.clone());
+        to.register(
+            "broker_failures",
+            "Times that the broker could not be reached, or refused",
+            self.broker_failures.clone(),
+        );
+        to.register(
+            "broker_requests",
+            "Messages taken from the broker, by what became of them",
+            self.requests.clone(),
+        );
+    }
+
+    /// What became of a message.
+    pub(crate) fn heeded(&self, outcome: Heeded) {
+        self.requests.get_or_create_owned(&[("outcome", outcome.as_str())]).inc();
     }
 
     /// A leadership begins; it is shown until the answer is dropped.
@@ -141,6 +178,32 @@ impl Metrics {
     /// A task was handed out after so many milliseconds.
     pub(crate) fn handed_out(&self, waited: u64) {
         self.hand_out.observe(Duration::from_millis(waited).as_secs_f64());
+    }
+}
+
+/// What became of a message from the broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Heeded {
+    /// It was carried out.
+    Done,
+    /// It was carried out before.
+    Repeated,
+    /// Its type is none of ours.
+    Unknown,
+    /// It cannot be carried out: it went to the dead letters.
+    DeadLettered,
+}
+
+impl Heeded {
+    const ALL: [Self; 4] = [Self::Done, Self::Repeated, Self::Unknown, Self::DeadLettered];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Repeated => "repeated",
+            Self::Unknown => "unknown",
+            Self::DeadLettered => "dead_lettered",
+        }
     }
 }
 

@@ -18,6 +18,7 @@ mod dashboard;
 mod deploy;
 mod elections;
 mod encodings;
+mod events;
 mod happy;
 mod locks;
 mod messages;

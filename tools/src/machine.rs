@@ -37,6 +37,12 @@ const TO_SERVE: [Need; 3] = [
 const TO_BROWSE: [Need; 1] =
     [Need { packages: &["chromium", "chromium-driver"], present: || on_path("chromedriver").is_some() }];
 
+/// Debian's package; its programs are called past the wrappers on PATH, which want to be root.
+const TO_TELL: [Need; 1] = [Need {
+    packages: &["rabbitmq-server"],
+    present: || Path::new("/usr/lib/rabbitmq/bin/rabbitmq-server").is_file() && on_path("epmd").is_some(),
+}];
+
 /// Installs what is missing. Returns the path of `mongod` when servers are to be started.
 pub(crate) fn prepare(purpose: For) -> Result<Option<PathBuf>, Failure> {
     let mut packages = missing(&TO_BUILD);
@@ -61,6 +67,11 @@ pub(crate) fn prepare(purpose: For) -> Result<Option<PathBuf>, Failure> {
 /// A browser with its driver. Unlike everything else one can do without it: see who calls this.
 pub(crate) fn prepare_browser() -> Result<(), Failure> {
     apt::install(&missing(&TO_BROWSE))
+}
+
+/// A message broker. One can do without it as without a browser.
+pub(crate) fn prepare_broker() -> Result<(), Failure> {
+    apt::install(&missing(&TO_TELL))
 }
 
 fn missing(needs: &[Need]) -> Vec<&'static str> {

@@ -26,6 +26,9 @@ fn threads() -> usize {
 /// there: then these are left out, and the last lines say so.
 const BROWSER: &str = "browser::";
 
+/// Tests that need a real RabbitMQ; the same holds for them.
+const BROKER: &str = "rabbitmq::";
+
 /// Scenarios of strangers who come with Python. Where its packages cannot be had, these are left out, and the last lines say so.
 const PYTHON: &str = "python::";
 
@@ -98,6 +101,9 @@ pub(crate) fn run(args: &[&str]) -> Result<ExitCode, Failure> {
     let mut without = Vec::new();
     if browser_is_missing(&request.parts) {
         without.push((BROWSER, "there is no chromedriver"));
+    }
+    if broker_is_missing(&request.parts) {
+        without.push((BROKER, "there is no RabbitMQ"));
     }
     if needs_tools(&request.parts) && tools.python.is_none() {
         without.push((PYTHON, "there is no Python with the packages that they need"));
@@ -172,6 +178,20 @@ fn browser_is_missing(parts: &[Part]) -> bool {
         Ok(()) => false,
         Err(why) => {
             eprintln!("no browser, so the scenarios {BROWSER} are left out: {why}");
+            true
+        }
+    }
+}
+
+/// Whether tests need a message broker that is not there and could not be installed.
+fn broker_is_missing(parts: &[Part]) -> bool {
+    if !parts.iter().any(|part| [ALL_TESTS, UNIT, SCENARIOS].contains(part)) {
+        return false;
+    }
+    match machine::prepare_broker() {
+        Ok(()) => false,
+        Err(why) => {
+            eprintln!("no RabbitMQ, so the tests {BROKER} are left out: {why}");
             true
         }
     }
@@ -276,6 +296,7 @@ mod tests {
         assert!(!TIDY.arguments(None, &[]).contains(&"--skip"));
         assert!(!Part::Build.arguments(None, &[BROWSER]).contains(&"--skip"));
         assert!(!browser_is_missing(&[Part::Build, TIDY]), "nothing here needs one");
+        assert!(!broker_is_missing(&[Part::Build, TIDY]), "nothing here needs one");
     }
 
     #[test]

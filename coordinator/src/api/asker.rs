@@ -18,5 +18,5 @@ pub(super) fn is_id(text: &str) -> bool {
 /// Whom the door has found out, with the caller's own name for the request if it is one.
 pub(super) fn asker<T>(request: &Request<T>) -> Result<Asker, Status> {
     let id = request.metadata().get(REQUEST_ID).and_then(|id| id.to_str().ok()).filter(|id| is_id(id));
-    Ok(Asker { name: caller(request)?.name().to_owned(), request: id.map(str::to_owned) })
+    Ok(Asker { name: caller(request)?.name().to_owned(), request: id.map(str::to_owned), heard: None })
 }

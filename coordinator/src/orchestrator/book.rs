@@ -4,6 +4,8 @@
 //! nobody may hear of them. If that fails, this book is wrong and dies with its leader. What persons ask for, and what a store
 //! may refuse for a reason of its own (such as a start), is stored first, alone, and only then appears here.
 
+mod telling;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -32,6 +34,8 @@ use crate::store::{
     Change, Head, HistoryEntry, HistoryEvent, LeaderPermit, Link, Moved, Recorded, Store, StoreError,
     StoredMigration, Times, Wanted,
 };
+
+pub use telling::{Numbered, Sink};
 
 /// One migration with its parsed spec.
 pub(super) struct Page {
@@ -76,6 +80,7 @@ pub(super) struct Book {
     staged: Staged,
     unsaved: Unsaved,
     holders: Holders,
+    outgoing: Option<telling::Outgoing>,
 }
 
 /// Who is named in the history where no person is.
@@ -98,7 +103,10 @@ impl From<StoreError> for Refused {
     fn from(error: StoreError) -> Self {
         match error {
             // In the store but not in this book: left out when it was opened. Nothing speaks against leading on.
-            StoreError::AlreadyStored(_) | StoreError::Locked { .. } => Refused::Person(error.into()),
+            // A request that was heard before changes nothing either.
+            StoreError::AlreadyStored(_) | StoreError::Locked { .. } | StoreError::AlreadyHeard { .. } => {
+                Refused::Person(error.into())
+            }
             other => Refused::Store(other),
         }
     }
@@ -121,6 +129,7 @@ impl Book {
                 &snapshot.locks,
                 snapshot.migrations.iter().map(|stored| &stored.migration),
             ),
+            outgoing: None,
         };
         for mut stored in snapshot.migrations {
             stored.migration = stored.migration.recovered();
@@ -281,7 +290,8 @@ impl Book {
                 change.moved.push(Moved::between(known.migration(), released, known.stored.times));
             }
         }
-        if change.new.is_empty() && change.moved.is_empty() {
+        change.heard = by.heard.clone();
+        if change.is_empty() {
             return Ok(());
         }
         let moved = change.moved.clone();
@@ -373,14 +383,20 @@ impl Book {
         let made = migration
             .make(event)
             .map_err(|illegal| Refused::Person(Failure::from(illegal).in_migration(key)))?;
-        let Some(differ) = made else { return Ok(false) };
+        let heard = by.heard.clone();
+        let Some(differ) = made else {
+            if heard.is_some() {
+                self.commit(Change { heard, ..Change::default() }).await?;
+            }
+            return Ok(false);
+        };
         let now = shardlift_runtime::clock::now();
         let times = times_after(&page.stored.times, before.status, migration.status, now);
         let mut history = records((before.status, before.phase), &migration, event, by);
         history.extend(decided(before.decision.is_none(), &migration, by));
         let migration = Arc::new(migration);
         let moved = vec![Moved::new(Arc::clone(&migration), differ, times)];
-        let mut change = Change { moved, history, ..Change::default() };
+        let mut change = Change { moved, history, heard, ..Change::default() };
         self.holders.follow(&migration, busy, &mut change);
         self.commit(change).await?;
         if let Some(page) = self.pages.get_mut(key) {
@@ -454,8 +470,8 @@ impl Book {
     /// Everything that is staged, as a change. Figures of shards that take a step go with it; those of a migration that
     /// ends all, since nobody reads them from the shards again.
     fn staged_change(&mut self) -> Change {
-        let Staged { moved, history, locks } = std::mem::take(&mut self.staged);
-        let mut change = Change { history, ..locks };
+        let Staged { moved, history, locks, relayed } = std::mem::take(&mut self.staged);
+        let mut change = Change { history, relayed, ..locks };
         for (key, shards) in moved {
             let Some(page) = self.pages.get(&key) else { continue };
             let only = (!page.migration.status.is_final()).then_some(&shards);
@@ -500,7 +516,10 @@ impl Book {
     }
 
     /// The one way into the store.
-    async fn stored(&self, change: Change) -> Result<(), StoreError> {
+    async fn stored(&mut self, change: Change) -> Result<(), StoreError> {
+        if let Some(outgoing) = &mut self.outgoing {
+            outgoing.note(&change);
+        }
         let decides = change.history.iter().any(|entry| entry.event == HistoryEvent::Decided);
         if decides {
             fail::fail_point!("before-decision", |_| std::process::abort());

@@ -71,7 +71,7 @@ pub(super) fn records(
     if after.status != status {
         match (after.status, &after.stop) {
             (Status::Completed, _) => add(HistoryEvent::Completed, None),
-            (Status::Failed, _) => add(HistoryEvent::Failed, None),
+            (Status::Failed, _) => add(HistoryEvent::Failed, Some(with_failure(after))),
             (Status::RollingBack, _) if matches!(event, Event::StepFailed { .. }) => {
                 add(HistoryEvent::RollbackBegun, None);
             }
@@ -81,6 +81,12 @@ pub(super) fn records(
         }
     }
     entries
+}
+
+/// Where a migration that failed stands, and the first of its failures.
+fn with_failure(after: &Migration) -> serde_json::Value {
+    let failure = after.shards.values().find_map(|part| part.failure.as_ref());
+    json!({ "status": after.status, "phase": after.phase, "failure": failure })
 }
 
 /// That a move has decided about what shards have prepared.

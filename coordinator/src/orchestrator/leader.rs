@@ -155,6 +155,9 @@ impl Leader {
             Wake::BackedUp(id, reply) => self.on_backed_up(id.as_ref(), reply),
             Wake::Backup(shard, request, reply) => self.ask_backup(shard, *request, reply),
             Wake::Rehearse(shard, request, reply) => self.ask_rehearsal(shard, *request, reply),
+            Wake::Untold(limit, running, reply) => self.on_untold(limit, running, reply).await?,
+            Wake::Relayed(position, reply) => self.on_relayed(position, reply),
+            Wake::HasHeard(source, id, reply) => self.on_has_heard(&source, &id, reply).await,
             Wake::Edit(edit, reply) => self.on_edit(*edit, reply).await?,
             Wake::Submit(submissions, revision, start, by, reply) => {
                 let made = self.book.submit(submissions, revision, start, &by).await;
@@ -207,7 +210,7 @@ impl Leader {
     }
 
     /// Stores what was decided; only then is it answered and acted upon. If the store refuses, nothing is.
-    async fn store(&mut self) -> Result<(), StepDown> {
+    pub(super) async fn store(&mut self) -> Result<(), StepDown> {
         self.book.save().await?;
         self.deliver();
         Ok(())

@@ -6,7 +6,7 @@
 //! tells operators of them; [`gates`] is the clock between waves; [`votes`] ends votes on atomic changes that make no
 //! progress; [`approval`] is that of a second person; [`courtesy`] is what services outside are to be told; [`backup`] knows which migrations save what they change; [`effects`] is the only place where a decision becomes a message, once the [`outbox`] is opened after the
 //! commit. [`pulse`] is what doors know of a session without the heart.
-//! [`view`] is what doors may see, [`standing`] who leads.
+//! [`telling`] is what a broker is told. [`view`] is what doors may see, [`standing`] who leads.
 
 mod approval;
 mod aside;
@@ -33,6 +33,7 @@ mod role;
 mod share;
 mod staged;
 mod standing;
+mod telling;
 #[cfg(test)]
 mod tests;
 mod traces;
@@ -41,11 +42,13 @@ mod view;
 mod votes;
 mod wake;
 
+pub use book::{Numbered, Sink};
 pub use courtesy::{Courtesy, Quiet};
 pub use fleet::{Order, Report, SessionId};
 pub use pulse::Pulse;
 pub use role::{Declare, Parts, run};
 pub use standing::Standing;
+pub use telling::{Running, Untold};
 pub use view::{
     Drained, GateView, LeaderView, MigrationView, PlanningView, ShardStatus, ShardView, WorkerView,
 };

@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::book::{Book, Refused};
+use super::book::{Book, Refused, Sink};
 use super::leader::{Leader, Seat, StepDown};
 use super::places::needed;
 use super::standing::{Post, Standing};
@@ -62,6 +62,8 @@ pub struct Parts {
     pub quiet_within: Option<Duration>,
     /// What must be approved before it begins.
     pub approval: ApprovalRule,
+    /// Who outside is told what happens, if anybody.
+    pub sink: Option<Sink>,
 }
 
 /// Reads what is declared, as it is now.
@@ -344,6 +346,7 @@ async fn begin(
     let permit = parts.store.take_over(&seen, above, random::nonce(), &parts.name).await?;
     tracing::info!(epoch = %permit.fence().epoch, "leads");
     let mut book = Book::open(Arc::clone(&parts.store), Arc::new(permit)).await?;
+    book.tell(parts.sink).await?;
     declare(&mut book, (parts.declare)()).await?;
     Ok(Leader::new(seat.clone(), book, leadership.reign()))
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use shardlift_domain::ids::{MigrationKey, ShardId};
 use shardlift_domain::progress::ShardProgress;
 
-use crate::store::{Change, HistoryEntry};
+use crate::store::{Change, HistoryEntry, Relayed};
 
 /// Moves that the book has made and the store has not.
 #[derive(Default)]
@@ -15,11 +15,13 @@ pub(super) struct Staged {
     pub(super) history: Vec<HistoryEntry>,
     /// What was freed and what was acquired.
     pub(super) locks: Change,
+    /// Up to where a sink was told.
+    pub(super) relayed: Option<Relayed>,
 }
 
 impl Staged {
     pub(super) fn is_empty(&self) -> bool {
-        self.moved.is_empty() && self.history.is_empty() && self.locks.is_empty()
+        self.moved.is_empty() && self.history.is_empty() && self.locks.is_empty() && self.relayed.is_none()
     }
 }
 

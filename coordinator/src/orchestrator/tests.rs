@@ -82,6 +82,7 @@ impl Coordinator {
             election,
             metrics: Arc::default(),
             approval: shardlift_domain::migration::ApprovalRule::None,
+            sink: None,
         };
         let (handle, task) = run(parts, shutdown.clone());
         Self { services: Services::new(handle, Arc::new(|| Ok(topology()))), shutdown, task }

@@ -27,9 +27,10 @@ use super::courtesy::Courtesy;
 use super::fleet::{Order, Report, SessionId};
 use super::pulse::Pulse;
 use super::standing::Standing;
+use super::telling::Untold;
 use super::view::{Drained, LeaderView, MigrationView, PlanningView, ShardView, WorkerView};
 use crate::shard::Edit;
-use crate::store::{Head, Link, Recorded, Wanted};
+use crate::store::{Head, Heard, Link, Recorded, Wanted};
 
 /// The answer of a command.
 pub(super) type Reply<T> = oneshot::Sender<Result<T, Failure>>;
@@ -156,6 +157,9 @@ pub(super) enum Wake {
     BackedUp(Option<MigrationId>, Reply<Vec<BackedUp>>),
     Backup(ShardId, Box<BackupRequest>, Reply<BackupAnswer>),
     Rehearse(ShardId, Box<RehearsalRequest>, Reply<ShardRehearsal>),
+    Untold(u32, bool, Reply<Untold>),
+    Relayed(u64, Reply<()>),
+    HasHeard(String, String, Reply<bool>),
     Edit(Box<Edit>, Reply<(bool, u64)>),
     Submit(Vec<Submission>, u64, bool, Asker, Reply<()>),
     Asked(MigrationId, Verb, Asker, Reply<(MigrationView, bool)>),
@@ -181,11 +185,13 @@ pub struct Asker {
     pub name: String,
     /// The id of the request, if it came as one.
     pub request: Option<String>,
+    /// The request of a broker that this is; noted in the same commit, also when nothing else changes.
+    pub heard: Option<Heard>,
 }
 
 impl From<&str> for Asker {
     fn from(name: &str) -> Self {
-        Self { name: name.to_owned(), request: None }
+        Self { name: name.to_owned(), request: None, heard: None }
     }
 }
 
@@ -371,6 +377,16 @@ impl Handle {
         ask!(self, Rehearse, shard, Box::new(request))
     }
 
+    /// What others are to be told next, so much of what happened; `running`: also how far what runs is.
+    pub async fn untold(&self, limit: u32, running: bool) -> Result<Untold, Failure> {
+        ask!(self, Untold, limit, running)
+    }
+
+    /// Others were told all up to this sequence; answers after the commit.
+    pub async fn relayed(&self, position: u64) -> Result<(), Failure> {
+        ask!(self, Relayed, position)
+    }
+
     /// Changes the topology; answers after the commit: whether anything changed, and the revision now.
     pub async fn edit(&self, edit: Edit) -> Result<(bool, u64), Failure> {
         ask!(self, Edit, Box::new(edit))
@@ -405,6 +421,11 @@ impl Handle {
         by: Asker,
     ) -> Result<(MigrationView, bool), Failure> {
         ask!(self, Approve, id, checksum, by)
+    }
+
+    /// Whether a request of a broker was carried out.
+    pub async fn has_heard(&self, source: String, id: String) -> Result<bool, Failure> {
+        ask!(self, HasHeard, source, id)
     }
 
     /// One migration, the newest version unless one is named.

@@ -12,6 +12,7 @@ use shardlift_domain::topology::Topology;
 use shardlift_domain::{MigrationKey, ShardId};
 
 use super::history::HistoryEntry;
+use super::outbox::{Heard, Relayed};
 
 /// Everything that the store holds, but for the history.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -110,6 +111,11 @@ pub struct Change {
     pub locked: Vec<(MigrationKey, BTreeSet<Resource>)>,
     /// Added to the history, in this order.
     pub history: Vec<HistoryEntry>,
+    /// A sink was told the history up to here.
+    pub relayed: Option<Relayed>,
+    /// The request that is carried out with this. Refused with [`StoreError::AlreadyHeard`](super::StoreError::AlreadyHeard)
+    /// when it was carried out before.
+    pub heard: Option<Heard>,
 }
 
 impl Change {
@@ -123,5 +129,7 @@ impl Change {
             && self.freed.is_empty()
             && self.locked.is_empty()
             && self.history.is_empty()
+            && self.relayed.is_none()
+            && self.heard.is_none()
     }
 }

@@ -6,6 +6,8 @@ use shardlift_domain::migration::Resource;
 use shardlift_domain::{Epoch, ErrorCode, Failure, MigrationKey};
 use shardlift_runtime::retry::Retryable;
 
+use super::Heard;
+
 /// An error of a driver.
 type Cause = Box<dyn std::error::Error + Send + Sync>;
 
@@ -58,6 +60,14 @@ pub enum StoreError {
         /// Who holds it, or something that includes it.
         holder: MigrationKey,
     },
+    /// The request of a broker was carried out before. Nothing was changed.
+    #[error("request {id} of {source_name} was carried out before")]
+    AlreadyHeard {
+        /// Who sent it.
+        source_name: String,
+        /// Its id.
+        id: String,
+    },
     /// No epoch is left above this one: some shard's fence was damaged.
     #[error("there is no epoch above {0}")]
     NoEpochAbove(Epoch),
@@ -74,6 +84,7 @@ impl StoreError {
             | StoreError::AlreadyStored(_)
             | StoreError::Unknown(_)
             | StoreError::Locked { .. }
+            | StoreError::AlreadyHeard { .. }
             | StoreError::NoEpochAbove(_) => ErrorCode::Internal,
         }
     }
@@ -91,10 +102,16 @@ impl StoreError {
                 "use the release that wrote the store, or restore it; report it if neither explains it"
             }
             StoreError::NoEpochAbove(_) => "repair the fence row of the shard that reports this epoch",
+            StoreError::AlreadyHeard { .. } => "nothing: a request is carried out once",
             StoreError::AlreadyStored(_) | StoreError::Unknown(_) | StoreError::Locked { .. } => {
                 "report this as a defect, with the log"
             }
         }
+    }
+
+    /// A request that is there already.
+    pub(in crate::store) fn already_heard(heard: &Heard) -> StoreError {
+        StoreError::AlreadyHeard { source_name: heard.source.clone(), id: heard.id.clone() }
     }
 
     /// Makes a driver's error one of ours.

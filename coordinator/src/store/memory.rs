@@ -1,17 +1,18 @@
 //! A store that forgets everything with the process: the same promises but for durability, for fast tests.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use shardlift_domain::migration::{Migration, Resource};
 use shardlift_domain::progress::ShardProgress;
 use shardlift_domain::{Epoch, Fence, MigrationId, MigrationKey, Nonce, ShardId};
 
 use super::permit::next_epoch;
 use super::{
-    Change, Head, HistoryEntry, LeaderPermit, Link, Recorded, Snapshot, Store, StoreError, StoredMigration,
-    Wanted,
+    Change, Head, Heard, HistoryEntry, HistoryEvent, LeaderPermit, Link, Position, Recorded, Snapshot, Store,
+    StoreError, StoredMigration, Wanted,
 };
 
 /// Clones are handles to the same content, as several coordinators have on one database.
@@ -27,6 +28,8 @@ struct Content {
     history: Vec<HistoryEntry>,
     hashes: Vec<String>,
     head: Head,
+    outbox: BTreeMap<String, u64>,
+    heard: HashMap<(String, String), DateTime<Utc>>,
 }
 
 impl MemoryStore {
@@ -39,6 +42,8 @@ impl MemoryStore {
             history: Vec::new(),
             hashes: Vec::new(),
             head: Head::default(),
+            outbox: BTreeMap::new(),
+            heard: HashMap::new(),
         };
         Self { content: Arc::new(Mutex::new(content)) }
     }
@@ -133,6 +138,37 @@ impl Store for MemoryStore {
         }
         Ok(links)
     }
+
+    async fn position(&self, sink: &str) -> Result<Position, StoreError> {
+        let content = self.content();
+        let newest = content.history.len().try_into().unwrap_or(u64::MAX);
+        Ok(Position { told: content.outbox.get(sink).copied(), newest })
+    }
+
+    async fn told(
+        &self,
+        kinds: &[HistoryEvent],
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<Recorded>, StoreError> {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let content = self.content();
+        let behind = (1..).zip(&content.history).filter(|(sequence, _)| *sequence > after);
+        let wanted = behind.filter(|(_, entry)| kinds.contains(&entry.event)).take(limit);
+        Ok(wanted.map(|(sequence, entry)| Recorded { sequence, entry: entry.clone() }).collect())
+    }
+
+    async fn count(&self, id: &MigrationId, kinds: &[HistoryEvent], up_to: u64) -> Result<u64, StoreError> {
+        let content = self.content();
+        let mine = (1..).zip(&content.history).filter(|(sequence, entry)| {
+            *sequence <= up_to && entry.migration.id == *id && kinds.contains(&entry.event)
+        });
+        Ok(mine.count().try_into().unwrap_or(u64::MAX))
+    }
+
+    async fn has_heard(&self, source: &str, id: &str) -> Result<bool, StoreError> {
+        Ok(self.content().heard.contains_key(&(source.to_owned(), id.to_owned())))
+    }
 }
 
 impl Content {
@@ -186,7 +222,20 @@ impl Content {
             self.hashes.extend(self.head.extend(std::slice::from_ref(&entry)));
             self.history.push(entry);
         }
-        Ok(())
+        if let Some(relayed) = change.relayed {
+            let told = self.outbox.entry(relayed.sink).or_default();
+            *told = relayed.position.max(*told);
+        }
+        change.heard.as_ref().map_or(Ok(()), |heard| self.hear(heard))
+    }
+
+    fn hear(&mut self, heard: &Heard) -> Result<(), StoreError> {
+        let horizon = heard.horizon();
+        self.heard.retain(|_, at| *at >= horizon);
+        match self.heard.insert((heard.source.clone(), heard.id.clone()), heard.at) {
+            None => Ok(()),
+            Some(_) => Err(StoreError::already_heard(heard)),
+        }
     }
 
     fn refuse_held(&self, key: &MigrationKey, wanted: &BTreeSet<Resource>) -> Result<(), StoreError> {

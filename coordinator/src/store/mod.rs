@@ -15,6 +15,7 @@ mod history;
 mod memory;
 mod mongodb;
 mod observed;
+mod outbox;
 mod permit;
 mod postgres;
 mod rows;
@@ -32,6 +33,7 @@ pub use error::StoreError;
 pub use history::{HistoryEntry, HistoryEvent, Recorded};
 pub use memory::MemoryStore;
 pub use observed::ObservedStore;
+pub use outbox::{Heard, Position, Relayed};
 pub use permit::LeaderPermit;
 pub use postgres::PostgresStore;
 pub use sqlite::SqliteStore;
@@ -80,6 +82,19 @@ pub trait Store: Send + Sync + 'static {
 
     /// Entries of the history as they stand, oldest first, with their hashes: what a walk along the chain needs.
     async fn links(&self, wanted: &Wanted) -> Result<Vec<Link>, StoreError>;
+    /// Where a sink stands in the history.
+    async fn position(&self, sink: &str) -> Result<Position, StoreError>;
+
+    /// Entries of these kinds, of all migrations, oldest first: the first `limit` behind a sequence. No smaller sequence
+    /// appears after a larger one was seen, so whoever goes on behind the last one misses none.
+    async fn told(&self, kinds: &[HistoryEvent], after: u64, limit: u32)
+    -> Result<Vec<Recorded>, StoreError>;
+
+    /// How many entries of these kinds all versions of a migration have, up to a sequence.
+    async fn count(&self, id: &MigrationId, kinds: &[HistoryEvent], up_to: u64) -> Result<u64, StoreError>;
+
+    /// Whether a request of a broker was carried out.
+    async fn has_heard(&self, source: &str, id: &str) -> Result<bool, StoreError>;
 
     /// The newest `limit` entries, oldest first, without their sequences.
     async fn history(&self, id: &MigrationId, limit: u32) -> Result<Vec<HistoryEntry>, StoreError> {

@@ -6,7 +6,9 @@ use async_trait::async_trait;
 use shardlift_domain::{Epoch, Fence, MigrationId, Nonce};
 use tokio::time::Instant;
 
-use super::{Change, Head, LeaderPermit, Link, Recorded, Snapshot, Store, StoreError, Wanted};
+use super::{
+    Change, Head, HistoryEvent, LeaderPermit, Link, Position, Recorded, Snapshot, Store, StoreError, Wanted,
+};
 use crate::metrics::Metrics;
 
 /// A store with metrics around it.
@@ -21,7 +23,7 @@ impl ObservedStore {
         Self { inner, metrics }
     }
 
-    fn told<T>(&self, operation: &'static str, result: Result<T, StoreError>) -> Result<T, StoreError> {
+    fn watched<T>(&self, operation: &'static str, result: Result<T, StoreError>) -> Result<T, StoreError> {
         match &result {
             Ok(_) => {}
             Err(StoreError::Fenced { .. }) => {
@@ -38,7 +40,7 @@ impl ObservedStore {
 #[async_trait]
 impl Store for ObservedStore {
     async fn fence(&self) -> Result<Fence, StoreError> {
-        self.told("fence", self.inner.fence().await)
+        self.watched("fence", self.inner.fence().await)
     }
 
     async fn take_over(
@@ -52,18 +54,18 @@ impl Store for ObservedStore {
         if taken.is_ok() {
             self.metrics.take_overs.inc();
         }
-        self.told("take_over", taken)
+        self.watched("take_over", taken)
     }
 
     async fn load(&self) -> Result<Snapshot, StoreError> {
-        self.told("load", self.inner.load().await)
+        self.watched("load", self.inner.load().await)
     }
 
     async fn commit(&self, permit: &LeaderPermit, change: Change) -> Result<(), StoreError> {
         let began = Instant::now();
         let made = self.inner.commit(permit, change).await;
         self.metrics.commit.observe(began.elapsed().as_secs_f64());
-        self.told("commit", made)
+        self.watched("commit", made)
     }
 
     async fn events(
@@ -72,7 +74,28 @@ impl Store for ObservedStore {
         after: Option<u64>,
         limit: u32,
     ) -> Result<Vec<Recorded>, StoreError> {
-        self.told("history", self.inner.events(id, after, limit).await)
+        self.watched("history", self.inner.events(id, after, limit).await)
+    }
+
+    async fn position(&self, sink: &str) -> Result<Position, StoreError> {
+        self.watched("outbox", self.inner.position(sink).await)
+    }
+
+    async fn told(
+        &self,
+        kinds: &[HistoryEvent],
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<Recorded>, StoreError> {
+        self.watched("outbox", self.inner.told(kinds, after, limit).await)
+    }
+
+    async fn count(&self, id: &MigrationId, kinds: &[HistoryEvent], up_to: u64) -> Result<u64, StoreError> {
+        self.watched("outbox", self.inner.count(id, kinds, up_to).await)
+    }
+
+    async fn has_heard(&self, source: &str, id: &str) -> Result<bool, StoreError> {
+        self.watched("heard", self.inner.has_heard(source, id).await)
     }
 
     async fn head(&self) -> Result<Head, StoreError> {

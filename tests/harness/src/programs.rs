@@ -44,6 +44,17 @@ pub fn postgres_dir() -> Result<PathBuf> {
     Ok(postgres.parent().unwrap_or(Path::new("/")).to_owned())
 }
 
+/// The directory of RabbitMQ's own programs, not of the wrappers that Debian puts on PATH: those want to be root.
+pub fn rabbitmq_dir() -> Result<PathBuf> {
+    let dir = PathBuf::from("/usr/lib/rabbitmq/bin");
+    if !dir.join("rabbitmq-server").is_file() {
+        bail!(
+            "no RabbitMQ here (/usr/lib/rabbitmq); cargo xtask test installs the Debian package rabbitmq-server"
+        );
+    }
+    Ok(dir)
+}
+
 /// `mongod`: `$SHARDLIFT_MONGOD`, else PATH, else where `cargo xtask` keeps it.
 pub fn mongod() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("SHARDLIFT_MONGOD") {

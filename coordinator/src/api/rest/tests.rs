@@ -51,6 +51,7 @@ impl Stage {
             store: Arc::new(MemoryStore::default()),
             metrics: Arc::default(),
             approval: shardlift_domain::migration::ApprovalRule::None,
+            sink: None,
             election: Arc::new(Standalone::new(me)),
         };
         let (handle, _heart) = crate::orchestrator::run(parts, closing.clone());

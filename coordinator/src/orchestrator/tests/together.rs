@@ -7,7 +7,9 @@ use tokio::sync::{mpsc::error::TryRecvError, watch};
 use tokio::time::Instant;
 
 use super::*;
-use crate::store::{Change, Head, LeaderPermit, Link, Recorded, Snapshot, StoreError, Wanted};
+use crate::store::{
+    Change, Head, HistoryEvent, LeaderPermit, Link, Position, Recorded, Snapshot, StoreError, Wanted,
+};
 
 /// How many shards report at once.
 const MANY: u32 = 40;
@@ -90,6 +92,27 @@ impl Store for Gated {
 
     async fn links(&self, wanted: &Wanted) -> Result<Vec<Link>, StoreError> {
         self.inner.links(wanted).await
+    }
+
+    async fn position(&self, sink: &str) -> Result<Position, StoreError> {
+        self.inner.position(sink).await
+    }
+
+    async fn told(
+        &self,
+        kinds: &[HistoryEvent],
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<Recorded>, StoreError> {
+        self.inner.told(kinds, after, limit).await
+    }
+
+    async fn count(&self, id: &MigrationId, kinds: &[HistoryEvent], up_to: u64) -> Result<u64, StoreError> {
+        self.inner.count(id, kinds, up_to).await
+    }
+
+    async fn has_heard(&self, source: &str, id: &str) -> Result<bool, StoreError> {
+        self.inner.has_heard(source, id).await
     }
 }
 

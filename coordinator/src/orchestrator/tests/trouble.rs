@@ -11,7 +11,9 @@ use shardlift_domain::progress::Receipt;
 use tokio::time::Instant;
 
 use super::*;
-use crate::store::{Change, Head, HistoryEvent, LeaderPermit, Link, Recorded, Snapshot, StoreError, Wanted};
+use crate::store::{
+    Change, Head, HistoryEvent, LeaderPermit, Link, Position, Recorded, Snapshot, StoreError, Wanted,
+};
 
 /// A store whose commit of this number is answered with an error, made or not.
 struct Faulty {
@@ -72,6 +74,27 @@ impl Store for Faulty {
 
     async fn links(&self, wanted: &Wanted) -> Result<Vec<Link>, StoreError> {
         self.inner.links(wanted).await
+    }
+
+    async fn position(&self, sink: &str) -> Result<Position, StoreError> {
+        self.inner.position(sink).await
+    }
+
+    async fn told(
+        &self,
+        kinds: &[HistoryEvent],
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<Recorded>, StoreError> {
+        self.inner.told(kinds, after, limit).await
+    }
+
+    async fn count(&self, id: &MigrationId, kinds: &[HistoryEvent], up_to: u64) -> Result<u64, StoreError> {
+        self.inner.count(id, kinds, up_to).await
+    }
+
+    async fn has_heard(&self, source: &str, id: &str) -> Result<bool, StoreError> {
+        self.inner.has_heard(source, id).await
     }
 }
 

@@ -1,6 +1,7 @@
 //! What every store must do, asked of each backend.
 
 mod chain;
+mod outbox;
 mod random;
 pub(in crate::store) mod samples;
 
@@ -24,6 +25,10 @@ use super::{
 };
 use chain::{
     entries_of_the_chain_are_found_by_what_they_say, the_history_is_a_chain_from_the_first_entry_to_the_head,
+};
+use outbox::{
+    a_request_is_carried_out_once_with_its_commit, a_sink_keeps_its_place_and_never_goes_back,
+    no_entry_appears_behind_one_that_was_read, what_is_to_be_told_is_read_on_over_all_migrations,
 };
 use samples::{entry, id, stored, topology};
 
@@ -526,4 +531,8 @@ suite! {
     what_was_decided_is_there_for_the_next_leader,
     several_may_open_it_at_once_when_it_is_new,
     entries_of_directories_are_set_and_removed_with_the_topology,
+    a_sink_keeps_its_place_and_never_goes_back,
+    what_is_to_be_told_is_read_on_over_all_migrations,
+    no_entry_appears_behind_one_that_was_read,
+    a_request_is_carried_out_once_with_its_commit,
 }

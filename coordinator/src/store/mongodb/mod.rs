@@ -10,6 +10,7 @@ mod directory;
 mod documents;
 mod fence;
 mod open;
+mod outbox;
 mod read;
 #[cfg(test)]
 mod tests;
@@ -20,7 +21,9 @@ use mongodb::Database;
 use shardlift_domain::{Epoch, Fence, MigrationId, Nonce};
 use shardlift_runtime::config::Secret;
 
-use super::{Change, Head, LeaderPermit, Link, Recorded, Snapshot, Store, StoreError, Wanted};
+use super::{
+    Change, Head, HistoryEvent, LeaderPermit, Link, Position, Recorded, Snapshot, Store, StoreError, Wanted,
+};
 use client::Writer;
 
 /// The name of the database unless the configuration says otherwise.
@@ -80,5 +83,26 @@ impl Store for MongodbStore {
 
     async fn links(&self, wanted: &Wanted) -> Result<Vec<Link>, StoreError> {
         read::links(&self.database, wanted).await
+    }
+
+    async fn position(&self, sink: &str) -> Result<Position, StoreError> {
+        outbox::position(&self.database, sink).await
+    }
+
+    async fn told(
+        &self,
+        kinds: &[HistoryEvent],
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<Recorded>, StoreError> {
+        outbox::told(&self.database, kinds, after, limit).await
+    }
+
+    async fn count(&self, id: &MigrationId, kinds: &[HistoryEvent], up_to: u64) -> Result<u64, StoreError> {
+        outbox::count(&self.database, id, kinds, up_to).await
+    }
+
+    async fn has_heard(&self, source: &str, id: &str) -> Result<bool, StoreError> {
+        outbox::has_heard(&self.database, source, id).await
     }
 }

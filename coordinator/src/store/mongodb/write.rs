@@ -16,7 +16,7 @@ use super::super::rows::{stored_number, time_text};
 use super::super::{Change, Head, HistoryEntry, Moved, StoreError, StoredMigration};
 use super::client::{COMMAND, code};
 use super::documents::{self, bson, key_of, name_of};
-use super::{decisions, directory, fence};
+use super::{decisions, directory, fence, outbox};
 
 /// DuplicateKey.
 const DUPLICATE: i32 = 11000;
@@ -29,7 +29,7 @@ pub(super) async fn apply(
     (commit, epoch, head): (i64, Epoch, Head),
     change: &Change,
 ) -> Result<(), StoreError> {
-    let mut writing = Writing { database, session, epoch };
+    let mut writing = Writing { database, session: &mut *session, epoch };
     if let Some(new) = &change.topology {
         writing.topology(new).await?;
     }
@@ -42,7 +42,8 @@ pub(super) async fn apply(
     }
     writing.progress(change).await?;
     writing.locks(change).await?;
-    writing.append(&change.history, commit, head).await
+    writing.append(&change.history, commit, head).await?;
+    outbox::write(database, session, change).await
 }
 
 struct Writing<'a> {

@@ -9,6 +9,7 @@ mod directory;
 mod fence;
 mod locks;
 mod open;
+mod outbox;
 mod progress;
 mod read;
 mod session;
@@ -20,7 +21,9 @@ use async_trait::async_trait;
 use shardlift_domain::{Epoch, Fence, MigrationId, Nonce};
 use shardlift_runtime::config::Secret;
 
-use super::{Change, Head, LeaderPermit, Link, Recorded, Snapshot, Store, StoreError, Wanted};
+use super::{
+    Change, Head, HistoryEvent, LeaderPermit, Link, Position, Recorded, Snapshot, Store, StoreError, Wanted,
+};
 use session::Sessions;
 
 /// A store in a PostgreSQL database.
@@ -116,5 +119,38 @@ impl Store for PostgresStore {
         let links = read::links(&mut session.connection, wanted).await?;
         session.keep();
         Ok(links)
+    }
+
+    async fn position(&self, sink: &str) -> Result<Position, StoreError> {
+        let mut session = self.sessions.take().await?;
+        let found = outbox::position(&mut session.connection, sink).await?;
+        session.keep();
+        Ok(found)
+    }
+
+    async fn told(
+        &self,
+        kinds: &[HistoryEvent],
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<Recorded>, StoreError> {
+        let mut session = self.sessions.take().await?;
+        let found = outbox::told(&mut session.connection, kinds, after, limit).await?;
+        session.keep();
+        Ok(found)
+    }
+
+    async fn count(&self, id: &MigrationId, kinds: &[HistoryEvent], up_to: u64) -> Result<u64, StoreError> {
+        let mut session = self.sessions.take().await?;
+        let found = outbox::count(&mut session.connection, id, kinds, up_to).await?;
+        session.keep();
+        Ok(found)
+    }
+
+    async fn has_heard(&self, source: &str, id: &str) -> Result<bool, StoreError> {
+        let mut session = self.sessions.take().await?;
+        let found = outbox::has_heard(&mut session.connection, source, id).await?;
+        session.keep();
+        Ok(found)
     }
 }

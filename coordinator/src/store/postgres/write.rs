@@ -9,7 +9,7 @@ use sqlx::PgConnection;
 use super::super::error::answered;
 use super::super::rows::{Rest, json, reason, stored_number, time_text};
 use super::super::{Change, HistoryEntry, Moved, StoreError, StoredMigration, Times, steps};
-use super::{decisions, directory, fence, locks, progress};
+use super::{decisions, directory, fence, locks, outbox, progress};
 
 /// Writes everything; the caller commits or rolls back.
 pub(super) async fn apply(
@@ -30,7 +30,8 @@ pub(super) async fn apply(
     }
     progress::write(connection, change).await?;
     locks::write(connection, change, &now).await?;
-    append(connection, &change.history).await
+    append(connection, &change.history).await?;
+    outbox::write(connection, change, &now).await
 }
 
 async fn topology(connection: &mut PgConnection, topology: &Topology) -> Result<(), StoreError> {

@@ -7,6 +7,7 @@ mod decisions;
 mod fence;
 mod locks;
 mod open;
+mod outbox;
 mod read;
 #[cfg(test)]
 mod tests;
@@ -17,10 +18,13 @@ use std::path::Path;
 
 use async_trait::async_trait;
 use shardlift_domain::{Epoch, Fence, MigrationId, Nonce};
-use sqlx::SqlitePool;
+use sqlx::pool::PoolConnection;
+use sqlx::{Sqlite, SqlitePool};
 
 use super::rows::with_decisions;
-use super::{Change, Head, LeaderPermit, Link, Recorded, Snapshot, Store, StoreError, Wanted};
+use super::{
+    Change, Head, HistoryEvent, LeaderPermit, Link, Position, Recorded, Snapshot, Store, StoreError, Wanted,
+};
 
 /// A store in a SQLite file.
 #[derive(Debug)]
@@ -36,6 +40,10 @@ impl SqliteStore {
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
         let (writer, reader) = open::open(path).await?;
         Ok(Self { writer, reader })
+    }
+
+    async fn reading(&self) -> Result<PoolConnection<Sqlite>, StoreError> {
+        self.reader.acquire().await.map_err(StoreError::unavailable("begin reading"))
     }
 
     /// Closes the file once nobody uses it any more.
@@ -105,5 +113,30 @@ impl Store for SqliteStore {
     async fn links(&self, wanted: &Wanted) -> Result<Vec<Link>, StoreError> {
         let doing = "read the history";
         read::links(&mut *self.reader.acquire().await.map_err(StoreError::unavailable(doing))?, wanted).await
+    }
+
+    async fn position(&self, sink: &str) -> Result<Position, StoreError> {
+        let mut connection = self.reading().await?;
+        outbox::position(&mut connection, sink).await
+    }
+
+    async fn told(
+        &self,
+        kinds: &[HistoryEvent],
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<Recorded>, StoreError> {
+        let mut connection = self.reading().await?;
+        outbox::told(&mut connection, kinds, after, limit).await
+    }
+
+    async fn count(&self, id: &MigrationId, kinds: &[HistoryEvent], up_to: u64) -> Result<u64, StoreError> {
+        let mut connection = self.reading().await?;
+        outbox::count(&mut connection, id, kinds, up_to).await
+    }
+
+    async fn has_heard(&self, source: &str, id: &str) -> Result<bool, StoreError> {
+        let mut connection = self.reading().await?;
+        outbox::has_heard(&mut connection, source, id).await
     }
 }

@@ -12,7 +12,7 @@ use sqlx::SqliteConnection;
 use super::super::rows::{Rest, json, reason, stored_number, time_text};
 use super::super::steps;
 use super::super::{Change, HistoryEntry, Moved, StoreError, StoredMigration, Times};
-use super::{decisions, fence, locks, topology};
+use super::{decisions, fence, locks, outbox, topology};
 
 /// Writes everything; the caller commits, or drops the transaction and with it everything.
 pub(super) async fn apply(
@@ -33,7 +33,8 @@ pub(super) async fn apply(
     }
     progress(connection, &change.progress).await?;
     locks::write(connection, change, &now).await?;
-    append(connection, &change.history).await
+    append(connection, &change.history).await?;
+    outbox::write(connection, change, &now).await
 }
 
 /// The number of a migration.

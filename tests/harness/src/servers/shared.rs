@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::Result;
 use tokio::sync::OnceCell;
 
-use super::{Etcd, Mongod, MongodOptions, Postgres};
+use super::{Etcd, Mongod, MongodOptions, Postgres, RabbitMq};
 
 static DATABASES: AtomicU32 = AtomicU32::new(1);
 
@@ -38,6 +38,13 @@ pub async fn shared_mongod() -> Result<String> {
 pub async fn shared_etcd() -> Result<&'static Etcd> {
     static SERVER: OnceCell<Etcd> = OnceCell::const_new();
     SERVER.get_or_try_init(Etcd::start).await
+}
+
+/// The RabbitMQ of this process. Tests keep apart by the names of their exchanges and queues; one that kills, pauses or fills it
+/// starts its own.
+pub async fn shared_rabbitmq() -> Result<&'static RabbitMq> {
+    static SERVER: OnceCell<RabbitMq> = OnceCell::const_new();
+    SERVER.get_or_try_init(RabbitMq::start).await
 }
 
 /// A replica set of which one test has all databases for itself. It comes from a pool: tests that run one after the

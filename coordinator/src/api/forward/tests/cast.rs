@@ -72,6 +72,7 @@ impl Ballot {
             store: Arc::clone(&self.store),
             metrics: Arc::default(),
             approval: shardlift_domain::migration::ApprovalRule::None,
+            sink: None,
             election: Arc::new(Candidate { ballot: self.clone(), address: address.clone() }),
         };
         let (handle, heart) = crate::orchestrator::run(parts, shutdown.clone());

@@ -1,0 +1,377 @@
+//! What every broker must do, asked of each backend on a real one: RabbitMQ as a process, and for Kafka the mock cluster of
+//! librdkafka, which speaks the real protocol over TCP.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use shardlift_domain::failure::{ErrorCode, Failure};
+use shardlift_harness::wait::wait_for_ok;
+use tokio::time::timeout;
+
+use super::{Broker, Consumer, Message, dead_letters};
+
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A broker with names of its own for one test.
+trait Ground {
+    fn broker(&self) -> Arc<dyn Broker>;
+    /// The queue or topic for requests.
+    fn place(&self) -> String;
+    /// Sends a message to a queue or topic, as a stranger would.
+    async fn send(&self, place: &str, body: &[u8]);
+    /// A stranger's way to read what is published, from the beginning on.
+    async fn listen(&self) -> Box<dyn Listener>;
+    /// The headers and the body of the first dead letter.
+    async fn dead_letter(&self) -> (Vec<(String, String)>, Vec<u8>);
+}
+
+#[async_trait::async_trait]
+trait Listener: Send {
+    /// Key or routing key, and body.
+    async fn next(&mut self) -> (String, Vec<u8>);
+}
+
+fn message(number: usize) -> Message {
+    let kind = if number.is_multiple_of(2) { "migration.phase" } else { "migration.progress" };
+    Message { id: number.to_string(), kind, key: "m".to_owned(), body: number.to_string().into_bytes() }
+}
+
+async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
+    timeout(DEADLINE, future).await.unwrap_or_else(|_| panic!("waited for {what}"))
+}
+
+/// As soon as the one before is gone.
+async fn consumer(broker: &Arc<dyn Broker>, place: &str) -> Box<dyn Consumer> {
+    wait_for_ok("the former consumer to be gone", DEADLINE, async || broker.consumer(place).await)
+        .await
+        .expect("connects")
+}
+
+async fn read(consumer: &mut dyn Consumer) -> Vec<u8> {
+    in_time("a request", consumer.next()).await.expect("reads")
+}
+
+async fn what_is_published_is_there_in_its_order(ground: impl Ground) {
+    let mut listener = ground.listen().await;
+    let mut publisher = ground.broker().publisher().await.expect("connects");
+    for batch in 0..3 {
+        let messages: Vec<_> = (batch * 50..batch * 50 + 50).map(message).collect();
+        publisher.publish(&messages).await.expect("publishes");
+    }
+    drop(publisher);
+    for number in 0..150 {
+        let (_, body) = in_time("a message", listener.next()).await;
+        assert_eq!(body, message(number).body);
+    }
+}
+
+async fn what_was_not_dealt_with_comes_again(ground: impl Ground) {
+    let (broker, place) = (ground.broker(), ground.place());
+    // Somebody has to have it made.
+    drop(consumer(&broker, &place).await);
+    for body in ["one", "two", "three"] {
+        ground.send(&place, body.as_bytes()).await;
+    }
+    let mut taking = consumer(&broker, &place).await;
+    assert_eq!(read(taking.as_mut()).await, b"one");
+    taking.done().await.expect("acknowledges");
+    assert_eq!(read(taking.as_mut()).await, b"two");
+    drop(taking);
+    let mut taking = consumer(&broker, &place).await;
+    for body in ["two", "three"] {
+        let mut seen = read(taking.as_mut()).await;
+        // What was said of the first one may be lost: then it comes again, before the others.
+        if seen == b"one" {
+            taking.done().await.expect("acknowledges");
+            seen = read(taking.as_mut()).await;
+        }
+        assert_eq!(seen, body.as_bytes());
+        taking.done().await.expect("acknowledges");
+    }
+}
+
+async fn what_cannot_be_carried_out_is_kept_with_the_reason(ground: impl Ground) {
+    let (broker, place) = (ground.broker(), ground.place());
+    let mut consumer = broker.consumer(&place).await.expect("connects");
+    ground.send(&place, b"poison \xff").await;
+    ground.send(&place, b"good").await;
+    assert_eq!(read(consumer.as_mut()).await, b"poison \xff");
+    let why = Failure::new(ErrorCode::RequestInvalid, "it is no event", "send another one");
+    in_time("the dead letter to be kept", consumer.reject(&why)).await.expect("keeps it");
+    assert_eq!(read(consumer.as_mut()).await, b"good");
+    consumer.done().await.expect("acknowledges");
+    let (headers, body) = in_time("the dead letter", ground.dead_letter()).await;
+    assert_eq!(body, b"poison \xff", "as it was");
+    for (name, text) in [
+        ("shardlift-code", "request.invalid"),
+        ("shardlift-reason", "it is no event"),
+        ("shardlift-next", "send another one"),
+    ] {
+        assert!(headers.contains(&(name.to_owned(), text.to_owned())), "{name}: {headers:?}");
+    }
+}
+
+async fn a_broker_that_is_not_there_is_an_error_in_time(broker: Arc<dyn Broker>) {
+    let published = in_time("an error", async {
+        let mut publisher = broker.publisher().await?;
+        publisher.publish(&[message(1)]).await
+    });
+    assert!(published.await.is_err());
+}
+
+mod rabbitmq {
+    use futures::StreamExt;
+    use lapin::options::{
+        BasicConsumeOptions, BasicPublishOptions, ExchangeDeclareOptions, QueueBindOptions,
+        QueueDeclareOptions,
+    };
+    use lapin::types::{AMQPValue, FieldTable};
+    use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind};
+    use shardlift_harness::servers::{RabbitMq as Server, shared_rabbitmq};
+
+    use super::{Arc, Broker, Ground, Listener, dead_letters, in_time, message};
+    use crate::broker::rabbitmq::RabbitMq;
+
+    struct Rabbit {
+        name: &'static str,
+        broker: Arc<dyn Broker>,
+        channel: Channel,
+        _connection: Connection,
+    }
+
+    fn broker(server: &Server, exchange: &str) -> Arc<dyn Broker> {
+        Arc::new(RabbitMq::new(server.url().parse().expect("an address"), None, exchange.to_owned()))
+    }
+
+    async fn ground(name: &'static str) -> Rabbit {
+        let server = shared_rabbitmq().await.expect("a server");
+        let connection = Connection::connect(&server.url(), ConnectionProperties::default()).await;
+        let connection = connection.expect("connects");
+        let channel = connection.create_channel().await.expect("a channel");
+        Rabbit { name, broker: broker(server, name), channel, _connection: connection }
+    }
+
+    struct Queue(lapin::Consumer);
+
+    #[async_trait::async_trait]
+    impl Listener for Queue {
+        async fn next(&mut self) -> (String, Vec<u8>) {
+            let delivery = self.0.next().await.expect("open").expect("delivers");
+            assert_eq!(delivery.properties.delivery_mode(), &Some(2), "it survives a restart of the broker");
+            (delivery.routing_key.to_string(), delivery.data)
+        }
+    }
+
+    impl Rabbit {
+        async fn consume(&self, queue: &str) -> lapin::Consumer {
+            let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
+            let consume = self.channel.basic_consume(queue.into(), "".into(), options, FieldTable::default());
+            consume.await.expect("subscribes")
+        }
+    }
+
+    impl Ground for Rabbit {
+        fn broker(&self) -> Arc<dyn Broker> {
+            Arc::clone(&self.broker)
+        }
+
+        fn place(&self) -> String {
+            format!("{}.requests", self.name)
+        }
+
+        async fn send(&self, place: &str, body: &[u8]) {
+            let (options, properties) = (BasicPublishOptions::default(), BasicProperties::default());
+            let sent = self.channel.basic_publish("".into(), place.into(), options, body, properties);
+            sent.await.expect("sends");
+        }
+
+        async fn listen(&self) -> Box<dyn Listener> {
+            let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
+            let (none, exchange) = (FieldTable::default, self.name);
+            let declare =
+                self.channel.exchange_declare(exchange.into(), ExchangeKind::Topic, durable, none());
+            declare.await.expect("declares");
+            let queue = format!("{exchange}.all");
+            let declare =
+                self.channel.queue_declare(queue.as_str().into(), QueueDeclareOptions::default(), none());
+            declare.await.expect("declares");
+            let bind = QueueBindOptions::default();
+            let bound = self.channel.queue_bind(
+                queue.as_str().into(),
+                exchange.into(),
+                "migration.*".into(),
+                bind,
+                none(),
+            );
+            bound.await.expect("binds");
+            Box::new(Queue(self.consume(&queue).await))
+        }
+
+        async fn dead_letter(&self) -> (Vec<(String, String)>, Vec<u8>) {
+            let mut letters = self.consume(&dead_letters(&self.place())).await;
+            let letter = letters.next().await.expect("open").expect("delivers");
+            let headers = letter.properties.headers().clone().unwrap_or_default();
+            let text = |value: &AMQPValue| match value {
+                AMQPValue::LongString(text) => text.to_string(),
+                other => format!("{other:?}"),
+            };
+            let headers = headers.inner().iter().map(|(name, value)| (name.to_string(), text(value)));
+            (headers.collect(), letter.data)
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_is_published_is_there_in_its_order() {
+        super::what_is_published_is_there_in_its_order(ground("order").await).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_was_not_dealt_with_comes_again() {
+        super::what_was_not_dealt_with_comes_again(ground("again").await).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_cannot_be_carried_out_is_kept_with_the_reason() {
+        super::what_cannot_be_carried_out_is_kept_with_the_reason(ground("poison").await).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_nobody_wants_is_no_trouble() {
+        let ground = ground("unwanted").await;
+        let mut publisher = ground.broker.publisher().await.expect("connects");
+        publisher.publish(&[message(1), message(2)]).await.expect("publishes");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn one_that_is_silent_full_or_not_there_is_an_error_in_time_and_takes_messages_later() {
+        let server = Server::start().await.expect("a server");
+        let broker = broker(&server, "away");
+        let mut publisher = broker.publisher().await.expect("connects");
+        server.process().pause();
+        let error = in_time("an error", publisher.publish(&[message(1)])).await.expect_err("it is silent");
+        assert!(error.to_string().contains("within 10 s"), "{error}");
+        super::a_broker_that_is_not_there_is_an_error_in_time(Arc::clone(&broker)).await;
+        server.process().resume();
+        server.fill().await.expect("fills");
+        super::a_broker_that_is_not_there_is_an_error_in_time(Arc::clone(&broker)).await;
+        server.make_room().await.expect("has room");
+        let mut publisher = broker.publisher().await.expect("connects");
+        publisher.publish(&[message(1)]).await.expect("it has room again");
+        server.kill9();
+        super::a_broker_that_is_not_there_is_an_error_in_time(broker).await;
+    }
+}
+
+#[cfg(feature = "kafka")]
+mod kafka {
+    use rdkafka::ClientConfig;
+    use rdkafka::consumer::{Consumer as _, StreamConsumer};
+    use rdkafka::message::{Headers, Message as _, OwnedMessage};
+    use rdkafka::mocking::MockCluster;
+    use rdkafka::producer::{DefaultProducerContext, FutureProducer, FutureRecord};
+
+    use super::{Arc, Broker, DEADLINE, Ground, Listener, in_time, message};
+    use crate::broker::kafka::Kafka;
+
+    struct Mock {
+        cluster: MockCluster<'static, DefaultProducerContext>,
+    }
+
+    impl Mock {
+        fn new() -> Self {
+            let cluster = MockCluster::new(3).expect("a cluster");
+            for topic in ["migrations", "requests", "requests.dead"] {
+                cluster.create_topic(topic, 3, 3).expect("a topic");
+            }
+            Self { cluster }
+        }
+
+        fn stranger(&self) -> ClientConfig {
+            let mut config = ClientConfig::new();
+            config.set("bootstrap.servers", self.cluster.bootstrap_servers());
+            config
+        }
+
+        fn reader(&self, topic: &str) -> StreamConsumer {
+            let mut config = self.stranger();
+            config.set("group.id", "stranger").set("auto.offset.reset", "earliest");
+            let reader: StreamConsumer = config.create().expect("connects");
+            reader.subscribe(&[topic]).expect("subscribes");
+            reader
+        }
+    }
+
+    struct Topic(StreamConsumer);
+
+    async fn next(reader: &StreamConsumer) -> OwnedMessage {
+        reader.recv().await.expect("delivers").detach()
+    }
+
+    #[async_trait::async_trait]
+    impl Listener for Topic {
+        async fn next(&mut self) -> (String, Vec<u8>) {
+            let message = next(&self.0).await;
+            let text = |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned();
+            (text(message.key()), message.payload().unwrap_or_default().to_vec())
+        }
+    }
+
+    impl Ground for Mock {
+        fn broker(&self) -> Arc<dyn Broker> {
+            Arc::new(Kafka::new(self.cluster.bootstrap_servers(), "migrations".to_owned()))
+        }
+
+        fn place(&self) -> String {
+            "requests".to_owned()
+        }
+
+        async fn send(&self, place: &str, body: &[u8]) {
+            let producer: FutureProducer = self.stranger().create().expect("connects");
+            // One key, so that they keep their order.
+            let record = FutureRecord::to(place).key("k").payload(body);
+            producer.send(record, DEADLINE).await.expect("sends");
+        }
+
+        async fn listen(&self) -> Box<dyn Listener> {
+            Box::new(Topic(self.reader("migrations")))
+        }
+
+        async fn dead_letter(&self) -> (Vec<(String, String)>, Vec<u8>) {
+            let letter = next(&self.reader("requests.dead")).await;
+            let headers = letter.headers().into_iter().flat_map(Headers::iter);
+            let text = |value: Option<&[u8]>| String::from_utf8_lossy(value.unwrap_or_default()).into_owned();
+            let headers = headers.map(|header| (header.key.to_owned(), text(header.value))).collect();
+            (headers, letter.payload().unwrap_or_default().to_vec())
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_is_published_is_there_in_its_order() {
+        super::what_is_published_is_there_in_its_order(Mock::new()).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_was_not_dealt_with_comes_again() {
+        super::what_was_not_dealt_with_comes_again(Mock::new()).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_cannot_be_carried_out_is_kept_with_the_reason() {
+        super::what_cannot_be_carried_out_is_kept_with_the_reason(Mock::new()).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn one_that_is_not_there_is_an_error_in_time_and_takes_messages_later() {
+        let mock = Mock::new();
+        let broker = mock.broker();
+        for number in 1..=3 {
+            mock.cluster.broker_down(number).expect("goes down");
+        }
+        super::a_broker_that_is_not_there_is_an_error_in_time(Arc::clone(&broker)).await;
+        for number in 1..=3 {
+            mock.cluster.broker_up(number).expect("comes up");
+        }
+        let mut publisher = broker.publisher().await.expect("connects");
+        in_time("it to be confirmed", publisher.publish(&[message(1)])).await.expect("it is there again");
+    }
+}

@@ -1,0 +1,120 @@
+//! With Kafka: the mock cluster of librdkafka, which speaks the real protocol over TCP. The coordinators are real processes.
+
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{Consumer as _, StreamConsumer};
+use rdkafka::message::{Headers, Message as _, OwnedMessage};
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::{DefaultProducerContext, FutureProducer, FutureRecord};
+use serde_json::Value;
+
+use super::{ID, Stranger, WHOLE, slow, story};
+use crate::stage::{DEADLINE, Engine, Form, Items, Play, curtain};
+
+/// Somebody who knows Kafka and the names of the topics.
+struct Log {
+    producer: FutureProducer,
+    events: StreamConsumer,
+    letters: StreamConsumer,
+    // After its clients: they take their leave of it.
+    cluster: MockCluster<'static, DefaultProducerContext>,
+    seen: Vec<Value>,
+}
+
+impl Log {
+    fn new() -> Self {
+        let cluster = MockCluster::new(3).unwrap();
+        for topic in ["migrations", "migration-requests", "migration-requests.dead"] {
+            cluster.create_topic(topic, 3, 3).unwrap();
+        }
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", cluster.bootstrap_servers()).set("auto.offset.reset", "earliest");
+        let reader = |topic: &str| {
+            let reader: StreamConsumer = config.clone().set("group.id", topic).create().unwrap();
+            reader.subscribe(&[topic]).unwrap();
+            reader
+        };
+        let (events, letters) = (reader("migrations"), reader("migration-requests.dead"));
+        let mut config = ClientConfig::new();
+        let producer = config.set("bootstrap.servers", cluster.bootstrap_servers()).create().unwrap();
+        Self { producer, events, letters, cluster, seen: Vec::new() }
+    }
+}
+
+/// Brokers that come and go are told as errors in between; who waits says for how long.
+async fn next(reader: &StreamConsumer) -> OwnedMessage {
+    loop {
+        if let Ok(message) = reader.recv().await {
+            return message.detach();
+        }
+    }
+}
+
+impl Stranger for Log {
+    fn config(&self) -> String {
+        format!("kind = \"kafka\"\nurl = \"kafka://{}\"\n", self.cluster.bootstrap_servers())
+    }
+
+    async fn send(&mut self, body: &str) {
+        // One key, so that requests keep their order.
+        let record = FutureRecord::to("migration-requests").key("ci").payload(body);
+        self.producer.send(record, DEADLINE).await.unwrap();
+    }
+
+    async fn event(&mut self) -> Value {
+        let message = next(&self.events).await;
+        let event: Value = serde_json::from_slice(message.payload().unwrap()).unwrap();
+        assert_eq!(message.key(), event["subject"].as_str().map(str::as_bytes));
+        event
+    }
+
+    fn seen(&mut self) -> &mut Vec<Value> {
+        &mut self.seen
+    }
+
+    async fn dead_letter(&mut self) -> (String, String) {
+        let letter = next(&self.letters).await;
+        let text = |bytes: Option<&[u8]>| String::from_utf8(bytes.unwrap_or_default().to_vec()).unwrap();
+        let mut headers = letter.headers().into_iter().flat_map(Headers::iter);
+        let code = headers.find(|header| header.key == "shardlift-code").unwrap();
+        (text(code.value), text(letter.payload()))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stranger_drives_a_migration_from_request_to_completed() {
+    super::driven_from_request_to_completed(Log::new()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stranger_gives_a_migration_up_and_what_cannot_be_carried_out_is_kept_with_the_reason() {
+    super::given_up_by_an_event_and_poison_is_kept(Log::new()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_published_and_not_noted_comes_again_with_the_same_ids() {
+    super::what_was_published_and_not_noted_comes_again(Log::new()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_was_not_acknowledged_is_not_carried_out_again() {
+    super::a_request_that_was_not_acknowledged_is_not_carried_out_again(Log::new()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn brokers_that_are_down_delay_events_and_nothing_else() {
+    let mut stranger = Log::new();
+    let items = Items::of(Engine::Postgres, 2_000).await;
+    let play = Play::of(stranger.told_to(Play::builder(&[&items]))).await;
+    stranger.submit("1", &slow(500)).await;
+    stranger.until("migration.progress").await;
+    for number in 1..=3 {
+        stranger.cluster.broker_down(number).unwrap();
+    }
+    play.completed(ID).await;
+    for number in 1..=3 {
+        stranger.cluster.broker_up(number).unwrap();
+    }
+    stranger.until("migration.completed").await;
+    assert_eq!(story(&stranger.seen), WHOLE);
+    curtain(&play, ID, &items, Form::WithWhere, None).await;
+}
