@@ -258,7 +258,7 @@ mod tests {
     use super::*;
 
     fn broker(text: &str) -> Result<Option<BrokerConfig>, ConfigProblems> {
-        read(&*format!("[broker]\n{text}\n{CLUSTER}")).map(|config| config.broker)
+        read(&format!("[broker]\n{text}\n{CLUSTER}")).map(|config| config.broker)
     }
 
     fn refused(text: &str) -> Vec<String> {

@@ -99,11 +99,11 @@ impl Store for ObservedStore {
     }
 
     async fn head(&self) -> Result<Head, StoreError> {
-        self.told("history", self.inner.head().await)
+        self.watched("history", self.inner.head().await)
     }
 
     async fn links(&self, wanted: &Wanted) -> Result<Vec<Link>, StoreError> {
-        self.told("history", self.inner.links(wanted).await)
+        self.watched("history", self.inner.links(wanted).await)
     }
 }
 
