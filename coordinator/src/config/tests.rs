@@ -278,7 +278,11 @@ fn the_example_of_a_cluster_is_good_once_its_secrets_are_there() {
         std::fs::write(dir.path().join(name), text).expect("writes");
     }
     let example = include_str!("../../../deploy/cluster/coordinator.toml");
-    assert_eq!(example.matches("/etc/shardlift/").count(), secrets.len(), "one file for each secret");
+    // Those of [tls] are looked at when the doors open, not before.
+    let certificates = example.matches("/etc/shardlift/tls/").count();
+    assert_eq!(certificates, 4, "certificate, key, and the authorities of both sides");
+    let files = example.matches("/etc/shardlift/").count();
+    assert_eq!(files, secrets.len() + certificates, "one file for each secret");
     let here = example.replace("/etc/shardlift", &dir.path().display().to_string());
     let config = read(&here).expect("good");
     assert!(matches!(config.store, StoreConfig::Postgres { .. }));
