@@ -226,7 +226,7 @@ mod tests {
         value.as_object().expect("an object").keys().map(String::as_str).collect()
     }
 
-    const HEAD: [&str; 23] = [
+    const HEAD: [&str; 26] = [
         "id",
         "version",
         "kind",
@@ -234,6 +234,9 @@ mod tests {
         "cluster",
         "status",
         "phase",
+        "author",
+        "approved_by",
+        "approval_needed",
         "checksum",
         "halted",
         "error",
