@@ -235,21 +235,25 @@ pub(super) fn report(message: from_worker::Message) -> Result<Option<Report>, Wi
             };
             Report::Purged(query, answer)
         }
-        Message::Rehearsal(v1::RehearsalAnswer { query, answer }) => {
-            let answer = match answer.ok_or(WireError::Missing("answer"))? {
-                v1::rehearsal_answer::Answer::Rehearsal(found) => Ok(shard_rehearsal_from_wire(found)?),
-                v1::rehearsal_answer::Answer::Failure(failure) => Err(failure_from_wire(failure)),
-            };
-            Report::Rehearsed(query, answer)
-        }
-        Message::Repair(v1::RepairAnswer { query, answer }) => {
-            let answer = match answer.ok_or(WireError::Missing("answer"))? {
-                v1::repair_answer::Answer::Page(page) => Ok(repair_page_from_wire(page)?),
-                v1::repair_answer::Answer::Failure(failure) => Err(failure_from_wire(failure)),
-            };
-            Report::Repaired(query, answer)
-        }
+        Message::Rehearsal(answer) => rehearsed(answer)?,
+        Message::Repair(answer) => repaired(answer)?,
     }))
+}
+
+fn rehearsed(v1::RehearsalAnswer { query, answer }: v1::RehearsalAnswer) -> Result<Report, WireError> {
+    let answer = match answer.ok_or(WireError::Missing("answer"))? {
+        v1::rehearsal_answer::Answer::Rehearsal(found) => Ok(shard_rehearsal_from_wire(found)?),
+        v1::rehearsal_answer::Answer::Failure(failure) => Err(failure_from_wire(failure)),
+    };
+    Ok(Report::Rehearsed(query, answer))
+}
+
+fn repaired(v1::RepairAnswer { query, answer }: v1::RepairAnswer) -> Result<Report, WireError> {
+    let answer = match answer.ok_or(WireError::Missing("answer"))? {
+        v1::repair_answer::Answer::Page(page) => Ok(repair_page_from_wire(page)?),
+        v1::repair_answer::Answer::Failure(failure) => Err(failure_from_wire(failure)),
+    };
+    Ok(Report::Repaired(query, answer))
 }
 
 /// Welcome first, then orders, until the leader drops the queue or the coordinator ends. If that is because the lead
