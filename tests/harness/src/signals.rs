@@ -3,6 +3,7 @@
 //! A PostgreSQL backend is the leader of its own session, so a signal to the process group of the server misses it:
 //! children are found by their parent.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
@@ -35,13 +36,26 @@ pub(crate) fn send(process: &ProcessId, signal: Signal) {
     }
 }
 
-/// Stops the process and its children: as if the machine stood still.
+/// Stops the process and its children: as if the machine stood still. Waits until no thread of theirs runs: one that
+/// sleeps while the signal is on its way may still wake up and answer.
 pub(crate) fn pause_tree(process: &ProcessId) {
     // The parent first: it can make no further child while they are counted.
     send(process, Signal::STOP);
-    for child in children(process.pid) {
-        send(&child, Signal::STOP);
+    let children = children(process.pid);
+    for child in &children {
+        send(child, Signal::STOP);
     }
+    let stopped = Instant::now();
+    while !children.iter().chain([process]).all(stands_still) && stopped.elapsed() < GONE {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Whether all its threads are stopped, or it is gone.
+fn stands_still(process: &ProcessId) -> bool {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{}/task", process.pid)) else { return true };
+    let mut states = threads.flatten().filter_map(|thread| read_stat(&thread.path().join("stat")));
+    states.all(|thread| ["T", "t", "Z", "X"].contains(&thread.state.as_str()))
 }
 
 /// Continues what [`pause_tree`] stopped.
@@ -52,7 +66,7 @@ pub(crate) fn resume_tree(process: &ProcessId) {
     send(process, Signal::CONT);
 }
 
-/// How long a killed process may take to let go of its memory.
+/// How long a killed process may take to let go of its memory, and a stopped one to stand still.
 const GONE: Duration = Duration::from_secs(10);
 
 /// SIGKILL to the process and its children, as when a machine loses power. Waits until none of them holds any memory: a
@@ -106,7 +120,11 @@ struct Stat {
 }
 
 fn stat(pid: u32) -> Option<Stat> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    read_stat(Path::new(&format!("/proc/{pid}/stat")))
+}
+
+fn read_stat(file: &Path) -> Option<Stat> {
+    let text = std::fs::read_to_string(file).ok()?;
     // The second field, the name, is in parentheses and may hold anything, also parentheses.
     let (_, fields) = text.rsplit_once(") ")?;
     let mut fields = fields.split(' ');

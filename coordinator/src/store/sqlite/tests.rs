@@ -136,7 +136,7 @@ async fn nobody_rewrites_the_history() {
     for statement in [
         "INSERT INTO migrations VALUES (1, 'm', 1, 'data', 'postgres', 'c', 'x', 'pending', 'precheck', 't', NULL, \
          NULL, NULL, '{}', 'm.yaml', '')",
-        "INSERT INTO migration_history VALUES (1, 1, 'submitted', 't', 'someone', '{}')",
+        "INSERT INTO migration_history VALUES (1, 1, 'submitted', 't', 'someone', '{}', NULL, NULL)",
     ] {
         sqlx::query(statement).execute(&mut visitor).await.expect("writes");
     }
