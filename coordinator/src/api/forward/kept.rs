@@ -2,6 +2,7 @@
 
 use http_body_util::{BodyExt, Full, Limited};
 use shardlift_domain::failure::{ErrorCode, Failure};
+use shardlift_domain::principal::Principal;
 use shardlift_proto::status::refuse;
 use tonic::Status;
 use tonic::body::Body;
@@ -19,6 +20,8 @@ pub(super) struct Kept {
     method: Method,
     uri: Uri,
     headers: HeaderMap,
+    /// Who asks, as this door found out: it may yet be this coordinator that answers.
+    caller: Option<Principal>,
     body: Bytes,
 }
 
@@ -31,7 +34,8 @@ impl Kept {
             let next = format!("send it again; it may have {MAX_MESSAGE} bytes at most");
             refuse(vec![Failure::new(ErrorCode::RequestInvalid, message, next)])
         })?;
-        Ok(Self { method: head.method, uri: head.uri, headers: head.headers, body: body.to_bytes() })
+        let caller = head.extensions.get().cloned();
+        Ok(Self { method: head.method, uri: head.uri, headers: head.headers, caller, body: body.to_bytes() })
     }
 
     /// The same again, with what is left of the caller's time.
@@ -40,9 +44,27 @@ impl Kept {
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = self.uri.clone();
         *request.headers_mut() = self.headers.clone();
+        if let Some(caller) = &self.caller {
+            request.extensions_mut().insert(caller.clone());
+        }
         if let Some(left) = deadline.left() {
             request.headers_mut().insert(TIMEOUT, left);
         }
         request
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_asks_is_kept_with_what_is_asked_for() {
+        let mut asked = Request::new(Body::empty());
+        asked.extensions_mut().insert(Principal::anybody());
+        let deadline = Deadline::of(asked.headers());
+        let kept = Kept::read(asked).await.expect("is read");
+        let again = kept.request(&deadline);
+        assert_eq!(again.extensions().get::<Principal>(), Some(&Principal::anybody()));
     }
 }
