@@ -48,6 +48,11 @@ fn functions(text: &str) -> Vec<(String, usize)> {
         let body = line.trim_start();
         let indent = line.len() - body.len();
         let Some(rest) = body.split("fn ").nth(1).filter(|_| starts_function(body)) else { continue };
+        // A method that a trait only declares has no body: what follows is not its own.
+        let head = lines[at..].iter().find(|line| line.ends_with(['{', '}', ';']));
+        if head.is_some_and(|line| line.ends_with(';')) {
+            continue;
+        }
         let close = format!("{}}}", " ".repeat(indent));
         if let Some(length) = lines[at..].iter().position(|line| **line == close) {
             found.push((rest.split(['(', '<']).next().unwrap_or_default().to_owned(), length + 1));
