@@ -1,5 +1,7 @@
 //! A person with a browser: signs in, looks at a real migration, pauses, resumes and gives it up by clicking.
 
+mod pictures;
+
 use serde_json::json;
 use shardlift_harness::installation::WorkerSpec;
 

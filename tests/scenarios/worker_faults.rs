@@ -8,8 +8,8 @@ use mongodb::Client;
 use sqlx::{Connection, Executor, PgConnection};
 
 use crate::stage::{
-    DEADLINE, Engine, Form, Items, ItemsSpec, POSTGRES, Play, VRL, Witness, assert_nothing_left, checkpoints,
-    curtain, execute, learns, scalar,
+    DEADLINE, Engine, Form, Items, ItemsSpec, POSTGRES, Play, Specs, VRL, Witness, assert_nothing_left,
+    checkpoints, curtain, execute, learns, scalar,
 };
 
 const ID: &str = "0001_items";
@@ -53,6 +53,28 @@ async fn a_mongodb_worker_killed_again_and_again_changes_every_document_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mongodb_worker_killed_again_and_again_changes_every_document_once_without_where() {
     killed_again_and_again(Engine::Mongodb, Form::WithoutWhere).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_dies_while_a_plan_is_made_is_asked_again_once_it_is_back() {
+    let items = Items::of(Engine::Postgres, 100).await;
+    let play = Play::start(&[&items]).await;
+    let worker = play.installation.worker(0);
+    worker.set_failpoints("worker-before-facts=return");
+    worker.restart().await.unwrap();
+    play.installation.wait_connected().await.unwrap();
+    let specs = Specs::of(&[ItemsSpec::new(ID, Engine::Postgres, Form::WithWhere).text()]);
+    let plan = ["plan", specs.as_str()];
+    let planning = play.installation.cli(&plan);
+    let dying = async {
+        let status = worker.process().wait_exit(DEADLINE).await.unwrap();
+        assert_eq!(status.signal(), Some(SIGABRT), "it died of the question");
+        worker.set_failpoints("");
+        worker.restart().await.unwrap();
+    };
+    let (planned, ()) = tokio::join!(planning, dying);
+    let planned = planned.unwrap();
+    assert_eq!(planned.code, Some(0), "{planned:#?}");
 }
 
 /// The worker dies at each line that matters of a batch, one after another within one migration.

@@ -4,6 +4,8 @@ use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 use shardlift_harness::ports::Port;
 use shardlift_harness::process::{Launch, Process};
@@ -69,11 +71,31 @@ impl Browser {
         let opened =
             browser.ask("POST", "/session", &json!({ "capabilities": { "alwaysMatch": options } })).await;
         browser.session = opened["sessionId"].as_str().expect("a session has an id").to_owned();
-        // A window has a least width, which is more than that of a phone.
-        let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
-        let size = json!({ "cmd": "Emulation.setDeviceMetricsOverride", "params": size });
-        browser.command("/goog/cdp/execute", &size).await;
+        browser.size((width, height)).await;
         browser
+    }
+
+    /// Makes the page so wide and high. A window has a least width, which is more than that of a phone.
+    pub(crate) async fn size(&self, (width, height): (u32, u32)) {
+        let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
+        self.emulate("Emulation.setDeviceMetricsOverride", &size).await;
+    }
+
+    /// As on a system that is set to dark, or to light.
+    pub(crate) async fn dark(&self, dark: bool) {
+        let scheme = if dark { "dark" } else { "light" };
+        let features = json!([{ "name": "prefers-color-scheme", "value": scheme }]);
+        self.emulate("Emulation.setEmulatedMedia", &json!({ "features": features })).await;
+    }
+
+    /// What is seen now, as PNG.
+    pub(crate) async fn picture(&self) -> Vec<u8> {
+        let picture = self.ask("GET", &format!("/session/{}/screenshot", self.session), &json!({})).await;
+        BASE64_STANDARD.decode(picture.as_str().expect("a picture is text")).expect("in base 64")
+    }
+
+    async fn emulate(&self, command: &str, params: &Value) {
+        self.command("/goog/cdp/execute", &json!({ "cmd": command, "params": params })).await;
     }
 
     /// Goes to an address.

@@ -456,6 +456,7 @@ async fn inspect(query: v1::FactsQuery, shards: &Shards) -> Result<v1::ShardFact
     let schema = depth_from_wire(query.schema());
     let checks = query.checks.into_iter().map(check_request_from_wire).collect::<Result<Vec<_>, _>>()?;
     let request = FactsRequest { relations: query.relations, schema, checks };
+    fail::fail_point!("worker-before-facts", |_| std::process::abort());
     let facts = engine.inspect(&request).await;
     let mut facts = facts.map_err(|error| error.into_failure().on_shard(&shard))?;
     facts.findings = checks::look(engine.as_ref(), &shard, request.checks).await;
