@@ -89,8 +89,6 @@ impl Leader {
                 let left = gates.left(migration, now);
                 here.insert(migration.key.clone(), (migration.rollout.wave, left));
             }
-            // Whoever is not at a gate any more, such as a paused migration, begins its soak anew when it is again.
-            gates.0.retain(|key, _| here.contains_key(key));
             here.into_iter().filter(|(_, (_, left))| *left == 0).map(|(key, (wave, _))| (key, wave)).collect()
         };
         for (key, wave) in soaked {
@@ -102,6 +100,14 @@ impl Leader {
                 Hush::Waits => {}
                 Hush::Late(failure) => self.apply(&key, &Event::NotQuiet { wave, failure }),
             }
+        }
+    }
+
+    /// Whoever is not at a gate any more, such as a paused migration, begins its soak anew when it is again, be it in the next
+    /// moment.
+    pub(super) fn leave_gate(&mut self, key: &MigrationKey) {
+        if !self.book.page(key).is_some_and(|page| page.migration().at_gate()) {
+            self.gates.0.remove(key);
         }
     }
 

@@ -301,6 +301,7 @@ impl Leader {
     }
 
     fn follow_up(&mut self, key: &MigrationKey) {
+        self.leave_gate(key);
         self.reconcile(key);
         if self.book.page(key).is_some_and(|page| page.migration().status.is_final()) {
             self.board.close(key);

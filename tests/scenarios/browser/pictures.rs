@@ -83,7 +83,7 @@ async fn six_shards_are_seen_waiting_running_halted_and_failed() {
     play.apply(&[halting.replace("rows_per_second: 240", "rows_per_second: 2000")]).await;
     browser.go(&page(&play, "0009_item_counts")).await;
     browser
-        .until("it to be halted", "document.querySelector('.notice')?.innerText.includes('verify.mismatch')")
+        .until("it to be halted", "document.querySelector('.callout')?.innerText.includes('verify.mismatch')")
         .await;
     keep(&browser, "halted").await;
     play.installation.cli_json(&["cancel", "0009_item_counts"]).await.unwrap();

@@ -1,14 +1,16 @@
 //! With Kafka: the mock cluster of librdkafka, which speaks the real protocol over TCP. The coordinators are real processes.
 
-use rdkafka::ClientConfig;
 use rdkafka::consumer::{Consumer as _, StreamConsumer};
 use rdkafka::message::{Headers, Message as _, OwnedMessage};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{DefaultProducerContext, FutureProducer, FutureRecord};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use serde_json::Value;
 
 use super::{ID, Stranger, WHOLE, slow, story};
 use crate::stage::{DEADLINE, Engine, Form, Items, Play, curtain};
+
+const PARTITIONS: i32 = 3;
 
 /// Somebody who knows Kafka and the names of the topics.
 struct Log {
@@ -24,13 +26,18 @@ impl Log {
     fn new() -> Self {
         let cluster = MockCluster::new(3).unwrap();
         for topic in ["migrations", "migration-requests", "migration-requests.dead"] {
-            cluster.create_topic(topic, 3, 3).unwrap();
+            cluster.create_topic(topic, PARTITIONS, 3).unwrap();
         }
         let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", cluster.bootstrap_servers()).set("auto.offset.reset", "earliest");
+        config.set("bootstrap.servers", cluster.bootstrap_servers()).set("group.id", "stranger");
+        // Assigned, not subscribed: members of a group whose brokers have all been away may wait for each other for ever.
         let reader = |topic: &str| {
-            let reader: StreamConsumer = config.clone().set("group.id", topic).create().unwrap();
-            reader.subscribe(&[topic]).unwrap();
+            let reader: StreamConsumer = config.create().unwrap();
+            let mut places = TopicPartitionList::new();
+            for partition in 0..PARTITIONS {
+                places.add_partition_offset(topic, partition, Offset::Beginning).unwrap();
+            }
+            reader.assign(&places).unwrap();
             reader
         };
         let (events, letters) = (reader("migrations"), reader("migration-requests.dead"));

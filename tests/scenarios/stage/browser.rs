@@ -61,6 +61,7 @@ impl Browser {
             "--no-first-run".to_owned(),
             "--disable-background-networking".to_owned(),
             "--force-prefers-reduced-motion".to_owned(),
+            "--hide-scrollbars".to_owned(),
             format!("--user-data-dir={}", profile.display()),
         ];
         let options = json!({

@@ -60,6 +60,27 @@ async fn a_new_leader_begins_the_soak_anew_and_repeats_nothing() {
 }
 
 #[tokio::test]
+async fn a_soak_begins_anew_however_soon_a_migration_is_resumed() {
+    let store = memory();
+    let coordinator = Coordinator::start(&store);
+    let worker = Player::joined(coordinator.handle(), "w1").await.work();
+    coordinator.apply(&[&with_rollout(SCHEMA, "[ { shards: 1, soak: 1h } ]")]).await;
+    let left = |view: &MigrationView| view.gate.as_ref().map_or(u64::MAX, |gate| gate.soak_left);
+    let before = coordinator.until_view("m1_schema", |view| left(view) < 3_598_500).await;
+    let (pause, resume) = (
+        coordinator.handle().asked(name("m1_schema"), Verb::Pause, "person".into()),
+        coordinator.handle().asked(name("m1_schema"), Verb::Resume, "person".into()),
+    );
+    // Both are heard between two looks at the gates.
+    let (paused, resumed) = tokio::join!(biased; pause, resume);
+    assert!(paused.is_ok() && resumed.is_ok(), "{paused:?} {resumed:?}");
+    let after = coordinator.until_view("m1_schema", |view| view.gate.is_some()).await;
+    assert!(left(&after) > left(&before), "{:?} {:?}", before.gate, after.gate);
+    coordinator.crash().await;
+    worker.await.expect("the worker played on");
+}
+
+#[tokio::test]
 async fn a_shard_that_nobody_reaches_keeps_the_gate_closed_until_it_is_back() {
     let store = memory();
     let coordinator = Coordinator::start(&store);
