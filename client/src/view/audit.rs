@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use shardlift_client::model::{AuditEntry, Verified};
+use shardlift_domain::spec::Throttle;
 
 use super::harmless::line;
 use super::paint::{Paint, Tone};
@@ -64,6 +65,10 @@ fn what(detail: &str) -> String {
         (Some(before), Some(after)) if before != after => words.push(format!("{before} -> {after}")),
         (_, Some(after)) => words.push(after),
         _ => {}
+    }
+    let throttle = |value: &Value| serde_json::from_value::<Throttle>(value["throttle"].clone()).ok();
+    if let (Some(before), Some(after)) = (throttle(&detail["before"]), throttle(&detail)) {
+        words.push(format!("{before} -> {after}"));
     }
     words.extend(word(&detail["shard"]));
     words.extend(word(&detail["step"]));

@@ -16,7 +16,7 @@ use shardlift_proto::convert::{
     page_from_wire, placement_to_wire, prepared_from_wire, purged_from_wire, quarantine_to_wire,
     quarantined_from_wire, range_from_wire, receipt_from_wire, rehearsal_query_to_wire,
     repair_page_from_wire, repair_to_wire, saved_from_wire, shard_rehearsal_from_wire, task_from_wire,
-    task_to_wire, token_from_wire, token_to_wire,
+    task_to_wire, throttle_to_wire, token_from_wire, token_to_wire,
 };
 use shardlift_proto::status::refuse;
 use shardlift_proto::v1::{self, fleet_service_server::FleetService, from_worker, to_worker};
@@ -291,13 +291,14 @@ fn order(order: Order) -> to_worker::Message {
     use to_worker::Message;
     match order {
         Order::Heartbeat => Message::Heartbeat(v1::Heartbeat {}),
-        Order::Assign { task, token, spec, shard_slots, sharers, drop_data, traceparent } => {
+        Order::Assign { task, token, spec, shard_slots, pace, drop_data, traceparent } => {
             Message::Assign(v1::Assign {
                 task: Some(task_to_wire(&task)),
                 token: Some(token_to_wire(token)),
                 spec: Some(spec.into()),
                 shard_slots,
-                sharers,
+                sharers: pace.sharers,
+                throttle: pace.throttle.map(throttle_to_wire),
                 drop_data,
                 traceparent,
             })
@@ -306,10 +307,11 @@ fn order(order: Order) -> to_worker::Message {
             task: Some(task_to_wire(&task)),
             token: Some(token_to_wire(token)),
         }),
-        Order::Adjust { task, token, sharers, share } => Message::Adjust(v1::Adjust {
+        Order::Adjust { task, token, pace, share } => Message::Adjust(v1::Adjust {
             task: Some(task_to_wire(&task)),
             token: Some(token_to_wire(token)),
-            sharers,
+            sharers: pace.sharers,
+            throttle: pace.throttle.map(throttle_to_wire),
             share,
         }),
         Order::Drain(draining) => Message::Drain(v1::Drain { draining }),

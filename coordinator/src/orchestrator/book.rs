@@ -12,7 +12,7 @@ use std::sync::Arc;
 use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::ids::{MigrationId, MigrationKey, ShardId, Version};
 use shardlift_domain::migration::{
-    ApprovalRule, Event, Migration, Rollout, ShardMigration, Status, Step, Told, Verb,
+    ApprovalRule, Event, Migration, Rollout, ShardMigration, Status, Step, Throttling, Told, Verb,
 };
 use shardlift_domain::plan::{Disposition, PlannedMigration};
 use shardlift_domain::progress::ShardProgress;
@@ -27,6 +27,7 @@ use super::chronicle::{decided, record, records, times_after};
 use super::holders::{Holders, Taken, holds};
 use super::purge::may_purge;
 use super::staged::{Staged, Unsaved};
+use super::throttle::chronicled;
 use super::wake::{Asker, Submission};
 use crate::planner::disposition::reusable;
 use crate::shard::{Edited, stale};
@@ -394,6 +395,7 @@ impl Book {
         let times = times_after(&page.stored.times, before.status, migration.status, now);
         let mut history = records((before.status, before.phase), &migration, event, by);
         history.extend(decided(before.decision.is_none(), &migration, by));
+        chronicled(&mut history, &page.spec, before, &migration);
         let migration = Arc::new(migration);
         let moved = vec![Moved::new(Arc::clone(&migration), differ, times)];
         let mut change = Change { moved, history, heard, ..Change::default() };
@@ -557,6 +559,7 @@ fn fresh(planned: &PlannedMigration, spec: &Spec, file: spec::SpecFile) -> Store
         on_verify_failure: spec.on_verify_failure,
         undo: None,
         purge: None,
+        throttling: Throttling::default(),
         author: None,
         approval: None,
         traceparent: None,

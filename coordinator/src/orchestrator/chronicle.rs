@@ -109,6 +109,7 @@ fn asked(verb: Verb) -> HistoryEvent {
         Verb::Retry => HistoryEvent::Retried,
         Verb::Rollback { .. } => HistoryEvent::RollbackBegun,
         Verb::Purge => HistoryEvent::PurgeBegun,
+        Verb::Throttle(_) => HistoryEvent::Throttled,
     }
 }
 

@@ -9,6 +9,7 @@ use super::board::Held;
 use super::book::Page;
 use super::fleet::{Order, Worker};
 use super::leader::Leader;
+use super::throttle::needed_for;
 use super::view::{Drained, WorkerView};
 
 impl Leader {
@@ -44,7 +45,7 @@ impl Leader {
         for worker in drained {
             for Held { task, worker, token } in self.board.held_by(&worker) {
                 let Some(page) = self.book.page(&task.migration) else { continue };
-                let needs = Capabilities::needed(&page.spec);
+                let needs = needed_for(page, task.step);
                 let elsewhere =
                     self.fleet.serving(&task.shard).any(|(_, other)| other.takes(&task.shard, &needs));
                 if task.step == Step::Backfill && elsewhere && self.board.take_away(&task) {
@@ -69,7 +70,7 @@ impl Leader {
             return Some(self.shard_problem(shard));
         }
         let todo = page.migration().shards.get(shard).and_then(|part| part.todo);
-        let needs = Capabilities::of_step(&page.spec, todo.unwrap_or(Step::Precheck));
+        let needs = needed_for(page, todo.unwrap_or(Step::Precheck));
         if !waiting || self.fleet.serving(shard).any(|(_, worker)| worker.takes(shard, &needs)) {
             return None;
         }

@@ -29,6 +29,7 @@ use super::pulse::Pulse;
 use super::queries::Queries;
 use super::reports::set_aside;
 use super::role::TICK;
+use super::throttle::in_force;
 use super::traces::Traces;
 use super::view::{LeaderView, MigrationView, PlanningView, ShardStatus, ShardView, WorkerView};
 use super::votes::Votes;
@@ -469,6 +470,7 @@ impl Leader {
             times: page.stored.times,
             waiting_for: self.waiting_for(migration),
             approval_needed: self.seat.approval.needed(migration),
+            throttle: in_force(page),
             gate: self.gate(migration),
             uncovered: uncovered(&page.spec, migration, self.book.topology()),
             rows_done: sum(|shard| shard.rows_done),

@@ -62,6 +62,8 @@ events! {
     Paused = "paused",
     /// The system stopped it, with the reason.
     Halted = "halted",
+    /// A person changed its throttle.
+    Throttled = "throttled",
     /// A person resumed it.
     Resumed = "resumed",
     /// A person gave it up.

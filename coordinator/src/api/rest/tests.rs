@@ -226,9 +226,10 @@ async fn what_is_not_there_is_told_by_every_route_that_names_it() {
     for (method, path) in documented() {
         if path.contains("/migrations/{id}") || path.contains("/plans/{id}") {
             let sent = [("content-type", "application/json")];
-            let (headers, body) = match path.ends_with("/quarantine/show") {
-                true => (sent.as_slice(), r#"{"shard": "s", "key": "1"}"#),
-                false => ([].as_slice(), ""),
+            let (headers, body) = match path.rsplit('/').next() {
+                Some("show") => (sent.as_slice(), r#"{"shard": "s", "key": "1"}"#),
+                Some("throttle") => (sent.as_slice(), r#"{"no_limit": true}"#),
+                _ => ([].as_slice(), ""),
             };
             let answer = stage.ask(method, &filled(&path), headers, body).await;
             answer.refused(404, "request.not-found");
@@ -243,6 +244,26 @@ async fn what_is_not_there_is_told_by_every_route_that_names_it() {
     stage.get("/api/v1/migrations/not%20a%20name").await.refused(400, "request.invalid");
     stage.get("/api/v1/migrations/%ff").await.refused(400, "request.invalid");
     stage.ask(Method::POST, "/api/v1/workers/absent/drain", &[], "").await.refused(404, "request.not-found");
+}
+
+#[tokio::test]
+async fn a_throttle_that_cannot_be_is_refused() {
+    let stage = Stage::new().await;
+    let json = [("content-type", "application/json")];
+    for (body, told) in [
+        ("{}", "nothing is said"),
+        (r#"{"rows_per_second": 5, "no_limit": true}"#, "cannot both be"),
+        (r#"{"window": "22:00-06:00 UTC", "always": true}"#, "cannot both be"),
+        (r#"{"as_in_spec": true, "always": true}"#, "cannot both be"),
+        (r#"{"rows_per_second": 0}"#, "from 1 to 100000000"),
+        (r#"{"rows_per_second": -1}"#, "line 1 column"),
+        (r#"{"window": "22-06"}"#, "22:00-06:00 UTC"),
+        (r#"{"window": "22:00-22:00 UTC"}"#, "empty"),
+    ] {
+        let answer = stage.ask(Method::POST, "/api/v1/migrations/m/throttle", &json, body).await;
+        answer.refused(400, "request.invalid");
+        assert!(answer.text.contains(told), "{body}: {}", answer.text);
+    }
 }
 
 #[tokio::test]

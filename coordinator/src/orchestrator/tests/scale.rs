@@ -1,5 +1,7 @@
 //! Workers that join, share, are drained, die, or are of another release; played by the test.
 
+mod throttle;
+
 use super::*;
 use shardlift_domain::range::Rest;
 
