@@ -62,7 +62,7 @@ where
                     }
                     inner.call(request).await
                 }
-                Err(failure) => Ok(refuse(vec![failure]).into_http()),
+                Err(refused) => Ok(refuse(vec![refused.failure]).into_http()),
             }
         })
     }
