@@ -1,10 +1,11 @@
 //! Who asks, and whether they may: at both doors, before anything else is looked at.
 //!
 //! [`verbs`] is the one table of what needs which role. [`tokens`] are those that the configuration knows, [`jwt`] those of an
-//! issuer, with its [`keys`], and [`signatures`] how they are checked. [`gate`] stands before the gRPC doors, `api/rest/caller.rs` before the
+//! issuer, with its [`keys`], and [`signatures`] how they are checked; [`ending`] is what becomes of streams when they end. [`gate`] stands before the gRPC doors, `api/rest/caller.rs` before the
 //! routes. While this coordinator follows, the caller's own credentials are passed on with the call, and the leader asks again: no
 //! coordinator vouches for anybody.
 
+mod ending;
 mod gate;
 mod jwt;
 mod keys;
@@ -27,6 +28,7 @@ use crate::metrics::Metrics;
 use jwt::Jwt;
 use verbs::{Need, Verb};
 
+pub(in crate::api) use ending::Stay;
 pub(in crate::api) use gate::GateLayer;
 pub use jwt::JwtConfig;
 pub use keys::KeySource;
