@@ -58,7 +58,7 @@ fn to_wire(recorded: Recorded) -> v1::Event {
     };
     v1::Event {
         sequence,
-        migration: Some(entry.migration.into()),
+        migration: entry.migration.map(Into::into),
         event: entry.event.as_str().to_owned(),
         at: Some(moment(entry.at)),
         actor: entry.actor,
@@ -86,7 +86,7 @@ mod tests {
 
     fn told(event: HistoryEvent, detail: serde_json::Value) -> v1::Event {
         let id = MigrationId::new("0008_text").expect("a name");
-        let migration = MigrationKey { id, version: Version::FIRST };
+        let migration = Some(MigrationKey { id, version: Version::FIRST });
         let at = DateTime::from_timestamp(1_764_363_600, 123_456_000).expect("a time");
         to_wire(Recorded {
             sequence: 7,

@@ -4,6 +4,7 @@
 //! nobody may hear of them. If that fails, this book is wrong and dies with its leader. What persons ask for, and what a store
 //! may refuse for a reason of its own (such as a start), is stored first, alone, and only then appears here.
 
+mod installation;
 mod telling;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,7 +31,7 @@ use super::staged::{Staged, Unsaved};
 use super::throttle::chronicled;
 use super::wake::{Asker, Submission};
 use crate::planner::disposition::reusable;
-use crate::shard::{Edited, stale};
+use crate::shard::stale;
 use crate::store::{
     Change, Head, HistoryEntry, HistoryEvent, LeaderPermit, Link, Moved, Recorded, Store, StoreError,
     StoredMigration, Times, Wanted,
@@ -243,19 +244,6 @@ impl Book {
                     && self.waiting_for(migration, held).is_empty()
             })
             .map(|migration| migration.key.clone())
-    }
-
-    /// Replaces the topology, and changes entries of directories with it.
-    pub(super) async fn relocate(&mut self, edited: Edited) -> Result<(), Refused> {
-        let Edited { topology, entries } = edited;
-        let change =
-            Change { topology: Some(topology.clone()), directory: entries.clone(), ..Change::default() };
-        self.commit(change).await?;
-        self.topology = Arc::new(topology);
-        // Copied only while somebody looks at it.
-        let directory = Arc::make_mut(&mut self.directory);
-        entries.iter().for_each(|entry| directory.apply(entry));
-        Ok(())
     }
 
     /// Stores new migrations, released if they are to start: in one commit, so that nothing is stored and forgotten.

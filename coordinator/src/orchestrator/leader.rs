@@ -159,7 +159,7 @@ impl Leader {
             Wake::Untold(limit, running, reply) => self.on_untold(limit, running, reply).await?,
             Wake::Relayed(position, reply) => self.on_relayed(position, reply),
             Wake::HasHeard(source, id, reply) => self.on_has_heard(&source, &id, reply).await,
-            Wake::Edit(edit, reply) => self.on_edit(*edit, reply).await?,
+            Wake::Edit(edit, by, reply) => self.on_edit(*edit, &by, reply).await?,
             Wake::Submit(submissions, revision, start, by, reply) => {
                 let made = self.book.submit(submissions, revision, start, &by).await;
                 self.told(made, reply)?;
@@ -196,8 +196,8 @@ impl Leader {
             Wake::Shards(reply) => self.outbox.tell(reply, Ok(self.shard_views())),
             Wake::Workers(reply) => self.outbox.tell(reply, Ok(self.worker_views())),
             Wake::Leader(reply) => self.outbox.tell(reply, Ok(self.leader_view())),
-            Wake::Drain(worker, draining, reply) => {
-                let drained = self.drain(&worker, draining);
+            Wake::Drain(worker, draining, by, reply) => {
+                let drained = self.drain(&worker, draining, &by);
                 self.outbox.tell(reply, drained);
             }
             Wake::Join(joining, reply) => self.on_join(*joining, reply).await?,

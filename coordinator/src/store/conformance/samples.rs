@@ -122,11 +122,16 @@ pub(in crate::store) fn topology(revision: u64) -> Topology {
 
 pub(in crate::store) fn entry(key: &MigrationKey, event: HistoryEvent) -> HistoryEntry {
     HistoryEntry {
-        migration: key.clone(),
+        migration: Some(key.clone()),
         event,
         at: moment(1),
         actor: "someone".to_owned(),
         request: Some("r-1 ✓".to_owned()),
         detail: json!({ "b": [1, null, "…"], "a": { "x": 0.5 } }),
     }
+}
+
+/// An entry that is about no migration.
+pub(in crate::store) fn of_the_installation(event: HistoryEvent) -> HistoryEntry {
+    HistoryEntry { migration: None, ..entry(&stored("none", Version::FIRST).migration.key, event) }
 }
