@@ -252,6 +252,7 @@ async fn a_token_of_the_issuer_is_accepted_and_whatever_is_wrong_with_one_is_ref
     tokio::join!(
         ends_with_its_token(&play, &issuer),
         followed_until_its_token_ends(&door, &issuer),
+        watched_until_its_token_ends(&play, &issuer),
         serves_with_one_token_after_the_other(&play, &issuer),
     );
     door.showing(&operator).post(&path("/start")).await.ok(200);
@@ -286,6 +287,15 @@ async fn followed_until_its_token_ends(door: &Http, issuer: &Issuer) {
     }
     let last = last.expect("it told something");
     assert_eq!((last.kind.as_str(), &last.data["code"]), ("problem", &json!("access.unauthenticated")));
+}
+
+/// The command line says why it ends.
+async fn watched_until_its_token_ends(play: &Play, issuer: &Issuer) {
+    let brief = issuer.token(&issuer.brief("vera@example.com", "viewer", 3));
+    let watched = play.installation.cli_with(&["watch", ID], &[("SHARDLIFT_TOKEN", &brief)]).await.unwrap();
+    assert_eq!(watched.code, Some(9), "{watched:#?}");
+    assert!(watched.stderr.contains("access.unauthenticated"), "{watched:#?}");
+    assert!(watched.stderr.contains("expired"), "{watched:#?}");
 }
 
 /// A worker whose token ends comes again with what lies in its file by then.
