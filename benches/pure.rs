@@ -34,6 +34,7 @@ fn running(shards: u32) -> Migration {
         on_verify_failure: shardlift_domain::spec::OnVerifyFailure::Halt,
         undo: None,
         purge: None,
+        throttling: Default::default(),
         author: None,
         approval: None,
         traceparent: None,

@@ -37,6 +37,7 @@ use crate::verbs::route::Route;
 use crate::verbs::shards::Shards;
 use crate::verbs::start::Start;
 use crate::verbs::status::Status;
+use crate::verbs::throttle::Throttle;
 use crate::verbs::topology::Topology;
 use crate::verbs::watch::Watch;
 use crate::verbs::workers::Workers;
@@ -92,6 +93,7 @@ enum Verb {
     Start(Start),
     Pause(Pause),
     Resume(Resume),
+    Throttle(Throttle),
     Cancel(Cancel),
     Retry(Retry),
     Rollback(Rollback),
@@ -167,6 +169,7 @@ impl Arguments {
             Verb::Start(verb) => verb.run(&session).await,
             Verb::Pause(verb) => verb.run(&session).await,
             Verb::Resume(verb) => verb.run(&session).await,
+            Verb::Throttle(verb) => verb.run(&session).await,
             Verb::Cancel(verb) => verb.run(&session).await,
             Verb::Retry(verb) => verb.run(&session).await,
             Verb::Rollback(verb) => verb.run(&session).await,

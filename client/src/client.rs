@@ -10,7 +10,7 @@ use shardlift_domain::plan::Plan;
 use shardlift_domain::rehearsal::SampleRow;
 use shardlift_domain::spec::SpecFile;
 use shardlift_proto::bearer::Bearer;
-use shardlift_proto::convert::{WireError, plan_from_wire, sample_from_wire};
+use shardlift_proto::convert::{WireError, plan_from_wire, sample_from_wire, throttle_change_to_wire};
 use shardlift_proto::v1;
 use shardlift_runtime::random;
 use shardlift_runtime::telemetry::context;
@@ -157,6 +157,10 @@ impl Client {
                     Verb::Rollback { drop_data } => {
                         let request = v1::RollbackRequest { id: id.to_string(), drop_data };
                         to.migrations.rollback(within(QUICK, request)).await
+                    }
+                    Verb::Throttle(change) => {
+                        let request = throttle_change_to_wire(id, change);
+                        to.migrations.throttle(within(QUICK, request)).await
                     }
                 }
             }

@@ -193,6 +193,9 @@ impl Connection {
         if let Some(open) = open {
             return Ok(open);
         }
+        if !self.bearer.may_go_to(&address.uri()) {
+            return Err(overheard(&address));
+        }
         let endpoint = self.tls.secure(Endpoint::from(address.uri())).map_err(unusable)?;
         let channel = endpoint
             .connect_timeout(CONNECT)
@@ -226,6 +229,15 @@ fn unusable(error: TlsError) -> Refusal {
     let next =
         "check --ca, --client-certificate and --client-key: each names a file in PEM form that you may read";
     Refusal::Told(vec![Failure::new(ErrorCode::ConfigInvalid, error.to_string(), next)])
+}
+
+/// It would be everybody's: neither this nor another coordinator is asked.
+fn overheard(address: &Address) -> Refusal {
+    let message =
+        format!("your token is not sent to {address}: without TLS whoever listens to the network has it");
+    let next = "dial it over TLS: https:// before the address, and --ca FILE if your own authority has signed its \
+                certificate; or give no token (--token-file, SHARDLIFT_TOKEN) if it asks for none";
+    Refusal::Told(vec![Failure::new(ErrorCode::ConfigInvalid, message, next)])
 }
 
 /// Pauses between tries, for ever.

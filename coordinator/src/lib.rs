@@ -173,10 +173,14 @@ fn open_broker(kind: &BrokerKind) -> anyhow::Result<Arc<dyn Broker>> {
 /// Reads the settings again.
 pub type Reread = Arc<dyn Fn() -> Result<Config, ConfigProblems> + Send + Sync>;
 
+/// As the history tells who has asked by a signal.
+const SIGHUP: &str = "coordinator";
+
 /// SIGHUP asks for what `shardlift topology reload` asks for; the log has the answer.
 async fn reload_on_hangup(services: Services, mut hangups: Hangups, shutdown: CancellationToken) {
     while shutdown.run_until_cancelled(hangups.next()).await.flatten().is_some() {
-        match services.reload().await {
+        // Who has sent the signal is not known.
+        match services.reload(SIGHUP.into()).await {
             Ok((changed, revision)) => tracing::info!(changed, revision, "read the file again (SIGHUP)"),
             Err(failure) => {
                 tracing::warn!(code = %failure.code, "the file was not taken (SIGHUP): {} ({})", failure.message, failure.next)

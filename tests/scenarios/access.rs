@@ -248,10 +248,80 @@ async fn a_token_of_the_issuer_is_accepted_and_whatever_is_wrong_with_one_is_ref
         .post_yaml("/api/v1/migrations?start=true", &spec().text())
         .await
         .refused(403, "access.forbidden");
-    door.showing(&operator).post_yaml("/api/v1/migrations?start=true", &spec().text()).await.ok(201);
+    door.showing(&operator).post_yaml("/api/v1/migrations", &spec().text()).await.ok(201);
+    tokio::join!(
+        ends_with_its_token(&play, &issuer),
+        followed_until_its_token_ends(&door, &issuer),
+        watched_until_its_token_ends(&play, &issuer),
+        serves_with_one_token_after_the_other(&play, &issuer),
+    );
+    door.showing(&operator).post(&path("/start")).await.ok(200);
     play.completed(ID).await;
     let events = door.showing(&viewer).get(&path("/events?after=0")).await.ok(200);
     assert_eq!(events["events"][0]["actor"], "olga@example.com", "{events:#}");
+}
+
+/// A watch of what nobody has started yet.
+async fn ends_with_its_token(play: &Play, issuer: &Issuer) {
+    let brief = issuer.token(&issuer.brief("vera@example.com", "viewer", 3));
+    let door = grpc(&play.installation.url(), Some(&brief)).await;
+    let watch = v1::WatchRequest { id: ID.to_owned() };
+    let mut watched = MigrationServiceClient::new(door).watch(watch).await.unwrap().into_inner();
+    let status = loop {
+        match watched.message().await {
+            Ok(news) => assert!(news.is_some(), "it ended without a word"),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(told(&status), (Code::Unauthenticated, "access.unauthenticated".to_owned()));
+    assert!(status.message().contains("expired"), "{status:?}");
+}
+
+/// The same over HTTP.
+async fn followed_until_its_token_ends(door: &Http, issuer: &Issuer) {
+    let brief = issuer.token(&issuer.brief("vera@example.com", "viewer", 3));
+    let mut stream = door.showing(&brief).follow(&path("/events"), None).await;
+    let mut last = None;
+    while let Some(event) = stream.next().await {
+        last = Some(event);
+    }
+    let last = last.expect("it told something");
+    assert_eq!((last.kind.as_str(), &last.data["code"]), ("problem", &json!("access.unauthenticated")));
+}
+
+/// The command line says why it ends.
+async fn watched_until_its_token_ends(play: &Play, issuer: &Issuer) {
+    let brief = issuer.token(&issuer.brief("vera@example.com", "viewer", 3));
+    let watched = play.installation.cli_with(&["watch", ID], &[("SHARDLIFT_TOKEN", &brief)]).await.unwrap();
+    assert_eq!(watched.code, Some(9), "{watched:#?}");
+    assert!(watched.stderr.contains("access.unauthenticated"), "{watched:#?}");
+    assert!(watched.stderr.contains("expired"), "{watched:#?}");
+}
+
+/// A worker whose token ends comes again with what lies in its file by then.
+async fn serves_with_one_token_after_the_other(play: &Play, issuer: &Issuer) {
+    let write = |mut claims: serde_json::Value| {
+        claims["shards"] = json!(["pg-01"]);
+        std::fs::write(issuer.file(), issuer.token(&claims)).unwrap();
+    };
+    write(issuer.brief("worker@example.com", "worker", 6));
+    let second = WorkerSpec::new("worker-issued", &["pg-01"]).token_file(&issuer.file());
+    let worker = play.installation.add_worker(&second).unwrap();
+    let sessions = |wanted: usize| async move {
+        play.until(&format!("session {wanted} of the worker"), async || {
+            let log = play.installation.coordinator().process().log_tail(1000);
+            let joined = |line: &&str| line.contains("has joined") && line.contains("worker-issued");
+            let found = log.lines().filter(joined).count();
+            anyhow::ensure!(found == wanted, "{found} sessions so far");
+            Ok(())
+        })
+        .await;
+    };
+    sessions(1).await;
+    write(issuer.claims("worker@example.com", "worker"));
+    sessions(2).await;
+    let log = worker.process().log_tail(1000);
+    assert!(log.contains("has expired"), "{log}");
 }
 
 /// A coordinator with these addresses, which must not start: what it says.

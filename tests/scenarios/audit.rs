@@ -87,7 +87,8 @@ async fn a_history_that_was_tampered_with_in_postgres_is_found() {
     run(format!("ALTER TABLE {table} DISABLE TRIGGER USER; CREATE TABLE kept AS SELECT * FROM {table}"))
         .await;
     let id = async |place: &str| -> i64 {
-        let sql = format!("SELECT id::text FROM kept ORDER BY {place} LIMIT 1");
+        // By the number: the column that is selected is a text.
+        let sql = format!("SELECT id::text FROM kept ORDER BY kept.{place} LIMIT 1");
         scalar(&dsn, &sql).await.parse().unwrap()
     };
     let (last, fourth, fifth) = (id("id DESC").await, id("id OFFSET 3").await, id("id OFFSET 4").await);

@@ -267,6 +267,15 @@ async fn a_plan_of_an_older_revision_is_refused_with_what_changed_and_a_later_sh
     let status = play.installation.cli(&["status", ID]).await.unwrap();
     assert!(status.stdout.contains("pg-03"), "{status:#?}");
     play.installation.cli_json(&["topology", "remove-shard", POSTGRES, "pg-03"]).await.unwrap();
+    let audit = play.installation.cli_json(&["audit", "list", "--limit", "2"]).await.unwrap();
+    let told = audit["entries"].as_array().unwrap().iter().map(|entry| {
+        let changed = &entry["detail"]["clusters"][POSTGRES];
+        (&entry["event"], &entry["actor"], &entry["migration"], &changed["joined"], &changed["left"])
+    });
+    let (event, person, none, shard, nothing) =
+        (json!("topology_changed"), json!("person"), json!(null), json!(["pg-03"]), json!([]));
+    let expected = [(&event, &person, &none, &shard, &nothing), (&event, &person, &none, &nothing, &shard)];
+    assert_eq!(told.collect::<Vec<_>>(), expected, "{audit:#}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

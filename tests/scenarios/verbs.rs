@@ -2,7 +2,7 @@
 //! and every refusal says why.
 
 use futures::future::join_all;
-use serde_json::Value;
+use serde_json::{Value, json};
 use shardlift_harness::installation::Output;
 
 use crate::stage::{
@@ -50,7 +50,7 @@ async fn repeated(play: &Play, id: &str, verb: &str) {
 async fn a_migration_makes_only_legal_moves_from_every_state() {
     let items = Items::of(Engine::Postgres, 3_000).await;
     let play = Play::start(&[&items]).await;
-    let spec = ItemsSpec::new(ID, Engine::Postgres, Form::WithoutWhere).rows_per_second(1_000);
+    let spec = ItemsSpec::new(ID, Engine::Postgres, Form::WithoutWhere).rows_per_second(30);
     let waiting = ItemsSpec::new("0002_waiting", Engine::Postgres, Form::WithWhere).depends_on(ID);
     let unwanted =
         ItemsSpec::new("0003_unwanted", Engine::Postgres, Form::WithWhere).depends_on("0002_waiting");
@@ -64,7 +64,7 @@ async fn a_migration_makes_only_legal_moves_from_every_state() {
         [("pause", "given up"), ("resume", "given up"), ("retry", "given up"), ("start", "given up")];
     all_illegal(&play, "0003_unwanted", "cancelled", &given_up).await;
 
-    play.until_rows(ID, 200).await;
+    play.until_rows(ID, 30).await;
     for verb in ["resume", "retry", "start"] {
         repeated(&play, ID, verb).await;
     }
@@ -74,13 +74,36 @@ async fn a_migration_makes_only_legal_moves_from_every_state() {
     let at = settled(&items).await;
     assert_eq!(settled(&items).await, at, "a paused migration goes on");
     ask(&play, "resume", ID).await.unwrap();
+    throttled_up(&play).await;
     play.completed(ID).await;
+    let late = play.refused(&["throttle", ID, "--as-in-spec"], ILLEGAL).await;
+    assert!(late.contains("request.illegal-move") && late.contains("finished"), "{late}");
     let finished = ["pause", "resume", "retry", "cancel", "start"].map(|verb| (verb, "finished"));
     all_illegal(&play, ID, "completed", &finished).await;
     play.completed("0002_waiting").await;
     let unknown = ask(&play, "pause", "0009_unknown").await.unwrap_err();
     assert!(unknown.contains("request.not-found"), "{unknown}");
     curtain(&play, ID, &items, Form::WithoutWhere, None).await;
+}
+
+/// At the rate of its spec it would not end in time: what an operator says holds for ranges that run, and outlives the
+/// coordinator and the worker that were told.
+async fn throttled_up(play: &Play) {
+    let installation = &play.installation;
+    let faster = ["throttle", ID, "--rows-per-second", "1000"];
+    let said = installation.cli(&faster).await.unwrap();
+    assert_eq!(said.code, Some(DONE), "{said:#?}");
+    play.until_rows(ID, 300).await;
+    installation.coordinator().kill9();
+    installation.worker(0).kill9();
+    installation.coordinator().restart().await.unwrap();
+    installation.worker(0).restart().await.unwrap();
+    let expected = json!({
+        "rows_per_second": 1000, "window": null, "in_spec": { "rows_per_second": 30, "window": null },
+    });
+    play.until_status(ID, "what was said still holds", |status| status["throttle"] == expected).await;
+    let again = installation.cli(&faster).await.unwrap();
+    assert!(again.stdout.contains("nothing changed"), "{again:#?}");
 }
 
 /// Rows changed, once no batch is under way any more.

@@ -16,6 +16,8 @@ use shardlift_runtime::telemetry::{Settings, Written};
 use shardlift_runtime::tls::{Dial, WrittenDial};
 use tonic::transport::Uri;
 
+use crate::token::Token;
+
 pub use backup::{BackupConfig, S3Config, StoreConfig};
 
 /// The settings, all valid.
@@ -26,7 +28,7 @@ pub struct Config {
     /// Coordinators to try, as `http://host:port` or `https://host:port`; whichever answers says who leads.
     pub coordinators: Route<String>,
     /// What it shows coordinators that ask who it is.
-    pub bearer: Bearer,
+    pub token: Token,
     /// How coordinators are dialled over TLS.
     pub tls: Dial,
     /// Tasks at once, 1 to 256.
@@ -109,7 +111,7 @@ impl File {
         if self.coordinators.is_empty() {
             problems.add("coordinators", "name at least one, such as \"127.0.0.1:7400\"");
         }
-        let bearer = bearer(&mut problems, self.token.as_ref(), self.token_file.as_deref());
+        let token = token(&mut problems, self.token.as_ref(), self.token_file, &coordinators);
         if !(1..=256).contains(&self.slots) {
             problems.add("slots", format!("{} is not between 1 and 256", self.slots));
         }
@@ -132,7 +134,7 @@ impl File {
             Some(((name, coordinators), backup)) if problems.list().is_empty() => Ok(Config {
                 name,
                 coordinators,
-                bearer,
+                token,
                 tls,
                 slots: self.slots,
                 metrics_listen,
@@ -145,14 +147,26 @@ impl File {
     }
 }
 
-/// None where neither is given: on a loopback address a coordinator may ask nobody.
-fn bearer(problems: &mut ConfigProblems, inline: Option<&Secret>, file: Option<&Path>) -> Bearer {
+/// It must be good now, and must not go anywhere in plain but within this machine.
+fn token(
+    problems: &mut ConfigProblems,
+    inline: Option<&Secret>,
+    file: Option<PathBuf>,
+    coordinators: &[String],
+) -> Token {
     if inline.is_none() && file.is_none() {
-        return Bearer::default();
+        return Token::None;
     }
-    let token = keep(problems, "token", read_secret("token", inline, file));
-    let bearer = token.and_then(|token| keep(problems, "token", Bearer::new(token.expose())));
-    bearer.unwrap_or_default()
+    let secret = keep(problems, "token", read_secret("token", inline, file.as_deref()));
+    let bearer = secret.and_then(|secret| keep(problems, "token", Bearer::new(secret.expose())));
+    let Some(bearer) = bearer else { return Token::None };
+    let uris = coordinators.iter().filter_map(|address| address.parse::<Uri>().ok());
+    for uri in uris.filter(|uri| !bearer.may_go_to(uri)) {
+        let host = uri.authority().map_or("", |authority| authority.as_str());
+        let why = format!("without [tls] whoever listens to the network on the way to {host} has the token");
+        problems.add("coordinators", why);
+    }
+    file.map_or(Token::Written(bearer), Token::File)
 }
 
 /// `host:port`, also with `http://` or `https://` before it; `otherwise`: the scheme of one that has none.
@@ -283,17 +297,24 @@ mod tests {
         let dir = tempfile::tempdir().expect("a temp dir");
         let file = dir.path().join("token");
         std::fs::write(&file, "hunter2\n").expect("written");
-        let with = |lines: &str| {
+        let at = |coordinators: &str, lines: &str| {
             read(&format!(
-                "name = \"w1\"\ncoordinators = [\"127.0.0.1:1\"]\n{lines}\n[[shard]]\nid = \"s1\"\ncluster = \"c\"\n\
+                "name = \"w1\"\ncoordinators = {coordinators}\n{lines}\n[[shard]]\nid = \"s1\"\ncluster = \"c\"\n\
                  engine = \"postgres\"\ndsn = \"postgres://127.0.0.1/db\"\n"
             ))
         };
+        let with = |lines: &str| at("[\"127.0.0.1:1\"]", lines);
         let in_file = format!("token_file = {:?}", file.display().to_string());
         for lines in ["token = \"hunter2\"", in_file.as_str()] {
             let told = format!("{:?}", with(lines).expect("valid"));
-            assert!(told.contains("bearer: [redacted]") && !told.contains("hunter2"), "{told}");
+            assert!(told.contains("token: ") && !told.contains("hunter2"), "{told}");
         }
+        let plain = at("[\"127.0.0.1:1\", \"c.example:1\"]", "token = \"x\"");
+        let told = plain.expect_err("refused").to_string();
+        assert!(
+            told.contains("c.example:1") && told.contains("[tls]") && !told.contains("127.0.0.1"),
+            "{told}"
+        );
         for lines in ["token = \"\"", "token = \"two words\"", &format!("token = \"x\"\n{in_file}")] {
             assert!(with(lines).is_err(), "{lines}");
         }

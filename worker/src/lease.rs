@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use shardlift_domain::fence::{Fence, Token};
 use shardlift_domain::ids::TaskId;
+use shardlift_domain::migration::Pace;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -99,8 +100,8 @@ pub struct TaskLease {
 /// How the coordinator wants a running range to go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Wish {
-    /// Ranges of the shard that run at once from now on.
-    pub sharers: u32,
+    /// How fast it may go from now on.
+    pub pace: Pace,
     /// Split off the later half of what is left, if that is worth it.
     pub share: bool,
 }
@@ -193,9 +194,10 @@ mod tests {
     #[tokio::test]
     async fn a_wish_is_taken_once_and_none_is_lost_to_a_later_one() {
         let lease = lease(&pulse());
-        lease.adjust(Wish { sharers: 2, share: true });
-        lease.clone().adjust(Wish { sharers: 3, share: false });
-        assert_eq!(lease.take_wish(), Some(Wish { sharers: 3, share: true }));
+        let pace = |sharers| Pace { sharers, throttle: None };
+        lease.adjust(Wish { pace: pace(2), share: true });
+        lease.clone().adjust(Wish { pace: pace(3), share: false });
+        assert_eq!(lease.take_wish(), Some(Wish { pace: pace(3), share: true }));
         assert_eq!(lease.take_wish(), None);
     }
 

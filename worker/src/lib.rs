@@ -1,7 +1,7 @@
 //! The worker: does the work beside its shards.
 //!
 //! Reading order: [`config`] says which shards it serves; [`session`] is its one stream to the coordinator;
-//! [`lease`] is the right to write; [`backup`] keeps what was there before; [`executor`] takes one task from lease to receipt; [`engine`] knows the two
+//! [`token`] says who it is; [`lease`] is the right to write; [`backup`] keeps what was there before; [`executor`] takes one task from lease to receipt; [`engine`] knows the two
 //! databases; [`transformer`] turns old rows into new ones.
 //!
 //! It decides nothing about a migration: it does what it is given, and says what it found.
@@ -13,6 +13,7 @@ pub mod executor;
 pub mod lease;
 pub mod metrics;
 pub mod session;
+pub mod token;
 pub mod transformer;
 
 use std::collections::BTreeMap;

@@ -31,8 +31,8 @@ pub struct AuditEntry {
 /// What an entry says.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AuditFact {
-    /// The migration's id and version.
-    pub migration: (String, u32),
+    /// The migration's id and version; `None`: it is about the installation, its topology or its workers.
+    pub migration: Option<(String, u32)>,
     /// A word.
     pub event: String,
     /// RFC 3339 in UTC.
@@ -63,16 +63,13 @@ pub struct Verified {
 impl AuditEntry {
     pub(crate) fn from_wire(entry: v1::AuditEntry) -> Self {
         let v1::AuditEntry { sequence, fact, unreadable, hash } = entry;
-        let fact = fact.map(|fact| {
-            let key = fact.migration.unwrap_or_default();
-            AuditFact {
-                migration: (key.id, key.version),
-                event: fact.event,
-                at: fact.at.map(|at| at.to_string()).unwrap_or_default(),
-                actor: fact.actor,
-                request_id: fact.request_id,
-                detail: fact.detail,
-            }
+        let fact = fact.map(|fact| AuditFact {
+            migration: fact.migration.map(|key| (key.id, key.version)),
+            event: fact.event,
+            at: fact.at.map(|at| at.to_string()).unwrap_or_default(),
+            actor: fact.actor,
+            request_id: fact.request_id,
+            detail: fact.detail,
         });
         Self { sequence, fact: fact.ok_or(unreadable), hash }
     }

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use shardlift_domain::failure::Failure;
 use shardlift_domain::ids::{Checksum, ClusterName, MigrationId, MigrationKey, ShardId, Version, WorkerId};
-use shardlift_domain::migration::{Phase, Status, Step};
+use shardlift_domain::migration::{InForce, Phase, Status, Step};
 use shardlift_domain::progress::ShardProgress;
 use shardlift_domain::quarantine::Held;
 use shardlift_domain::spec::{Engine, Kind};
 use shardlift_domain::verdict::{Saved, Undone};
-use shardlift_proto::convert::{WireError, failure_from_wire, held_from_wire};
+use shardlift_proto::convert::{WireError, failure_from_wire, held_from_wire, in_force_from_wire};
 use shardlift_proto::v1;
 
 /// One migration. Times are RFC 3339 in UTC.
@@ -65,6 +65,8 @@ pub struct MigrationView {
     pub rolled_back_for: Option<Failure>,
     /// That what it had kept for a rollback is given up; `true`: it is gone.
     pub purged: Option<bool>,
+    /// How its walk is throttled; `None`: nothing of it is walked, or the coordinator is of an older release.
+    pub throttle: Option<InForce>,
     /// Rows set aside on all shards.
     pub held: Held,
     /// The present wave, from 1.
@@ -137,6 +139,7 @@ impl MigrationView {
             decided: migration.decided.filter(|word| matches!(word.as_str(), "commit" | "abort")),
             rolled_back_for: migration.rolled_back_for.map(failure_from_wire),
             purged: migration.purged,
+            throttle: in_force_from_wire(migration.throttle, migration.throttle_in_spec)?,
             held: migration.held.map(held_from_wire).unwrap_or_default(),
             // A coordinator of a release before waves says 0.
             wave: migration.wave.max(1),

@@ -31,6 +31,7 @@ pub(crate) mod shards;
 mod skeleton;
 pub(crate) mod start;
 pub(crate) mod status;
+pub(crate) mod throttle;
 pub(crate) mod topology;
 pub(crate) mod watch;
 pub(crate) mod workers;

@@ -1,7 +1,8 @@
 //! The history of all migrations, and what a walk along its chain has found.
 
 use serde_json::{Value, json};
-use shardlift_client::model::{AuditEntry, Verified};
+use shardlift_client::model::{AuditEntry, AuditFact, Verified};
+use shardlift_domain::spec::Throttle;
 
 use super::harmless::line;
 use super::paint::{Paint, Tone};
@@ -35,7 +36,7 @@ fn row(entry: &AuditEntry) -> Vec<Cell> {
             sequence.into(),
             line(&fact.at).into(),
             line(&fact.actor).into(),
-            line(&format!("{}@{}", fact.migration.0, fact.migration.1)).into(),
+            line(&about(fact)).into(),
             Cell::new(Tone::Strong, line(&fact.event)),
             line(&what(&fact.detail)).into(),
             line(fact.request_id.as_deref().unwrap_or("-")).into(),
@@ -54,6 +55,11 @@ fn row(entry: &AuditEntry) -> Vec<Cell> {
     }
 }
 
+/// Which migration, or that it is about all of them.
+fn about(fact: &AuditFact) -> String {
+    fact.migration.as_ref().map_or_else(|| "-".to_owned(), |(id, version)| format!("{id}@{version}"))
+}
+
 /// A detail in a few words: from where to where, or on which shard.
 fn what(detail: &str) -> String {
     let detail: Value = serde_json::from_str(detail).unwrap_or_default();
@@ -65,6 +71,12 @@ fn what(detail: &str) -> String {
         (_, Some(after)) => words.push(after),
         _ => {}
     }
+    let throttle = |value: &Value| serde_json::from_value::<Throttle>(value["throttle"].clone()).ok();
+    if let (Some(before), Some(after)) = (throttle(&detail["before"]), throttle(&detail)) {
+        words.push(format!("{before} -> {after}"));
+    }
+    words.extend(detail["what"].as_array().into_iter().flatten().filter_map(word));
+    words.extend(word(&detail["worker"]));
     words.extend(word(&detail["shard"]));
     words.extend(word(&detail["step"]));
     words.extend(word(&detail["code"]).or_else(|| word(&detail["failure"]["code"])));
@@ -76,8 +88,7 @@ fn what(detail: &str) -> String {
 pub(crate) fn sentence(entry: &AuditEntry) -> String {
     let text = match &entry.fact {
         Ok(fact) => {
-            let (id, version) = &fact.migration;
-            format!("{} {} {id}@{version} {} {}", fact.at, fact.actor, fact.event, what(&fact.detail))
+            format!("{} {} {} {} {}", fact.at, fact.actor, about(fact), fact.event, what(&fact.detail))
         }
         Err(why) => format!("unreadable: {why}"),
     };
@@ -92,10 +103,11 @@ pub(crate) fn entries_json(entries: &[AuditEntry], more: bool) -> Value {
 /// One entry for programs.
 pub(crate) fn entry_json(entry: &AuditEntry) -> Value {
     let fact = entry.fact.as_ref().ok();
+    let migration = fact.and_then(|fact| fact.migration.as_ref());
     json!({
         "sequence": entry.sequence,
-        "migration": fact.map(|fact| fact.migration.0.clone()),
-        "version": fact.map(|fact| fact.migration.1),
+        "migration": migration.map(|(id, _)| id),
+        "version": migration.map(|(_, version)| version),
         "event": fact.map(|fact| fact.event.clone()),
         "at": fact.map(|fact| fact.at.clone()),
         "actor": fact.map(|fact| fact.actor.clone()),
@@ -131,14 +143,12 @@ pub(crate) fn verified_json(found: &Verified) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use shardlift_client::model::AuditFact;
-
     use super::*;
 
     #[test]
     fn each_entry_is_a_line_and_harmless() {
         let fact = AuditFact {
-            migration: ("0001_text".into(), 1),
+            migration: Some(("0001_text".into(), 1)),
             event: "started".into(),
             at: "2026-11-28T21:00:00.123456Z".into(),
             actor: "olaf\x1b[2J".into(),
@@ -160,6 +170,13 @@ more: --after 8
         let line = "7  2026-11-28T21:00:00.123456Z olaf\\u{1b}[2J 0001_text@1 started pending/precheck -> running/precheck\n";
         assert_eq!(sentence(&told), line);
         assert_eq!(sentence(&wrong), "8  unreadable: no event\n");
+        let mut drained = told.clone();
+        let fact = drained.fact.as_mut().expect("readable");
+        (fact.migration, fact.event) = (None, "worker_drained".into());
+        fact.detail = r#"{"worker":"worker-a","draining":true,"before":{"draining":false}}"#.into();
+        let line = "7  2026-11-28T21:00:00.123456Z olaf\\u{1b}[2J - worker_drained worker-a\n";
+        assert_eq!(sentence(&drained), line);
+        assert_eq!(entry_json(&drained)["migration"], Value::Null);
         assert_eq!(entries(Paint::PLAIN, &[], false), "nothing was recorded\n");
     }
 

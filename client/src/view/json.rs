@@ -5,6 +5,7 @@ use shardlift_client::model::{
     Coordinator, Drained, Leader, MigrationView, ShardPresence, ShardView, WorkerPresence,
 };
 use shardlift_domain::failure::Failure;
+use shardlift_domain::migration::InForce;
 use shardlift_domain::plan::{Disposition, Plan, PlannedMigration};
 use shardlift_domain::verdict::Finding;
 
@@ -132,6 +133,7 @@ fn head(view: &MigrationView) -> Value {
         "before_images": view.purged.map(|gone| if gone { "purged" } else { "purging" }),
         "quarantined": view.held.rows,
         "discarded": view.held.discarded,
+        "throttle": view.throttle.as_ref().map(throttle),
         "wave": view.wave,
         "waves": view.waves,
         "gate": view.gate.as_ref().map(|gate| {
@@ -142,6 +144,12 @@ fn head(view: &MigrationView) -> Value {
         }),
         "decided": view.decided,
     })
+}
+
+fn throttle(in_force: &InForce) -> Value {
+    let mut value = json!(in_force.now);
+    value["in_spec"] = json!(in_force.in_spec);
+    value
 }
 
 fn part(part: &ShardView) -> Value {
@@ -226,7 +234,7 @@ mod tests {
         value.as_object().expect("an object").keys().map(String::as_str).collect()
     }
 
-    const HEAD: [&str; 26] = [
+    const HEAD: [&str; 27] = [
         "id",
         "version",
         "kind",
@@ -249,6 +257,7 @@ mod tests {
         "before_images",
         "quarantined",
         "discarded",
+        "throttle",
         "wave",
         "waves",
         "gate",
@@ -288,6 +297,14 @@ mod tests {
         assert_eq!((&value["status"], &value["phase"]), (&json!("failed"), &json!("data")));
         assert_eq!(value["version"], 1);
         assert_eq!(keys(&status(&samples::halted())["halted"]), ["code", "message", "next"]);
+    }
+
+    #[test]
+    fn a_throttle_is_told_with_what_the_spec_says_instead() {
+        assert_eq!(status(&samples::running())["throttle"], Value::Null);
+        let in_spec = json!({ "rows_per_second": 50, "window": "22:00-06:00 UTC" });
+        let expected = json!({ "rows_per_second": 5_000, "window": null, "in_spec": in_spec });
+        assert_eq!(status(&samples::throttled())["throttle"], expected);
     }
 
     #[test]

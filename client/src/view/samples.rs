@@ -5,11 +5,11 @@ use std::time::Duration;
 use shardlift_client::model::{Gate, MigrationView, ShardPresence, ShardView, WorkerPresence};
 use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::ids::{Checksum, ClusterName, MigrationId, MigrationKey, ShardId, Version, WorkerId};
-use shardlift_domain::migration::{Phase, Status, Step};
+use shardlift_domain::migration::{InForce, Phase, Status, Step};
 use shardlift_domain::plan::{Disposition, Plan, PlannedMigration, ShardEstimate, Wave};
 use shardlift_domain::progress::ShardProgress;
 use shardlift_domain::quarantine::Held;
-use shardlift_domain::spec::{Engine, Kind};
+use shardlift_domain::spec::{Engine, Kind, Throttle, Window};
 use shardlift_domain::verdict::{Finding, Saved, Severity, Undone};
 
 pub(crate) fn id(text: &str) -> MigrationId {
@@ -81,6 +81,7 @@ pub(crate) fn running() -> MigrationView {
         decided: None,
         rolled_back_for: None,
         purged: None,
+        throttle: None,
         held: Held::default(),
         wave: 1,
         waves: 1,
@@ -114,6 +115,14 @@ pub(crate) fn failed() -> MigrationView {
     view.shards[0].error = Some(error.clone());
     view.error = Some(error);
     view
+}
+
+/// An operator has let it go faster than its spec.
+pub(crate) fn throttled() -> MigrationView {
+    let night = Window { from_minute: 1320, to_minute: 360 };
+    let throttle = |rate, window| Throttle { rows_per_second: Some(rate), window };
+    let in_force = InForce { now: throttle(5_000, None), in_spec: Some(throttle(50, Some(night))) };
+    MigrationView { throttle: Some(in_force), ..running() }
 }
 
 /// The first of two waves is done; its gate is closed, or it soaks.

@@ -3,7 +3,7 @@
 use shardlift_client::model::{MigrationView, ShardView};
 use shardlift_domain::failure::Failure;
 use shardlift_domain::migration::{Phase, Status};
-use shardlift_domain::spec::Kind;
+use shardlift_domain::spec::{Kind, Throttle};
 use shardlift_domain::verdict::Undone;
 
 use super::failure::{brief, failure};
@@ -26,6 +26,9 @@ pub(crate) fn status(paint: Paint, view: &MigrationView) -> String {
     fact("status", &paint.tone(tone(view), &standing(view)));
     if view.kind == Kind::Data {
         fact("rows", &rows(view));
+    }
+    if let Some(text) = throttle(view) {
+        fact("throttle", &text);
     }
     if let Some(text) = saved(view) {
         fact("saved", &text);
@@ -78,6 +81,16 @@ pub(crate) fn status(paint: Paint, view: &MigrationView) -> String {
         text.push_str(&format!("\n{hint}\n"));
     }
     text
+}
+
+/// What holds, if anything does or an operator has said so.
+fn throttle(view: &MigrationView) -> Option<String> {
+    let in_force = view.throttle.as_ref()?;
+    match in_force.in_spec {
+        Some(in_spec) => Some(format!("{} (changed; the spec says: {in_spec})", in_force.now)),
+        None if in_force.now == Throttle::default() => None,
+        None => Some(in_force.now.to_string()),
+    }
 }
 
 /// `120,000 rows, 31.4 MiB`; `None`: nothing was saved, or nobody has told of it since the leader changed.
@@ -268,6 +281,7 @@ pub(crate) fn trouble(part: &ShardView, failure: &Failure) -> String {
 
 #[cfg(test)]
 mod tests {
+    use shardlift_domain::migration::InForce;
     use shardlift_domain::quarantine::Held;
 
     use super::super::samples;
@@ -314,6 +328,19 @@ mend the cause, then: shardlift retry 0008_message_text   (or give up: shardlift
             text.contains("\nchat-pg-02: shard.unreachable: connection refused (tried again by itself)\n"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_throttle_is_told_and_that_it_is_not_the_specs() {
+        let mut view = samples::throttled();
+        let text = status(Paint::PLAIN, &view);
+        let line = "  throttle   at most 5000 rows/s on each shard, at any time (changed; the spec says: at most 50 rows/s on each shard, 22:00-06:00 UTC)\n";
+        assert!(text.contains(line), "{text}");
+        view.throttle = view.throttle.map(|in_force| InForce { in_spec: None, ..in_force });
+        let text = status(Paint::PLAIN, &view);
+        assert!(text.contains("  throttle   at most 5000 rows/s on each shard, at any time\n"), "{text}");
+        view.throttle = Some(InForce { now: Throttle::default(), in_spec: None });
+        assert!(!status(Paint::PLAIN, &view).contains("throttle"));
     }
 
     #[test]

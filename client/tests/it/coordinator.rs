@@ -229,6 +229,11 @@ impl MigrationService for Script {
         self.verb("purge", request)
     }
 
+    async fn throttle(&self, request: Request<v1::ThrottleRequest>) -> Answer<v1::VerbResponse> {
+        let request = request.map(|v1::ThrottleRequest { id, .. }| v1::VerbRequest { id });
+        self.verb("throttle", request)
+    }
+
     async fn approve(&self, request: Request<v1::ApproveRequest>) -> Answer<v1::VerbResponse> {
         let request = request.map(|v1::ApproveRequest { id, .. }| v1::VerbRequest { id });
         self.verb("approve", request)

@@ -334,3 +334,19 @@ async fn the_manual_page_has_every_verb() {
     assert!(page.contains("migration"), "{page}");
     ends("127.0.0.1:1", &["man", "nothing"], 2).await;
 }
+
+#[tokio::test]
+async fn a_token_is_not_sent_in_plain_to_another_machine() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("token");
+    std::fs::write(&file, "canary-4711\n").expect("written");
+    // Nobody is there: it would take long to find that out.
+    let list = ["--token-file", text(&file), "list"];
+    for url in ["192.0.2.1:7400", "http://192.0.2.1:7400,127.0.0.1:1"] {
+        let (_, err) = ends(url, &list, 2).await;
+        assert!(err.contains("config.invalid") && err.contains("https://"), "{err}");
+        assert!(err.contains("not sent to http://192.0.2.1:7400") && !err.contains("4711"), "{err}");
+    }
+    let coordinator = Coordinator::start(&Script::default()).await;
+    ends(&coordinator.url(), &list, 0).await;
+}

@@ -34,8 +34,11 @@ pub const REHEARSE: &str = "rehearse";
 pub const LOCK_DEADLINE: &str = "lock_deadline";
 /// Keeping what verification finds different, and repairing it.
 pub const REPAIR: &str = "repair";
+/// Walking under another throttle than the spec's, also from the next batch on.
+pub const THROTTLE: &str = "throttle";
 /// The words that are not the name of a transformer.
-const WORDS: [&str; 19] = [
+const WORDS: [&str; 20] = [
+    THROTTLE,
     LEFT_OUT,
     BACKUP,
     SHARE,
@@ -86,11 +89,8 @@ impl Capabilities {
 
     /// What a worker must be able to do to run this step of this spec.
     pub fn of_step(spec: &Spec, step: Step) -> Self {
-        let mut needed = Self::needed(spec);
-        if step == Step::Undo {
-            needed.0.insert(UNDO.to_owned());
-        }
-        needed
+        let needed = Self::needed(spec);
+        if step == Step::Undo { needed.and(UNDO) } else { needed }
     }
 
     /// What a worker must be able to do to run any step of this spec that a plan has.
@@ -127,6 +127,12 @@ impl Capabilities {
             needed.0.insert(ASSERT.to_owned());
         }
         needed
+    }
+
+    /// These and one more.
+    pub fn and(mut self, word: &str) -> Self {
+        self.0.insert(word.to_owned());
+        self
     }
 
     /// Whether the word is there.

@@ -89,6 +89,7 @@ pub struct Principal {
     name: String,
     role: Role,
     reach: Reach,
+    ends: Option<i64>,
 }
 
 /// Why there can be no such principal.
@@ -133,17 +134,27 @@ impl Principal {
             (Role::Worker, _) | (_, Reach::Nothing) => {}
             _ => return Err(PrincipalError::Shards),
         }
-        Ok(Self { name: name.to_owned(), role, reach })
+        Ok(Self { name: name.to_owned(), role, reach, ends: None })
+    }
+
+    /// The same as long as what it has shown is good: until so many seconds after 1970 began.
+    pub fn until(self, ends: i64) -> Self {
+        Self { ends: Some(ends), ..self }
     }
 
     /// Whoever asks a coordinator that knows nobody: it may do everything.
     pub fn anybody() -> Self {
-        Self { name: Self::ANYBODY.to_owned(), role: Role::Admin, reach: Reach::Everything }
+        Self { name: Self::ANYBODY.to_owned(), role: Role::Admin, reach: Reach::Everything, ends: None }
     }
 
     /// Its name, as the history tells it.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// When what it has shown is not good any more, in seconds since 1970; `None`: as long as it is known.
+    pub fn ends(&self) -> Option<i64> {
+        self.ends
     }
 
     /// What it may ask for.

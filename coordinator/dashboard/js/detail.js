@@ -122,12 +122,21 @@ function figuresOf(migration, sum) {
     all.push(["Rows restored", count(migration.rows_restored), `of ${count(migration.rows_done)} changed`]);
     all.push(["Conflicts", count(migration.conflicts), "left alone"]);
   }
+  const throttle = migration.throttle;
+  if (throttle && (throttle.in_spec || throttle.rows_per_second || throttle.window)) {
+    all.push(["Throttle", limits(throttle), throttle.in_spec ? `changed; the spec says: ${limits(throttle.in_spec)}` : null]);
+  }
   all.push(["Shards done", count(sum.done), `of ${count(sum.shards)}`]);
   all.push(["Busy now", counted(sum.busy, "shard"), sum.workers > 0 ? `by ${counted(sum.workers, "worker")}` : null]);
   if (migration.quarantined + migration.discarded > 0) {
     all.push(["Set aside", count(migration.quarantined), migration.discarded > 0 ? `${count(migration.discarded)} discarded` : "to decide about"]);
   }
   return all;
+}
+
+/** A throttle in words. */
+function limits({ rows_per_second: rate, window }) {
+  return [rate ? `${count(rate)} rows/s` : "no limit", window ?? "at any time"].join(", ");
 }
 
 /** How it went since the page was opened. */

@@ -63,7 +63,7 @@ fn to_wire(link: Link) -> v1::AuditEntry {
     let (fact, unreadable) = match entry {
         Ok(HistoryEntry { migration, event, at, actor, request, detail }) => {
             let fact = v1::AuditFact {
-                migration: Some(migration.into()),
+                migration: migration.map(Into::into),
                 event: event.as_str().to_owned(),
                 at: Some(moment(at)),
                 actor,

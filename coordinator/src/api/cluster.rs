@@ -8,6 +8,7 @@ use shardlift_proto::v1::{self, cluster_service_server::ClusterService};
 use tonic::{Request, Response, Status};
 
 use super::access::Access;
+use super::asker::asker;
 use super::forward::FORWARDED;
 use super::{audit, indoubt, placement, topology};
 use crate::election::Peer;
@@ -78,10 +79,11 @@ impl ClusterService for ClusterDoor {
         &self,
         request: Request<v1::ChangeTopologyRequest>,
     ) -> Result<Response<v1::ChangeTopologyResponse>, Status> {
+        let by = asker(&request)?;
         let change = topology::change_from_wire(request.into_inner()).map_err(one)?;
         let (changed, revision) = match change {
-            Some(edit) => self.services.change(edit).await,
-            None => self.services.reload().await,
+            Some(edit) => self.services.change(edit, by).await,
+            None => self.services.reload(by).await,
         }
         .map_err(one)?;
         Ok(Response::new(v1::ChangeTopologyResponse { changed, revision }))
@@ -138,9 +140,10 @@ impl ClusterService for ClusterDoor {
     }
 
     async fn drain(&self, request: Request<v1::DrainRequest>) -> Result<Response<v1::DrainResponse>, Status> {
+        let by = asker(&request)?;
         let v1::DrainRequest { worker, draining } = request.into_inner();
         let worker = worker_id(worker).map_err(|failure| refuse(vec![failure]))?;
-        let drained = self.services.orchestrator().drain(worker, draining).await;
+        let drained = self.services.orchestrator().drain(worker, draining, by).await;
         let drained = drained.map_err(|failure| refuse(vec![failure]))?;
         Ok(Response::new(v1::DrainResponse {
             worker: Some(worker_to_wire(drained.worker)),

@@ -5,7 +5,8 @@ use shardlift_domain::failure::Failure;
 use shardlift_domain::ids::ShardId;
 use shardlift_domain::migration::{Decision, Phase, Status, Step};
 use shardlift_domain::quarantine::Held;
-use shardlift_proto::convert::held_to_wire;
+use shardlift_domain::spec::Throttle;
+use shardlift_proto::convert::{held_to_wire, throttle_to_wire};
 use shardlift_proto::v1;
 
 use super::views::moment;
@@ -43,6 +44,7 @@ struct Detail {
     held: Option<Held>,
     failure: Option<Failure>,
     decision: Option<Decision>,
+    throttle: Option<Throttle>,
 }
 
 fn to_wire(recorded: Recorded) -> v1::Event {
@@ -56,7 +58,7 @@ fn to_wire(recorded: Recorded) -> v1::Event {
     };
     v1::Event {
         sequence,
-        migration: Some(entry.migration.into()),
+        migration: entry.migration.map(Into::into),
         event: entry.event.as_str().to_owned(),
         at: Some(moment(entry.at)),
         actor: entry.actor,
@@ -68,6 +70,7 @@ fn to_wire(recorded: Recorded) -> v1::Event {
         held: detail.held.map(held_to_wire),
         failure: detail.failure.map(Into::into),
         decision: detail.decision.map(|decision| decision.as_str().to_owned()),
+        throttle: detail.throttle.map(throttle_to_wire),
     }
 }
 
@@ -83,7 +86,7 @@ mod tests {
 
     fn told(event: HistoryEvent, detail: serde_json::Value) -> v1::Event {
         let id = MigrationId::new("0008_text").expect("a name");
-        let migration = MigrationKey { id, version: Version::FIRST };
+        let migration = Some(MigrationKey { id, version: Version::FIRST });
         let at = DateTime::from_timestamp(1_764_363_600, 123_456_000).expect("a time");
         to_wire(Recorded {
             sequence: 7,
@@ -107,6 +110,14 @@ mod tests {
     fn a_decision_is_told_in_a_word() {
         let decided = told(HistoryEvent::Decided, json!({ "decision": Decision::Commit }));
         assert_eq!(decided.decision.as_deref(), Some("commit"));
+    }
+
+    #[test]
+    fn a_throttle_is_told_as_it_holds_since() {
+        let throttle = json!({ "rows_per_second": 50, "window": null });
+        let told = told(HistoryEvent::Throttled, json!({ "status": "running", "throttle": throttle }));
+        let expected = v1::Throttle { rows_per_second: Some(50), window: None };
+        assert_eq!((told.event.as_str(), told.throttle), ("throttled", Some(expected)));
     }
 
     #[test]

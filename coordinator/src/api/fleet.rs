@@ -16,7 +16,7 @@ use shardlift_proto::convert::{
     page_from_wire, placement_to_wire, prepared_from_wire, purged_from_wire, quarantine_to_wire,
     quarantined_from_wire, range_from_wire, receipt_from_wire, rehearsal_query_to_wire,
     repair_page_from_wire, repair_to_wire, saved_from_wire, shard_rehearsal_from_wire, task_from_wire,
-    task_to_wire, token_from_wire, token_to_wire,
+    task_to_wire, throttle_to_wire, token_from_wire, token_to_wire,
 };
 use shardlift_proto::status::refuse;
 use shardlift_proto::v1::{self, fleet_service_server::FleetService, from_worker, to_worker};
@@ -25,7 +25,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::access::{Access, caller};
+use super::access::{Access, Stay, caller};
 use super::forward::refusal;
 use super::hearing::Hearing;
 use crate::orchestrator::{Handle, Joining, Order, Report, Standing, Welcome};
@@ -88,6 +88,7 @@ impl FleetService for FleetDoor {
             }
             Err(failure) => return Err(refuse(vec![failure])),
         };
+        let stay = Stay::of(Some(&principal));
         let hearing = Hearing {
             orchestrator: self.orchestrator.clone(),
             access: self.access.clone(),
@@ -98,7 +99,7 @@ impl FleetService for FleetDoor {
             shutdown: self.shutdown.clone(),
         };
         tokio::spawn(hearing.listen());
-        Ok(Response::new(Box::pin(speak(welcome, queue, standing, self.shutdown.clone()))))
+        Ok(Response::new(Box::pin(speak(welcome, queue, standing, stay, self.shutdown.clone()))))
     }
 }
 
@@ -256,12 +257,13 @@ fn repaired(v1::RepairAnswer { query, answer }: v1::RepairAnswer) -> Result<Repo
     Ok(Report::Repaired(query, answer))
 }
 
-/// Welcome first, then orders, until the leader drops the queue or the coordinator ends. If that is because the lead
-/// has passed on, the last word is who leads now.
+/// Welcome first, then orders, until the leader drops the queue or the coordinator ends. If that is because the worker's token
+/// has ended, the last word says so; if the lead has passed on, it is who leads now.
 fn speak(
     welcome: Welcome,
     queue: mpsc::Receiver<Order>,
     standing: Standing,
+    stay: Stay,
     shutdown: CancellationToken,
 ) -> impl Stream<Item = Result<v1::ToWorker, Status>> {
     let first = to_worker::Message::Welcome(v1::Welcome {
@@ -279,25 +281,27 @@ fn speak(
         .chain(ReceiverStream::new(queue).map(order))
         .map(|message| Ok(v1::ToWorker { message: Some(message) }))
         .take_until(shutdown.cancelled_owned())
-        .chain(futures::stream::once(async move { refusal_after(&standing) }).filter_map(async |last| last))
+        .chain(futures::stream::once(async move { last_word(stay, &standing) }).filter_map(async |last| last))
 }
 
-/// The last word of a session, when it ends because this coordinator does not lead any more.
-fn refusal_after(standing: &Standing) -> Option<Result<v1::ToWorker, Status>> {
-    (!standing.leads()).then(|| Err(refusal(standing)))
+/// The last word of a session, when it ends because the worker is not known any more, or this coordinator does not lead.
+fn last_word(stay: Stay, standing: &Standing) -> Option<Result<v1::ToWorker, Status>> {
+    let expired = stay.is_over().map(|failure| refuse(vec![failure]));
+    expired.or_else(|| (!standing.leads()).then(|| refusal(standing))).map(Err)
 }
 
 fn order(order: Order) -> to_worker::Message {
     use to_worker::Message;
     match order {
         Order::Heartbeat => Message::Heartbeat(v1::Heartbeat {}),
-        Order::Assign { task, token, spec, shard_slots, sharers, drop_data, traceparent } => {
+        Order::Assign { task, token, spec, shard_slots, pace, drop_data, traceparent } => {
             Message::Assign(v1::Assign {
                 task: Some(task_to_wire(&task)),
                 token: Some(token_to_wire(token)),
                 spec: Some(spec.into()),
                 shard_slots,
-                sharers,
+                sharers: pace.sharers,
+                throttle: pace.throttle.map(throttle_to_wire),
                 drop_data,
                 traceparent,
             })
@@ -306,10 +310,11 @@ fn order(order: Order) -> to_worker::Message {
             task: Some(task_to_wire(&task)),
             token: Some(token_to_wire(token)),
         }),
-        Order::Adjust { task, token, sharers, share } => Message::Adjust(v1::Adjust {
+        Order::Adjust { task, token, pace, share } => Message::Adjust(v1::Adjust {
             task: Some(task_to_wire(&task)),
             token: Some(token_to_wire(token)),
-            sharers,
+            sharers: pace.sharers,
+            throttle: pace.throttle.map(throttle_to_wire),
             share,
         }),
         Order::Drain(draining) => Message::Drain(v1::Drain { draining }),

@@ -2,13 +2,14 @@
 //! for the heart, which may be busy or wait for a slow store, and meanwhile the worker is heard all the same.
 
 use std::collections::VecDeque;
+use std::pin::pin;
 
 use shardlift_domain::principal::Principal;
 use shardlift_proto::v1::{self, from_worker};
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 
-use super::access::Access;
+use super::access::{Access, Stay};
 use super::fleet::report;
 use crate::orchestrator::{Handle, Pulse, Report, SessionId};
 
@@ -32,6 +33,7 @@ impl Hearing {
     /// Listens until the session is over.
     pub(super) async fn listen(mut self) {
         let mut waiting = Waiting::default();
+        let mut over = pin!(Stay::of(Some(&self.principal)).over());
         loop {
             tokio::select! {
                 said = self.reports.message(), if waiting.0.len() < QUEUE => {
@@ -45,6 +47,10 @@ impl Hearing {
                     _ => break,
                 },
                 () = self.shutdown.cancelled() => break,
+                _ = &mut over => {
+                    tracing::info!(principal = self.principal.name(), "a worker's token has expired: its session ends");
+                    break;
+                }
             }
         }
         self.rest(waiting).await;

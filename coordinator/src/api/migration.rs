@@ -9,7 +9,7 @@ use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::ids::{MigrationId, ShardId, Version};
 use shardlift_domain::migration::{Status as MigrationStatus, Verb};
 use shardlift_domain::spec::SpecFile;
-use shardlift_proto::convert::{plan_to_wire, sample_to_wire};
+use shardlift_proto::convert::{plan_to_wire, sample_to_wire, throttle_change_from_wire};
 use shardlift_proto::status::refuse;
 use shardlift_proto::v1::{self, migration_service_server::MigrationService};
 use tokio_util::sync::CancellationToken;
@@ -125,6 +125,16 @@ impl MigrationService for MigrationDoor {
 
     async fn purge(&self, request: Request<v1::VerbRequest>) -> Result<Response<v1::VerbResponse>, Status> {
         self.verb(request, Verb::Purge).await
+    }
+
+    async fn throttle(
+        &self,
+        request: Request<v1::ThrottleRequest>,
+    ) -> Result<Response<v1::VerbResponse>, Status> {
+        let (metadata, extensions, v1::ThrottleRequest { id, rate, time }) = request.into_parts();
+        let change = throttle_change_from_wire(rate, time).map_err(one)?;
+        let request = Request::from_parts(metadata, extensions, v1::VerbRequest { id });
+        self.verb(request, Verb::Throttle(change)).await
     }
 
     async fn approve(

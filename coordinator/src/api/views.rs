@@ -46,6 +46,8 @@ pub(super) fn migration_to_wire(view: &MigrationView, with_shards: bool) -> v1::
             soak_left_ms: gate.soak_left,
             closed: gate.closed.clone().map(Into::into),
         }),
+        throttle: view.throttle.map(|throttle| convert::throttle_to_wire(throttle.now)),
+        throttle_in_spec: view.throttle.and_then(|throttle| throttle.in_spec).map(convert::throttle_to_wire),
         purged: migration.purge.map(|purge| purge.done),
         author: migration.author.clone(),
         approved_by: migration.approval.as_ref().map(|approval| approval.by.clone()),

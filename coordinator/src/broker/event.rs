@@ -130,6 +130,8 @@ struct Detail {
 pub fn happened(source: &str, numbered: Numbered) -> Option<Message> {
     let Numbered { recorded: Recorded { sequence, entry }, number } = numbered;
     let HistoryEntry { migration, event, at, actor, detail, .. } = entry;
+    // What is about the installation is told to nobody outside.
+    let migration = migration?;
     let detail = match event {
         HistoryEvent::Halted => {
             let failure = serde_json::from_value(detail).ok();
@@ -211,7 +213,7 @@ mod tests {
     fn numbered(event: HistoryEvent, detail: Value) -> Numbered {
         let at = DateTime::from_timestamp(1_764_363_600, 123_456_000).expect("a time");
         let entry =
-            HistoryEntry { migration: key(), event, at, actor: "person".into(), request: None, detail };
+            HistoryEntry { migration: Some(key()), event, at, actor: "person".into(), request: None, detail };
         Numbered { recorded: Recorded { sequence: 41, entry }, number: 7 }
     }
 

@@ -4,6 +4,7 @@
 //! nobody may hear of them. If that fails, this book is wrong and dies with its leader. What persons ask for, and what a store
 //! may refuse for a reason of its own (such as a start), is stored first, alone, and only then appears here.
 
+mod installation;
 mod telling;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::ids::{MigrationId, MigrationKey, ShardId, Version};
 use shardlift_domain::migration::{
-    ApprovalRule, Event, Migration, Rollout, ShardMigration, Status, Step, Told, Verb,
+    ApprovalRule, Event, Migration, Rollout, ShardMigration, Status, Step, Throttling, Told, Verb,
 };
 use shardlift_domain::plan::{Disposition, PlannedMigration};
 use shardlift_domain::progress::ShardProgress;
@@ -27,9 +28,10 @@ use super::chronicle::{decided, record, records, times_after};
 use super::holders::{Holders, Taken, holds};
 use super::purge::may_purge;
 use super::staged::{Staged, Unsaved};
+use super::throttle::chronicled;
 use super::wake::{Asker, Submission};
 use crate::planner::disposition::reusable;
-use crate::shard::{Edited, stale};
+use crate::shard::stale;
 use crate::store::{
     Change, Head, HistoryEntry, HistoryEvent, LeaderPermit, Link, Moved, Recorded, Store, StoreError,
     StoredMigration, Times, Wanted,
@@ -244,19 +246,6 @@ impl Book {
             .map(|migration| migration.key.clone())
     }
 
-    /// Replaces the topology, and changes entries of directories with it.
-    pub(super) async fn relocate(&mut self, edited: Edited) -> Result<(), Refused> {
-        let Edited { topology, entries } = edited;
-        let change =
-            Change { topology: Some(topology.clone()), directory: entries.clone(), ..Change::default() };
-        self.commit(change).await?;
-        self.topology = Arc::new(topology);
-        // Copied only while somebody looks at it.
-        let directory = Arc::make_mut(&mut self.directory);
-        entries.iter().for_each(|entry| directory.apply(entry));
-        Ok(())
-    }
-
     /// Stores new migrations, released if they are to start: in one commit, so that nothing is stored and forgotten.
     /// Those that are known with the same content are left as they are, but for a start that nobody gave yet.
     /// The plan must be of the present revision of the topology.
@@ -394,6 +383,7 @@ impl Book {
         let times = times_after(&page.stored.times, before.status, migration.status, now);
         let mut history = records((before.status, before.phase), &migration, event, by);
         history.extend(decided(before.decision.is_none(), &migration, by));
+        chronicled(&mut history, &page.spec, before, &migration);
         let migration = Arc::new(migration);
         let moved = vec![Moved::new(Arc::clone(&migration), differ, times)];
         let mut change = Change { moved, history, heard, ..Change::default() };
@@ -557,6 +547,7 @@ fn fresh(planned: &PlannedMigration, spec: &Spec, file: spec::SpecFile) -> Store
         on_verify_failure: spec.on_verify_failure,
         undo: None,
         purge: None,
+        throttling: Throttling::default(),
         author: None,
         approval: None,
         traceparent: None,

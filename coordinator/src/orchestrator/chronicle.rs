@@ -23,13 +23,23 @@ pub(super) fn times_after(times: &Times, before: Status, after: Status, now: Dat
 /// What happened, by whom, with where the migration stands now.
 pub(super) fn record(migration: &Migration, event: HistoryEvent, by: &Asker) -> HistoryEntry {
     HistoryEntry {
-        migration: migration.key.clone(),
+        migration: Some(migration.key.clone()),
         event,
         at: shardlift_runtime::clock::now(),
         actor: by.name.clone(),
         request: by.request.clone(),
         detail: json!({ "status": migration.status, "phase": migration.phase }),
     }
+}
+
+/// What happened to the installation, by whom.
+pub(super) fn of_the_installation(
+    event: HistoryEvent,
+    detail: serde_json::Value,
+    by: &Asker,
+) -> HistoryEntry {
+    let (actor, request) = (by.name.clone(), by.request.clone());
+    HistoryEntry { migration: None, event, at: shardlift_runtime::clock::now(), actor, request, detail }
 }
 
 /// What a move leaves in the history: the event itself, then what it led to.
@@ -109,6 +119,7 @@ fn asked(verb: Verb) -> HistoryEvent {
         Verb::Retry => HistoryEvent::Retried,
         Verb::Rollback { .. } => HistoryEvent::RollbackBegun,
         Verb::Purge => HistoryEvent::PurgeBegun,
+        Verb::Throttle(_) => HistoryEvent::Throttled,
     }
 }
 

@@ -1,5 +1,6 @@
 //! Who may be given what: workers that are drained, and shards that wait though somebody serves them.
 
+use serde_json::json;
 use shardlift_domain::capability::Capabilities;
 use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::ids::{ShardId, WorkerId};
@@ -9,14 +10,26 @@ use super::board::Held;
 use super::book::Page;
 use super::fleet::{Order, Worker};
 use super::leader::Leader;
+use super::throttle::needed_for;
 use super::view::{Drained, WorkerView};
+use super::wake::Asker;
+use crate::store::HistoryEvent;
 
 impl Leader {
     /// A person wants a worker to be given nothing new, or to take work again.
-    pub(super) fn drain(&mut self, worker: &WorkerId, draining: bool) -> Result<Drained, Failure> {
+    pub(super) fn drain(
+        &mut self,
+        worker: &WorkerId,
+        draining: bool,
+        by: &Asker,
+    ) -> Result<Drained, Failure> {
         let changed = self.fleet.drain(worker, draining).ok_or_else(|| not_connected(worker))?;
         if changed {
             tracing::info!(%worker, draining, "is drained, or not any more");
+            let event = if draining { HistoryEvent::WorkerDrained } else { HistoryEvent::WorkerUndrained };
+            let detail =
+                json!({ "worker": worker, "draining": draining, "before": { "draining": !draining } });
+            self.book.note_of_the_installation(event, detail, by);
         }
         // Said again even if nothing changed: the worker keeps it for the next leader.
         if self.fleet.get(worker).is_some_and(Worker::adjusts) {
@@ -44,7 +57,7 @@ impl Leader {
         for worker in drained {
             for Held { task, worker, token } in self.board.held_by(&worker) {
                 let Some(page) = self.book.page(&task.migration) else { continue };
-                let needs = Capabilities::needed(&page.spec);
+                let needs = needed_for(page, task.step);
                 let elsewhere =
                     self.fleet.serving(&task.shard).any(|(_, other)| other.takes(&task.shard, &needs));
                 if task.step == Step::Backfill && elsewhere && self.board.take_away(&task) {
@@ -69,7 +82,7 @@ impl Leader {
             return Some(self.shard_problem(shard));
         }
         let todo = page.migration().shards.get(shard).and_then(|part| part.todo);
-        let needs = Capabilities::of_step(&page.spec, todo.unwrap_or(Step::Precheck));
+        let needs = needed_for(page, todo.unwrap_or(Step::Precheck));
         if !waiting || self.fleet.serving(shard).any(|(_, worker)| worker.takes(shard, &needs)) {
             return None;
         }

@@ -14,6 +14,7 @@ use super::board::{Held, Wanted};
 use super::book::Page;
 use super::fleet::{Order, SessionId, Worker};
 use super::leader::Leader;
+use super::throttle::needed_for;
 use crate::scheduler::{Candidacy, Candidate, assign};
 
 impl Leader {
@@ -35,8 +36,9 @@ impl Leader {
         for Held { task, worker, token } in self.board.reconcile(key, only, wanted) {
             self.order(&worker, Order::Withdraw { task, token });
         }
-        if let Some(shard) = only {
-            self.retune(key, shard);
+        match only {
+            Some(shard) => self.retune(key, shard),
+            None => self.board.busy_shards(key).iter().for_each(|shard| self.retune(key, shard)),
         }
     }
 
@@ -115,15 +117,15 @@ impl Leader {
             let Some(page) = self.book.page(&task.migration) else { continue };
             let spec = page.stored.spec.clone();
             let drop_data = page.migration().undo.as_ref().is_some_and(|undo| undo.drop_data);
-            let sharers = self.board.sharers(&task.migration, &task.shard, limit(page));
+            let pace = self.pace(page, &task.shard);
             let slots = self.fleet.serving(&task.shard).map(|(_, worker)| worker.slots);
             let shard_slots = slots.fold(0, u32::saturating_add);
             self.waited(&task);
-            if let Some(token) = self.board.hand_out(&task, &worker, sharers, now) {
+            if let Some(token) = self.board.hand_out(&task, &worker, pace, now) {
                 let traceparent = self.traces.context(&task.migration);
                 self.order(
                     &worker,
-                    Order::Assign { task, token, spec, shard_slots, sharers, drop_data, traceparent },
+                    Order::Assign { task, token, spec, shard_slots, pace, drop_data, traceparent },
                 );
             }
         }
@@ -137,7 +139,7 @@ impl Leader {
             let Some(page) = self.book.page(&ready.task.migration) else { continue };
             let needs = needs
                 .entry((ready.task.migration.clone(), ready.task.step))
-                .or_insert_with(|| Arc::new(Capabilities::of_step(&page.spec, ready.task.step)));
+                .or_insert_with(|| Arc::new(needed_for(page, ready.task.step)));
             candidates.push(Candidate {
                 pressing: ready.task.step.presses(),
                 task: ready.task,

@@ -12,6 +12,7 @@ use shardlift_domain::facts::{
 use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::fence::Token;
 use shardlift_domain::ids::{MigrationKey, ShardId, TaskId, WorkerId};
+use shardlift_domain::migration::Pace;
 use shardlift_domain::mismatch::{MismatchesPage, MismatchesRequest};
 use shardlift_domain::prepared::PreparedTransaction;
 use shardlift_domain::progress::Receipt;
@@ -46,8 +47,8 @@ pub enum Order {
         spec: SpecFile,
         /// Slots of all workers that serve the shard.
         shard_slots: u32,
-        /// Ranges of the shard that may run at once.
-        sharers: u32,
+        /// How fast it may go.
+        pace: Pace,
         /// An undo may drop values that the application has written since.
         drop_data: bool,
         /// The trace context of the phase that it belongs to.
@@ -66,8 +67,8 @@ pub enum Order {
         task: TaskId,
         /// The right under which it runs.
         token: Token,
-        /// Ranges of the shard that run at once from now on.
-        sharers: u32,
+        /// How fast it may go from now on.
+        pace: Pace,
         /// Split off a part of what is left.
         share: bool,
     },

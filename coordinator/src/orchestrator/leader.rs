@@ -29,6 +29,7 @@ use super::pulse::Pulse;
 use super::queries::Queries;
 use super::reports::set_aside;
 use super::role::TICK;
+use super::throttle::in_force;
 use super::traces::Traces;
 use super::view::{LeaderView, MigrationView, PlanningView, ShardStatus, ShardView, WorkerView};
 use super::votes::Votes;
@@ -158,7 +159,7 @@ impl Leader {
             Wake::Untold(limit, running, reply) => self.on_untold(limit, running, reply).await?,
             Wake::Relayed(position, reply) => self.on_relayed(position, reply),
             Wake::HasHeard(source, id, reply) => self.on_has_heard(&source, &id, reply).await,
-            Wake::Edit(edit, reply) => self.on_edit(*edit, reply).await?,
+            Wake::Edit(edit, by, reply) => self.on_edit(*edit, &by, reply).await?,
             Wake::Submit(submissions, revision, start, by, reply) => {
                 let made = self.book.submit(submissions, revision, start, &by).await;
                 self.told(made, reply)?;
@@ -195,8 +196,8 @@ impl Leader {
             Wake::Shards(reply) => self.outbox.tell(reply, Ok(self.shard_views())),
             Wake::Workers(reply) => self.outbox.tell(reply, Ok(self.worker_views())),
             Wake::Leader(reply) => self.outbox.tell(reply, Ok(self.leader_view())),
-            Wake::Drain(worker, draining, reply) => {
-                let drained = self.drain(&worker, draining);
+            Wake::Drain(worker, draining, by, reply) => {
+                let drained = self.drain(&worker, draining, &by);
                 self.outbox.tell(reply, drained);
             }
             Wake::Join(joining, reply) => self.on_join(*joining, reply).await?,
@@ -470,6 +471,7 @@ impl Leader {
             times: page.stored.times,
             waiting_for: self.waiting_for(migration),
             approval_needed: self.seat.approval.needed(migration),
+            throttle: in_force(page),
             gate: self.gate(migration),
             uncovered: uncovered(&page.spec, migration, self.book.topology()),
             rows_done: sum(|shard| shard.rows_done),

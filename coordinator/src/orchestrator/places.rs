@@ -5,20 +5,25 @@ use std::collections::BTreeMap;
 use shardlift_domain::facts::ShardHello;
 use shardlift_domain::ids::ShardId;
 
-use super::book::{Book, Refused};
+use super::book::{Book, Refused, itself};
 use super::leader::{Leader, StepDown, answer, store_trouble};
 use super::role::with_uuids;
-use super::wake::Reply;
+use super::wake::{Asker, Reply};
 use crate::shard::{Edit, Present, discovered, edit};
 
 impl Leader {
     /// A person, or the file, changes the topology. The answer: whether anything changed, and the revision now.
-    pub(super) async fn on_edit(&mut self, edit: Edit, reply: Reply<(bool, u64)>) -> Result<(), StepDown> {
+    pub(super) async fn on_edit(
+        &mut self,
+        edit: Edit,
+        by: &Asker,
+        reply: Reply<(bool, u64)>,
+    ) -> Result<(), StepDown> {
         let edit = match edit {
             Edit::Declare(declared) => Edit::Declare(with_uuids(&declared, self.book.topology())),
             other => other,
         };
-        match self.edit(edit).await {
+        match self.edit(edit, by).await {
             Ok(changed) => {
                 answer(reply, Ok((changed, self.book.topology().revision)));
                 Ok(())
@@ -37,7 +42,7 @@ impl Leader {
     /// Shards that a worker announces and that nobody declared join, where their cluster wants it.
     pub(super) async fn discover(&mut self, announced: &[ShardHello]) -> Result<(), StepDown> {
         for edit in discovered(self.book.topology(), announced) {
-            match self.edit(edit).await {
+            match self.edit(edit, &itself()).await {
                 Ok(_) => {}
                 // Two of one id in one hello: the second finds the first there.
                 Err(Refused::Person(failure)) => tracing::warn!(%failure, "an announced shard does not join"),
@@ -47,14 +52,14 @@ impl Leader {
         Ok(())
     }
 
-    async fn edit(&mut self, edit: Edit) -> Result<bool, Refused> {
+    async fn edit(&mut self, edit: Edit, by: &Asker) -> Result<bool, Refused> {
         let mut needed = needed(&self.book);
         for (worker, present) in self.fleet.iter() {
             for shard in present.shards.keys() {
                 needed.entry(shard.clone()).or_insert_with(|| format!("worker {worker} serves it"));
             }
         }
-        let changed = self.book.edit(edit, &needed).await?;
+        let changed = self.book.edit(edit, &needed, by).await?;
         if changed {
             tracing::info!(revision = self.book.topology().revision, "the topology changed");
             self.changed();
@@ -83,10 +88,11 @@ impl Book {
         &mut self,
         change: Edit,
         needed: &BTreeMap<ShardId, String>,
+        by: &Asker,
     ) -> Result<bool, Refused> {
         let present = Present { topology: self.topology(), directory: self.directory(), needed };
         match edit(&present, change).map_err(Refused::Person)? {
-            Some(edited) => self.relocate(edited).await.map(|()| true),
+            Some(edited) => self.relocate(edited, by).await.map(|()| true),
             None => Ok(false),
         }
     }

@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::book::{Book, Refused, Sink};
+use super::book::{Book, Refused, Sink, itself};
 use super::leader::{Leader, Seat, StepDown};
 use super::places::needed;
 use super::standing::{Post, Standing};
@@ -361,7 +361,7 @@ async fn declare(book: &mut Book, declared: Result<Topology, Failure>) -> Result
         }
     };
     let needed = needed(book);
-    match book.edit(Edit::Declare(declared), &needed).await {
+    match book.edit(Edit::Declare(declared), &needed, &itself()).await {
         Ok(_) => Ok(()),
         Err(Refused::Person(failure)) => {
             tracing::error!(code = %failure.code, "the file is not taken: {} ({})", failure.message, failure.next);

@@ -3,17 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use shardlift_domain::capability::Capabilities;
 use shardlift_domain::fence::Token;
-use shardlift_domain::ids::{MigrationKey, ShardId, TaskId};
+use shardlift_domain::ids::TaskId;
+use shardlift_domain::migration::Step;
 use shardlift_domain::range::Rest;
-use shardlift_domain::spec::SpecBody;
 
 use super::board::{self, Held};
-use super::book::Page;
-use super::effects::limit;
 use super::fleet::{Order, Worker};
 use super::leader::Leader;
+use super::throttle::{limited, needed_for};
 use crate::scheduler::{Crew, Walking, splits};
 
 impl Leader {
@@ -29,10 +27,10 @@ impl Leader {
         let now = self.clock.millis();
         for task in splits(&crews, self.free(false), &knowing, now) {
             let Some(page) = self.book.page(&task.migration) else { continue };
-            let sharers = self.board.sharers(&task.migration, &task.shard, limit(page));
+            let pace = self.pace(page, &task.shard);
             if let Some(Held { task, worker, token }) = self.board.ask_to_share(&task, now) {
                 tracing::debug!(%task, %worker, "is asked to share");
-                self.order(&worker, Order::Adjust { task, token, sharers, share: true });
+                self.order(&worker, Order::Adjust { task, token, pace, share: true });
             }
         }
     }
@@ -46,9 +44,9 @@ impl Leader {
         }
         let progress = page.stored.progress.get(&crew.shard);
         let left = progress.map_or(0, |progress| progress.rows_total.saturating_sub(progress.rows_seen));
-        let sharers = self.board.sharers(&crew.migration, &crew.shard, limit(page));
         // Receipts tell how fast batches are; between them a limited range waits.
-        let most = rate(page, sharers).map_or(f64::MAX, f64::from);
+        let most =
+            self.share_of(page, &crew.shard).map_or(f64::MAX, |share| f64::from(share.rows_per_second));
         let ranges = crew.ranges.into_iter().map(|range| Walking {
             task: range.task,
             worker: range.worker,
@@ -57,7 +55,7 @@ impl Leader {
             rows_per_second: range.receipt.rows_per_second.min(most),
             batch_size: range.receipt.batch_size,
         });
-        let needs = Arc::new(Capabilities::needed(&page.spec));
+        let needs = Arc::new(needed_for(page, Step::Backfill));
         Some(Crew { shard: crew.shard, needs, spare: crew.spare, left, ranges: ranges.collect() })
     }
 
@@ -73,29 +71,5 @@ impl Leader {
         }
         self.reconcile_shard(&task.migration, &task.shard);
         self.changed();
-    }
-
-    /// Tells running ranges by how many the rate of their shard is shared now.
-    pub(super) fn retune(&mut self, key: &MigrationKey, shard: &ShardId) {
-        let Some(page) = self.book.page(key).filter(|page| limited(page)) else { return };
-        let sharers = self.board.sharers(key, shard, limit(page));
-        for Held { task, worker, token } in self.board.retuned(key, shard, sharers) {
-            if self.fleet.get(&worker).is_some_and(Worker::adjusts) {
-                self.order(&worker, Order::Adjust { task, token, sharers, share: false });
-            }
-        }
-    }
-}
-
-/// Whether the spec limits the rows per second of a shard.
-fn limited(page: &Page) -> bool {
-    rate(page, 1).is_some()
-}
-
-/// The most rows per second of one range, if the spec limits them.
-fn rate(page: &Page, sharers: u32) -> Option<u32> {
-    match &page.spec.body {
-        SpecBody::Schema(_) => None,
-        SpecBody::Data(data) => data.throttle.share(sharers).map(|share| share.rows_per_second),
     }
 }

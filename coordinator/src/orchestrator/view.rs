@@ -6,7 +6,7 @@ use std::sync::Arc;
 use shardlift_domain::failure::Failure;
 use shardlift_domain::fence::Epoch;
 use shardlift_domain::ids::{ClusterName, MigrationId, ShardId, WorkerId};
-use shardlift_domain::migration::Migration;
+use shardlift_domain::migration::{InForce, Migration};
 use shardlift_domain::progress::ShardProgress;
 use shardlift_domain::routing::Directory;
 use shardlift_domain::spec::Engine;
@@ -27,6 +27,8 @@ pub struct MigrationView {
     pub waiting_for: Vec<MigrationId>,
     /// While pending: the approval that it needs and has not.
     pub approval_needed: Option<Failure>,
+    /// How its walk is throttled; `None`: nothing is walked.
+    pub throttle: Option<InForce>,
     /// The present wave is done: what its gate waits for.
     pub gate: Option<GateView>,
     /// Shards of its cluster that it does not cover, since they joined later.

@@ -160,7 +160,7 @@ pub(super) enum Wake {
     Untold(u32, bool, Reply<Untold>),
     Relayed(u64, Reply<()>),
     HasHeard(String, String, Reply<bool>),
-    Edit(Box<Edit>, Reply<(bool, u64)>),
+    Edit(Box<Edit>, Asker, Reply<(bool, u64)>),
     Submit(Vec<Submission>, u64, bool, Asker, Reply<()>),
     Asked(MigrationId, Verb, Asker, Reply<(MigrationView, bool)>),
     Approve(MigrationId, Option<String>, Asker, Reply<(MigrationView, bool)>),
@@ -172,7 +172,7 @@ pub(super) enum Wake {
     Shards(Reply<Vec<ShardView>>),
     Workers(Reply<Vec<WorkerView>>),
     Leader(Reply<LeaderView>),
-    Drain(WorkerId, bool, Reply<Drained>),
+    Drain(WorkerId, bool, Asker, Reply<Drained>),
     Join(Box<Joining>, Reply<Welcome>),
     Report(SessionId, Box<Report>),
     Leave(SessionId),
@@ -388,8 +388,8 @@ impl Handle {
     }
 
     /// Changes the topology; answers after the commit: whether anything changed, and the revision now.
-    pub async fn edit(&self, edit: Edit) -> Result<(bool, u64), Failure> {
-        ask!(self, Edit, Box::new(edit))
+    pub async fn edit(&self, edit: Edit, by: Asker) -> Result<(bool, u64), Failure> {
+        ask!(self, Edit, Box::new(edit), by)
     }
 
     /// Stores migrations that were planned for this revision of the topology; answers after the commit. `by`: their author.
@@ -469,8 +469,8 @@ impl Handle {
     }
 
     /// Gives a worker nothing new, or takes that back.
-    pub async fn drain(&self, worker: WorkerId, draining: bool) -> Result<Drained, Failure> {
-        ask!(self, Drain, worker, draining)
+    pub async fn drain(&self, worker: WorkerId, draining: bool, by: Asker) -> Result<Drained, Failure> {
+        ask!(self, Drain, worker, draining, by)
     }
 
     /// Who leads.

@@ -129,7 +129,8 @@ fn planned(
     }
     let (disposition, version) = disposition::of(spec, facts.known)?;
     let known = matches!(disposition, Disposition::Known { .. });
-    let shards = match facts.known.get(&spec.id).filter(|_| known) {
+    let submitted = facts.known.get(&spec.id).filter(|_| known);
+    let shards = match submitted {
         Some(submitted) => {
             scope::tell_uncovered(spec, submitted, facts, findings);
             submitted.shards.keys().cloned().collect()
@@ -140,12 +141,12 @@ fn planned(
         estimate::unreachable(&shards, facts, findings);
     }
     let estimates = estimate::per_shard(spec, &shards, facts);
-    let mut notes = if known { Vec::new() } else { notes(spec) };
+    let mut notes = submitted.map_or_else(|| notes(spec), |submitted| throttled(spec, submitted));
     if !known {
         let key = MigrationKey { id: spec.id.clone(), version };
         notes.extend(lint::judge(spec, &key, &shards, facts, findings));
     }
-    let waves = match facts.known.get(&spec.id).filter(|_| known) {
+    let waves = match submitted {
         Some(submitted) => waves::stored(submitted),
         None => {
             let ranks = scope::ranks(spec, cluster, facts);
@@ -227,6 +228,14 @@ fn notes(spec: &Spec) -> Vec<String> {
         }
     }
     notes
+}
+
+/// What an operator has said of the throttle of a migration that was submitted before.
+fn throttled(spec: &Spec, submitted: &Migration) -> Vec<String> {
+    let in_force = spec.throttle().map(|in_spec| submitted.throttle_in_force(in_spec));
+    let differs = in_force.and_then(|in_force| Some((in_force.now, in_force.in_spec?)));
+    let note = |(now, in_spec)| format!("its throttle was changed: {now}; the spec says: {in_spec}");
+    differs.map(note).into_iter().collect()
 }
 
 fn error(failure: Failure) -> Finding {

@@ -162,6 +162,7 @@ impl World {
             on_verify_failure: spec.on_verify_failure,
             undo: None,
             purge: None,
+            throttling: Default::default(),
             author: None,
             approval: None,
             traceparent: None,

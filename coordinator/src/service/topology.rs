@@ -4,18 +4,19 @@ use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::ids::{ClusterName, ShardId};
 
 use super::Services;
+use crate::orchestrator::Asker;
 use crate::shard::{Edit, Routed, route};
 
 impl Services {
     /// Reads the file again. Whether anything changed, and the revision now.
-    pub async fn reload(&self) -> Result<(bool, u64), Failure> {
+    pub async fn reload(&self, by: Asker) -> Result<(bool, u64), Failure> {
         let declared = (self.declare)()?;
-        self.orchestrator.edit(Edit::Declare(declared)).await
+        self.orchestrator.edit(Edit::Declare(declared), by).await
     }
 
     /// Changes the topology. Whether anything changed, and the revision now.
-    pub async fn change(&self, edit: Edit) -> Result<(bool, u64), Failure> {
-        self.orchestrator.edit(edit).await
+    pub async fn change(&self, edit: Edit, by: Asker) -> Result<(bool, u64), Failure> {
+        self.orchestrator.edit(edit, by).await
     }
 
     /// Which shard holds a key.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::json;
 use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::ids::{ClusterName, ShardId};
 use shardlift_domain::routing::{Directory, KeyKind, Routing, Rule, Span};
@@ -31,6 +32,7 @@ struct World {
     topology: Topology,
     directory: Directory,
     needed: BTreeMap<ShardId, String>,
+    told: serde_json::Value,
 }
 
 impl World {
@@ -44,6 +46,7 @@ impl World {
         let present = Present { topology: &self.topology, directory: &self.directory, needed: &self.needed };
         let Some(edited) = edit(&present, change)? else { return Ok(false) };
         assert_eq!(edited.topology.revision, self.topology.revision + 1, "each change is a new revision");
+        self.told = chronicled(&self.topology, &self.directory, &edited);
         self.topology = edited.topology;
         edited.entries.iter().for_each(|entry| self.directory.apply(entry));
         Ok(true)
@@ -200,4 +203,25 @@ fn drift_is_laid_side_by_side_by_group() {
         told,
         [("column t.x", vec![side("text"), side("integer")]), ("index t_x", vec![None, side("…")])]
     );
+}
+
+#[test]
+fn the_history_tells_what_was_before_and_what_is_now() {
+    let mut world = World::declared(&["a", "b"]);
+    let first = &world.told["clusters"]["chat"];
+    assert_eq!((&first["before"], &first["joined"]), (&json!(null), &json!(["a", "b"])));
+    world.made(add("c"));
+    let told = &world.told;
+    assert_eq!(told["what"], json!(["shard c joined cluster chat"]));
+    assert_eq!((&told["before"]["revision"], &told["revision"]), (&json!(1), &json!(2)));
+    let chat_now = &told["clusters"]["chat"];
+    assert_eq!((&chat_now["before"]["shards"], &chat_now["after"]["shards"]), (&json!(2), &json!(3)));
+    assert_eq!((&chat_now["joined"], &chat_now["left"]), (&json!(["c"]), &json!([])));
+    world.made(Edit::Route(chat(), Some(directory())));
+    let routing = |side: &str| world.told["clusters"]["chat"][side]["routing"].is_null();
+    assert!(routing("before") && !routing("after"), "{:#}", world.told);
+    world.made(Edit::Entry(chat(), "7".into(), Some(name("c"))));
+    world.made(Edit::Entry(chat(), "7".into(), Some(name("a"))));
+    let moved = json!([{ "cluster": "chat", "key": "7", "before": "c", "after": "a" }]);
+    assert_eq!((&world.told["entries"], &world.told["clusters"]), (&moved, &json!({})));
 }

@@ -52,7 +52,7 @@ pub struct Wanted {
 impl Wanted {
     /// Whether this entry is one of them, but for its place.
     pub(in crate::store) fn fits(&self, entry: &HistoryEntry) -> bool {
-        self.id.as_ref().is_none_or(|id| entry.migration.id == *id)
+        self.id.as_ref().is_none_or(|id| entry.is_about(id))
             && self.actor.as_ref().is_none_or(|actor| entry.actor == *actor)
             && self.since.is_none_or(|since| entry.at >= since)
     }
@@ -79,7 +79,7 @@ fn hash(previous: &str, entry: &HistoryEntry) -> String {
 /// One text for one meaning, whatever a database does to spaces and the order of keys.
 fn canonical(entry: &HistoryEntry) -> String {
     let HistoryEntry { migration, event, at, actor, request, detail } = entry;
-    let key = (migration.id.as_str(), migration.version.0);
+    let key = migration.as_ref().map(|key| (key.id.as_str(), key.version.0));
     json!([FORM, key, event.as_str(), time_text(*at), actor, request, sorted(detail)]).to_string()
 }
 
@@ -292,6 +292,7 @@ mod tests {
         let mut seen = std::collections::BTreeSet::from([hash("", &entry), hash("x", &entry)]);
         for other in [
             HistoryEntry { actor: "x".into(), ..entry.clone() },
+            HistoryEntry { migration: None, ..entry.clone() },
             HistoryEntry { request: Some("r".into()), ..entry.clone() },
             HistoryEntry { event: HistoryEvent::Resumed, ..entry.clone() },
             HistoryEntry { at: entry.at + chrono::TimeDelta::microseconds(1), ..entry.clone() },

@@ -1,14 +1,14 @@
-//! What happened to a migration: a record that only grows.
+//! What happened to a migration, or to the installation as a whole: a record that only grows.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use shardlift_domain::MigrationKey;
+use shardlift_domain::{MigrationId, MigrationKey};
 
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HistoryEntry {
-    /// To which migration.
-    pub migration: MigrationKey,
+    /// To which migration; `None`: to the installation.
+    pub migration: Option<MigrationKey>,
     /// What.
     pub event: HistoryEvent,
     /// When; whole microseconds.
@@ -19,6 +19,13 @@ pub struct HistoryEntry {
     pub request: Option<String>,
     /// More about it, by event. Holds no secret and no row value.
     pub detail: serde_json::Value,
+}
+
+impl HistoryEntry {
+    /// Whether it is about this migration, in whichever version.
+    pub fn is_about(&self, id: &MigrationId) -> bool {
+        self.migration.as_ref().is_some_and(|key| key.id == *id)
+    }
 }
 
 /// One thing that happened, as it was stored.
@@ -62,6 +69,8 @@ events! {
     Paused = "paused",
     /// The system stopped it, with the reason.
     Halted = "halted",
+    /// A person changed its throttle.
+    Throttled = "throttled",
     /// A person resumed it.
     Resumed = "resumed",
     /// A person gave it up.
@@ -96,6 +105,12 @@ events! {
     Completed = "completed",
     /// It failed.
     Failed = "failed",
+    /// Clusters, shards, rules or entries of directories are others now.
+    TopologyChanged = "topology_changed",
+    /// A person wants a worker to be given nothing new.
+    WorkerDrained = "worker_drained",
+    /// A person has taken that back.
+    WorkerUndrained = "worker_undrained",
     /// A new leader continues it.
     TakenOver = "taken_over",
 }

@@ -103,9 +103,7 @@ impl Store for MemoryStore {
         let content = self.content();
         let mut events: Vec<_> = (1..)
             .zip(&content.history)
-            .filter(|(sequence, entry)| {
-                entry.migration.id == *id && after.is_none_or(|after| *sequence > after)
-            })
+            .filter(|(sequence, entry)| entry.is_about(id) && after.is_none_or(|after| *sequence > after))
             .map(|(sequence, entry)| Recorded { sequence, entry: entry.clone() })
             .collect();
         match after {
@@ -161,7 +159,7 @@ impl Store for MemoryStore {
     async fn count(&self, id: &MigrationId, kinds: &[HistoryEvent], up_to: u64) -> Result<u64, StoreError> {
         let content = self.content();
         let mine = (1..).zip(&content.history).filter(|(sequence, entry)| {
-            *sequence <= up_to && entry.migration.id == *id && kinds.contains(&entry.event)
+            *sequence <= up_to && entry.is_about(id) && kinds.contains(&entry.event)
         });
         Ok(mine.count().try_into().unwrap_or(u64::MAX))
     }
@@ -218,7 +216,9 @@ impl Content {
             self.snapshot.locks.insert(key, resources);
         }
         for entry in change.history {
-            self.find(&entry.migration)?;
+            if let Some(key) = &entry.migration {
+                self.find(key)?;
+            }
             self.hashes.extend(self.head.extend(std::slice::from_ref(&entry)));
             self.history.push(entry);
         }

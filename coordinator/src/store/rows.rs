@@ -6,7 +6,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use shardlift_domain::migration::{
-    Approval, Decision, Migration, Phase, Purge, Rollout, Status, Stop, Told, Undo,
+    Approval, Decision, Migration, Phase, Purge, Rollout, Status, Stop, Throttling, Told, Undo,
 };
 use shardlift_domain::quarantine::Held;
 use shardlift_domain::routing::DirectoryEntry;
@@ -34,6 +34,8 @@ pub(in crate::store) struct Rest {
     undo: Option<Undo>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     purge: Option<Purge>,
+    #[serde(default, skip_serializing_if = "Throttling::is_as_in_spec")]
+    throttling: Throttling,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     author: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -62,6 +64,7 @@ impl Rest {
             on_verify_failure: migration.on_verify_failure,
             undo: migration.undo.clone(),
             purge: migration.purge,
+            throttling: migration.throttling,
             author: migration.author.clone(),
             approval: migration.approval.clone(),
             traceparent: migration.traceparent.clone(),
@@ -108,6 +111,7 @@ impl Head {
             on_verify_failure: rest.on_verify_failure,
             undo: rest.undo,
             purge: rest.purge,
+            throttling: rest.throttling,
             author: rest.author,
             approval: rest.approval,
             traceparent: rest.traceparent,

@@ -52,8 +52,8 @@ pub(in crate::store) struct ShardRow {
 #[derive(sqlx::FromRow)]
 pub(in crate::store) struct HistoryRow {
     id: i64,
-    name: String,
-    version: i64,
+    name: Option<String>,
+    version: Option<i64>,
     event_type: String,
     created_at: String,
     actor: String,
@@ -65,6 +65,7 @@ pub(in crate::store) struct HistoryRow {
 #[derive(sqlx::FromRow)]
 pub(in crate::store) struct LinkRow {
     id: i64,
+    about: Option<i64>,
     name: Option<String>,
     version: Option<i64>,
     event_type: String,
@@ -117,11 +118,11 @@ pub(in crate::store) fn part(row: &ShardRow) -> Result<(ShardId, ShardMigration,
 
 /// One entry of the history.
 pub(in crate::store) fn entry(row: HistoryRow) -> Result<Recorded, StoreError> {
+    let key = |(name, number): (String, i64)| {
+        Ok(MigrationKey { id: from_word("migrations.name", &name)?, version: version(number) })
+    };
     let entry = HistoryEntry {
-        migration: MigrationKey {
-            id: from_word("migrations.name", &row.name)?,
-            version: version(row.version),
-        },
+        migration: row.name.zip(row.version).map(key).transpose()?,
         event: from_word("migration_history.event_type", &row.event_type)?,
         at: from_time("migration_history.created_at", &row.created_at)?,
         actor: row.actor,
@@ -133,13 +134,12 @@ pub(in crate::store) fn entry(row: HistoryRow) -> Result<Recorded, StoreError> {
 
 /// One entry with its hash.
 pub(in crate::store) fn link(row: LinkRow) -> Link {
-    let LinkRow { id, name, version, event_type, created_at, actor, request, details, hash } = row;
-    let entry = match name.zip(version) {
-        Some((name, version)) => {
-            let row = HistoryRow { id, name, version, event_type, created_at, actor, request, details };
-            entry(row).map(|recorded| recorded.entry).map_err(|error| error.to_string())
-        }
-        None => Err("the migration that it is about is not there".to_owned()),
+    let LinkRow { id, about, name, version, event_type, created_at, actor, request, details, hash } = row;
+    let entry = if about.is_some() && name.is_none() {
+        Err("the migration that it is about is not there".to_owned())
+    } else {
+        let row = HistoryRow { id, name, version, event_type, created_at, actor, request, details };
+        entry(row).map(|recorded| recorded.entry).map_err(|error| error.to_string())
     };
     Link { sequence: counted(id), entry, hash }
 }

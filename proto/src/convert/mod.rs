@@ -12,6 +12,7 @@ mod prepared;
 mod quarantine;
 mod rehearsal;
 mod repair;
+mod throttle;
 mod undo;
 
 pub use backup::{
@@ -46,6 +47,10 @@ pub use rehearsal::{
 pub use repair::{
     repair_from_wire, repair_page_from_wire, repair_page_to_wire, repair_to_wire, repaired_from_wire,
     repaired_to_wire,
+};
+pub use throttle::{
+    in_force_from_wire, throttle_change_from_wire, throttle_change_to_wire, throttle_from_wire,
+    throttle_to_wire,
 };
 pub use undo::{
     conflicts_from_wire, conflicts_page_from_wire, conflicts_page_to_wire, conflicts_to_wire,

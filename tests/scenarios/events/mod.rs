@@ -7,9 +7,9 @@ mod rabbitmq;
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use shardlift_harness::installation::InstallationBuilder;
+use shardlift_harness::installation::{InstallationBuilder, WorkerSpec};
 
-use crate::stage::{DEADLINE, Engine, Form, Items, ItemsSpec, Play, curtain};
+use crate::stage::{DEADLINE, Engine, Form, Items, ItemsSpec, Play, curtain, scalar};
 
 const ID: &str = "0001_items";
 const SIGABRT: i32 = 6;
@@ -106,14 +106,53 @@ fn slow(rows_per_second: u32) -> ItemsSpec {
     ItemsSpec::new(ID, Engine::Postgres, Form::WithWhere).rows_per_second(rows_per_second)
 }
 
-/// From request to completed.
+/// The token of this principal.
+fn token(name: &str) -> String {
+    format!("token-of-{name}")
+}
+
+/// Coordinators that want an approval by another than the author; the command line is the approver's.
+fn approving(builder: InstallationBuilder) -> InstallationBuilder {
+    let known = |name: &str, role: &str, shards: &str| {
+        let hash = shardlift_domain::Checksum::of(token(name).as_bytes());
+        format!(
+            "[[access.principal]]\nname = {name:?}\nrole = {role:?}\ntoken_sha256 = \"{hash}\"\nshards = {shards}\n"
+        )
+    };
+    let access = "[access]\napproval = \"by-another\"\n".to_owned()
+        + &known("olaf", "approver", "[]")
+        + &known("worker", "worker", "[\"*\"]");
+    let worker = WorkerSpec::new("worker-pg-01", &["pg-01"]).token(&token("worker"));
+    builder.coordinator_config(&access).token(&token("olaf")).worker(worker)
+}
+
+/// What a broker asked for waits for a person, is delivered again meanwhile, and goes on once it is approved.
+async fn approved(play: &Play, items: &Items, stranger: &mut impl Stranger) {
+    stranger.until("migration.submitted").await;
+    let waits = |status: &Value| status["approval_needed"]["code"] == "approval.needed";
+    let status = play.until_status(ID, "it waits for an approval", waits).await;
+    assert_eq!((&status["status"], &status["author"]), (&json!("pending"), &json!("deploy-bot")));
+    stranger.submit("1", &slow(1_000)).await;
+    // What comes behind the repeat is dealt with: so is the repeat.
+    let behind = cancel("2", "0009_nobody_knows");
+    stranger.send(&behind).await;
+    tokio::time::timeout(DEADLINE, stranger.dead_letter()).await.unwrap();
+    assert!(waits(&play.status(ID).await), "a request is no approval, however often it comes");
+    assert_eq!(scalar(&items.dsn, "SELECT sum(applied)::text FROM items").await, "0");
+    let checksum = status["checksum"].as_str().unwrap();
+    let said = play.installation.cli(&["approve", ID, "--checksum", checksum]).await.unwrap();
+    assert_eq!(said.code, Some(0), "{said:#?}");
+}
+
+/// From request over approval to completed.
 async fn driven_from_request_to_completed(mut stranger: impl Stranger) {
     let items = Items::of(Engine::Postgres, 2_000).await;
-    let play = Play::of(stranger.told_to(Play::builder(&[&items]))).await;
+    let play = Play::of(stranger.told_to(approving(Play::builder(&[&items])))).await;
     stranger.request("0", "order.paid", json!(7)).await;
     stranger.submit("1", &slow(1_000)).await;
+    approved(&play, &items, &mut stranger).await;
     stranger.until("migration.started").await;
-    // It is delivered twice, as brokers do.
+    // It is delivered again and again, as brokers do.
     stranger.submit("1", &slow(1_000)).await;
     stranger.until("migration.completed").await;
     assert_eq!(story(stranger.seen()), WHOLE);

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shardlift_domain::failure::{ErrorCode, Failure};
-use shardlift_domain::migration::Step;
+use shardlift_domain::migration::{Pace, Step};
 use shardlift_domain::progress::Receipt;
 use shardlift_domain::quarantine::Held;
 use shardlift_domain::range::Rest;
@@ -34,8 +34,8 @@ pub struct Assignment {
     pub file: SpecFile,
     /// Slots of all workers that serve the shard: how many ranges could run at once.
     pub shard_slots: u32,
-    /// Ranges of the shard that run at once: each takes its share of the shard's rows per second.
-    pub sharers: u32,
+    /// How fast a range may go.
+    pub pace: Pace,
     /// An undo may drop values that the application has written since.
     pub drop_data: bool,
 }

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shardlift_domain::failure::Failure;
+use shardlift_domain::migration::Pace;
 use shardlift_domain::progress::Receipt;
 use shardlift_domain::range::RangeState;
+use shardlift_domain::spec::Window;
 use shardlift_runtime::clock;
 use shardlift_runtime::retry::{Delays, Policy};
 use tokio::time::{Instant, sleep};
@@ -32,6 +34,9 @@ const WORTH: Duration = Duration::from_secs(1);
 const WORTH_BATCHES: u32 = 3;
 /// … but no more rows than can be looked over quickly in an index.
 const MOST_LOOKED_AT: u32 = 20_000;
+
+/// How often a walk that waits for its time of day looks whether another one holds by now.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Walks one range to its end.
 pub(super) async fn run(
@@ -68,6 +73,7 @@ enum After {
 struct Walk<'a> {
     pacer: Pacer,
     limiter: Option<Limiter>,
+    window: Option<Window>,
     job: &'a DataJob,
     receipts: Receipts,
     told: Option<Instant>,
@@ -86,6 +92,7 @@ impl<'a> Walk<'a> {
         let mut walk = Self {
             pacer: Pacer::new(&job.data.batch),
             limiter: None,
+            window: None,
             job,
             receipts,
             told: None,
@@ -96,16 +103,18 @@ impl<'a> Walk<'a> {
             delays: Delays::new(&PAUSES),
             owed: false,
         };
-        walk.throttle(assignment.sharers);
+        walk.go_at(assignment.pace);
         walk
     }
 
-    /// Takes its part of the shard's rows per second.
-    fn throttle(&mut self, sharers: u32) {
-        if let Some(share) = self.job.data.throttle.share(sharers) {
-            let limiter = Limiter::new(share);
-            self.pacer.limit(limiter.max_size());
-            self.limiter = Some(limiter);
+    /// Takes its part of the shard's rows per second, and its time of day. The same again leaves what is paid for as it is.
+    fn go_at(&mut self, pace: Pace) {
+        let throttle = pace.throttle.unwrap_or(self.job.data.throttle);
+        self.window = throttle.window;
+        let share = throttle.share(pace.sharers);
+        if share != self.limiter.as_ref().map(Limiter::share) {
+            self.limiter = share.map(Limiter::new);
+            self.pacer.limit(self.limiter.as_ref().map_or(u32::MAX, Limiter::max_size));
         }
     }
 
@@ -117,7 +126,7 @@ impl<'a> Walk<'a> {
             // Unheard, it is found in the shard when the pass ends.
             let _ = self.receipts.try_send((lease.clone(), News::Shared(rest)));
         }
-        self.throttle(wish.sharers);
+        self.go_at(wish.pace);
         Ok(())
     }
 
@@ -135,9 +144,10 @@ impl<'a> Walk<'a> {
         lease: &TaskLease,
         writer: &mut dyn RangeWriter,
     ) -> EngineResult<Option<RangeState>> {
-        self.wait_for_window(lease).await?;
         lease.check()?;
         self.heed(lease, writer).await?;
+        self.wait_for_window(lease, writer).await?;
+        lease.check()?;
         fail::fail_point!("worker-before-batch", |_| std::process::abort());
         let asked = self.pacer.next_size();
         let began = Instant::now();
@@ -187,16 +197,17 @@ impl<'a> Walk<'a> {
         self.committed(lease, report, began.elapsed()).await
     }
 
-    /// Waits until the spec's time of day has come.
-    async fn wait_for_window(&self, lease: &TaskLease) -> EngineResult<()> {
-        let Some(window) = self.job.data.throttle.window else { return Ok(()) };
-        loop {
+    /// Waits until its time of day has come, or another one holds.
+    async fn wait_for_window(&mut self, lease: &TaskLease, writer: &mut dyn RangeWriter) -> EngineResult<()> {
+        while let Some(window) = self.window {
             let wait = until_open(window, clock::minute_of_day(), 0);
             if wait.is_zero() {
-                return Ok(());
+                break;
             }
-            nap(lease, wait.min(Duration::from_secs(5))).await?;
+            nap(lease, wait.min(LOOK_EVERY)).await?;
+            self.heed(lease, writer).await?;
         }
+        Ok(())
     }
 
     /// A receipt, at most a few a second. When nobody takes them they are dropped: the next one says more.

@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shardlift_domain::failure::ErrorCode;
-use shardlift_domain::migration::Step;
+use shardlift_domain::migration::{Pace, Step};
 use shardlift_domain::range::RangeState;
+use shardlift_domain::spec::{Throttle, Window};
 use shardlift_domain::verdict::TaskOutcome;
+use shardlift_runtime::clock;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
@@ -17,6 +19,11 @@ use crate::lease::{Pulse, TaskLease, Wish};
 /// Longer than anything here lasts.
 const FOR_EVER: Duration = Duration::from_secs(1_000_000);
 const ROW: Duration = Duration::from_micros(100);
+
+/// As the spec says, beside so many others.
+fn shared(sharers: u32) -> Pace {
+    Pace { sharers, throttle: None }
+}
 
 /// One hand-out of a step, and what is heard of it.
 struct Stage {
@@ -34,7 +41,7 @@ impl Stage {
             lease: lease.clone(),
             file: file(more),
             shard_slots: 4,
-            sharers: 1,
+            pace: Pace::default(),
             drop_data: false,
         };
         Self { pulse, lease, assignment, memory: memory.clone() }
@@ -45,7 +52,7 @@ impl Stage {
     }
 
     fn sharers(mut self, sharers: u32) -> Self {
-        self.assignment.sharers = sharers;
+        self.assignment.pace = shared(sharers);
         self
     }
 
@@ -412,7 +419,7 @@ async fn a_spec_that_this_release_cannot_read_is_a_failure_and_no_panic() {
 /// The wish comes while the first batch runs.
 fn asked_to_share(memory: &Memory, more: &str) -> Stage {
     let stage = Stage::backfill(memory, more);
-    stage.lease.adjust(Wish { sharers: 2, share: true });
+    stage.lease.adjust(Wish { pace: shared(2), share: true });
     stage
 }
 
@@ -460,8 +467,54 @@ async fn a_range_takes_its_new_share_of_the_rate() {
     let (lease, started) = (stage.lease.clone(), Instant::now());
     let running = tokio::spawn(stage.run());
     tokio::time::sleep(Duration::from_secs(10)).await;
-    lease.adjust(Wish { sharers: 2, share: false });
+    // The same again is nothing new.
+    (0..2).for_each(|_| lease.adjust(Wish { pace: shared(2), share: false }));
     done(running.await.expect("no panic"));
     let took = started.elapsed().as_secs_f64();
     assert!((65.0..75.0).contains(&took), "10 s at the whole rate, 60 s at half of it, not {took} s");
+}
+
+/// Another throttle than the spec's, from the next batch on.
+fn throttled(rows_per_second: Option<u32>) -> Wish {
+    let throttle = Some(Throttle { rows_per_second, window: None });
+    Wish { pace: Pace { sharers: 1, throttle }, share: false }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_range_keeps_its_claim_when_its_throttle_is_changed_lifted_and_restored() {
+    let memory = Memory::new(40_000, Duration::from_nanos(1));
+    let stage = Stage::backfill(&memory, "throttle: { rows_per_second: 100 }\n");
+    let (lease, started) = (stage.lease.clone(), Instant::now());
+    let running = tokio::spawn(stage.run());
+    let seen = || memory.table().asked.iter().map(|batch| batch.rows).sum::<u32>();
+    for (wish, at_least, at_most) in [
+        (throttled(Some(1_000)), 900, 1_200),
+        (throttled(Some(1_000)), 10_500, 11_500),
+        (Wish { pace: shared(1), share: false }, 20_500, 21_500),
+        (throttled(None), 21_500, 22_500),
+    ] {
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        assert!((at_least..=at_most).contains(&seen()), "{} rows before {wish:?}", seen());
+        lease.adjust(wish);
+    }
+    done(running.await.expect("no panic"));
+    let took = started.elapsed().as_secs_f64();
+    assert!(took < 43.0, "without a limit the rest takes no time, not {took} s");
+    assert_eq!(memory.table().claims, 1);
+    memory.assert_exactly_once();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_range_that_waits_for_its_time_of_day_goes_on_when_any_time_is_good() {
+    let memory = Memory::new(2_000, ROW);
+    let (from, to) = ((clock::minute_of_day() + 60) % 1440, (clock::minute_of_day() + 120) % 1440);
+    let window = Window { from_minute: from, to_minute: to };
+    let stage = Stage::backfill(&memory, &format!("throttle: {{ window: \"{window}\" }}\n"));
+    let lease = stage.lease.clone();
+    let running = tokio::spawn(stage.run());
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert_eq!(memory.table().asked.len(), 0, "its time has not come");
+    lease.adjust(throttled(None));
+    done(running.await.expect("no panic"));
+    memory.assert_exactly_once();
 }

@@ -27,6 +27,11 @@ impl Limiter {
         Self { share, paid_until: None }
     }
 
+    /// What it keeps the range below.
+    pub fn share(&self) -> BucketedShare {
+        self.share
+    }
+
     /// Most rows of one batch: a second's worth, so that a batch is never a flood by itself. At least 1.
     pub fn max_size(&self) -> u32 {
         self.share.rows_per_second.max(1)

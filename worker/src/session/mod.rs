@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::fence::Fence;
+use shardlift_proto::bearer::Bearer;
 use shardlift_proto::status::{failures_of, leader_of};
 use shardlift_proto::v1::fleet_service_client::FleetServiceClient;
 use shardlift_proto::v1::{self, to_worker};
@@ -26,7 +27,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Status, Streaming};
+use tonic::{Code, Status, Streaming};
 
 pub use shards::Shards;
 use stragglers::Stragglers;
@@ -152,12 +153,13 @@ async fn open<'a>(
     stragglers: &Stragglers,
 ) -> Result<Session<'a>, Refused> {
     let hello = Greeting { worker: config.name.to_string(), slots: config.slots };
+    let bearer = shown(config, address)?;
     let channel = connect(config, address).await?;
     let (out, queue) = mpsc::channel(QUEUE);
     let greeting = wire::wrap(hello.message(shards.look().await, shards.draining()));
     out.try_send(greeting).map_err(|_| unreachable("its own queue is full".to_owned()))?;
-    let mut client = FleetServiceClient::with_interceptor(channel, config.bearer.clone())
-        .max_decoding_message_size(16 * 1024 * 1024);
+    let mut client =
+        FleetServiceClient::with_interceptor(channel, bearer).max_decoding_message_size(16 * 1024 * 1024);
     let answer = timeout(CONNECT_WITHIN, async {
         let mut orders = client.session(ReceiverStream::new(queue)).await?.into_inner();
         let first = orders.message().await?;
@@ -180,6 +182,20 @@ async fn open<'a>(
     shards.begin_session(cluster_uuids.into_iter().collect());
     let tasks = Tasks::new(std::sync::Arc::clone(&pulse), out.clone(), stragglers.clone());
     Ok(Session { shards, pulse, orders, out, tasks, hello })
+}
+
+/// The token as it is now, if it may go to this address.
+fn shown(config: &Config, address: &str) -> Result<Bearer, Failure> {
+    let invalid = |message: String, next: &str| Failure::new(ErrorCode::ConfigInvalid, message, next);
+    let bearer = config.token.bearer().map_err(|why| {
+        invalid(format!("the token: {why}"), "mend `token_file`; the worker tries again by itself")
+    })?;
+    let may_go = address.parse().is_ok_and(|uri| bearer.may_go_to(&uri));
+    may_go.then_some(bearer).ok_or_else(|| {
+        let message =
+            format!("the token is not sent to {address}: without TLS whoever listens to the network has it");
+        invalid(message, "add [tls] to the worker's file")
+    })
 }
 
 async fn connect(config: &Config, address: &str) -> Result<Channel, Failure> {
@@ -219,6 +235,9 @@ impl Session<'_> {
                     Ok(Some(order)) => self.obey(order),
                     Ok(None) => false,
                     Err(status) => {
+                        if status.code() == Code::Unauthenticated {
+                            tracing::warn!(coordinator = %address, "{}", status.message());
+                        }
                         tracing::debug!(code = ?status.code(), "the stream broke");
                         leader = leader_named(address, &status);
                         false

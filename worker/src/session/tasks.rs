@@ -127,12 +127,15 @@ impl Tasks {
 
     /// Tells a task how to go on from its next batch on. One that has ended needs not know.
     pub(super) fn adjust(&mut self, adjust: v1::Adjust) {
-        let (Ok(task), Ok(token)) = (task_from_wire(adjust.task), token_from_wire(adjust.token)) else {
+        let v1::Adjust { task, token, sharers, share, throttle } = adjust;
+        let (Ok(task), Ok(token), Ok(pace)) =
+            (task_from_wire(task), token_from_wire(token), wire::pace(sharers, throttle))
+        else {
             return;
         };
         let leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(lease) = leases.get(&task).filter(|lease| lease.token() == token) {
-            lease.adjust(Wish { sharers: adjust.sharers, share: adjust.share });
+            lease.adjust(Wish { pace, share });
         }
     }
 

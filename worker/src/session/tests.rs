@@ -45,7 +45,7 @@ impl Worker {
         let config = Config {
             name: "w1".parse().expect("a name"),
             coordinators: Route::new(coordinators).expect("at least one"),
-            bearer: shardlift_proto::bearer::Bearer::default(),
+            token: crate::token::Token::None,
             tls: shardlift_runtime::tls::Dial::default(),
             slots: 4,
             metrics_listen: None,

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use shardlift_domain::ids::TaskId;
+use shardlift_domain::migration::Pace;
 use shardlift_domain::progress::Receipt;
 use shardlift_proto::convert::{
     WireError, held_to_wire, outcome_to_wire, range_to_wire, saved_to_wire, task_from_wire, task_to_wire,
-    token_from_wire, token_to_wire,
+    throttle_from_wire, token_from_wire, token_to_wire,
 };
 use shardlift_proto::v1::{self, from_worker};
 
@@ -23,13 +24,13 @@ pub(super) fn assignment(assign: v1::Assign, pulse: &Arc<Pulse>) -> Result<Assig
     let task: TaskId = task_from_wire(assign.task)?;
     let lease = pulse.grant(task, token_from_wire(assign.token)?);
     let file = assign.spec.ok_or(WireError::Missing("spec"))?.into();
-    Ok(Assignment {
-        lease,
-        file,
-        shard_slots: assign.shard_slots,
-        sharers: assign.sharers,
-        drop_data: assign.drop_data,
-    })
+    let pace = pace(assign.sharers, assign.throttle)?;
+    Ok(Assignment { lease, file, shard_slots: assign.shard_slots, pace, drop_data: assign.drop_data })
+}
+
+/// What is told of a range's pace.
+pub(super) fn pace(sharers: u32, throttle: Option<v1::Throttle>) -> Result<Pace, WireError> {
+    Ok(Pace { sharers, throttle: throttle.map(throttle_from_wire).transpose()? })
 }
 
 /// How a task ended.

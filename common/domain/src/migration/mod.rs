@@ -12,6 +12,7 @@ mod resource;
 mod state;
 #[cfg(test)]
 mod tests;
+mod throttle;
 mod told;
 mod waves;
 
@@ -21,5 +22,6 @@ pub use moves::{Event, Illegal, Outcome, Transition, Verb};
 pub use purge::Purge;
 pub use resource::Resource;
 pub use state::{Migration, Phase, ShardMigration, Status, Step, Stop, Undo};
+pub use throttle::{InForce, Limit, Pace, ThrottleChange, Throttling};
 pub use told::{Headline, News, Told};
 pub use waves::Rollout;

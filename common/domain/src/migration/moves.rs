@@ -10,6 +10,7 @@ use crate::verdict::Undone;
 
 use super::decision::{Aftermath, Decision};
 use super::state::{Migration, Phase, ShardMigration, Status, Step, Stop, Undo};
+use super::throttle::{Limit, ThrottleChange};
 use super::told::News;
 
 /// What a person asks for.
@@ -32,11 +33,13 @@ pub enum Verb {
     },
     /// Remove what is kept for a rollback.
     Purge,
+    /// Walk faster or slower, or at another time of day.
+    Throttle(ThrottleChange),
 }
 
 impl Verb {
     /// Every verb.
-    pub const ALL: [Verb; 8] = [
+    pub const ALL: [Verb; 9] = [
         Verb::Start,
         Verb::Pause,
         Verb::Resume,
@@ -45,6 +48,7 @@ impl Verb {
         Verb::Rollback { drop_data: false },
         Verb::Rollback { drop_data: true },
         Verb::Purge,
+        Verb::Throttle(ThrottleChange { rows_per_second: Some(Limit::Of(1_000)), window: None }),
     ];
 
     /// The word for people.
@@ -57,6 +61,7 @@ impl Verb {
             Verb::Retry => "retry",
             Verb::Rollback { .. } => "roll back",
             Verb::Purge => "purge",
+            Verb::Throttle(_) => "throttle",
         }
     }
 }
@@ -240,6 +245,10 @@ impl Migration {
             }
             (Verb::Rollback { drop_data }, _) => return self.asked_back(verb, drop_data),
             (Verb::Purge, _) => return self.give_up_images().or_else(illegal),
+            (
+                Verb::Throttle(change),
+                Status::Pending | Status::Running | Status::Paused | Status::Failed | Status::RollingBack,
+            ) => return self.throttle(change).or_else(illegal),
             (Verb::Start | Verb::Resume | Verb::Retry, Status::Running)
             | (Verb::Resume | Verb::Retry, Status::RollingBack)
             | (Verb::Pause, Status::Paused)

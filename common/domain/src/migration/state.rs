@@ -14,6 +14,7 @@ use crate::verdict::Undone;
 use super::approval::Approval;
 use super::decision::Decision;
 use super::purge::Purge;
+use super::throttle::Throttling;
 use super::told::Told;
 use super::waves::Rollout;
 
@@ -317,6 +318,9 @@ pub struct Migration {
     /// Only when what it has kept for a rollback is given up.
     #[serde(default)]
     pub purge: Option<Purge>,
+    /// What an operator has said of its throttle since.
+    #[serde(default, skip_serializing_if = "Throttling::is_as_in_spec")]
+    pub throttling: Throttling,
     /// Who submitted it; `None`: a release that did not ask.
     #[serde(default)]
     pub author: Option<String>,

@@ -40,6 +40,7 @@ pub(super) fn fresh(kind: Kind, shards: u8) -> Migration {
         on_verify_failure: OnVerifyFailure::Halt,
         undo: None,
         purge: None,
+        throttling: Throttling::default(),
         author: None,
         approval: None,
         traceparent: None,
@@ -88,7 +89,7 @@ pub(super) fn go(migration: &Migration, event: &Event) -> Migration {
 fn every_verb_in_every_status_does_what_the_table_says() {
     use Status::*;
     // Rows: status. Columns: start, pause, resume, cancel, retry; `None` is illegal. Then both forms of a rollback of what
-    // was changed; what may be purged has ended, and stays as it is.
+    // was changed; what may be purged has ended, what may be throttled has not and does not go back; both stay as they are.
     let table = [
         (Pending, [Some(Pending), None, None, Some(Cancelled), None], None),
         (
@@ -106,7 +107,10 @@ fn every_verb_in_every_status_does_what_the_table_says() {
     assert_eq!(table.len(), Status::ALL.len());
     for (status, row, back) in table {
         let purged = status.is_final().then_some(status);
-        for (verb, expected) in Verb::ALL.into_iter().zip(row.into_iter().chain([back, back, purged])) {
+        let throttled = matches!(status, Pending | Running | Paused | Failed).then_some(status);
+        let row: Vec<_> = row.into_iter().chain([back, back, purged, throttled]).collect();
+        assert_eq!(row.len(), Verb::ALL.len());
+        for (verb, expected) in Verb::ALL.into_iter().zip(row) {
             let got = with_status(status).on(&Event::Asked(verb)).ok().map(|made| made.migration.status);
             assert_eq!(got, expected, "{verb:?} while {status}");
         }

@@ -8,6 +8,7 @@ mod checks;
 pub mod keys;
 mod parse;
 mod problem;
+mod throttle;
 mod types;
 mod yaml;
 
@@ -15,8 +16,9 @@ pub use anew::unrepeatable;
 pub use checks::{Anew, Assertion, Question, References, Sample, VerifyCheck};
 pub use parse::{MAX_FILE, parse, parse_all};
 pub use problem::{Problem, SpecProblems};
+pub use throttle::{BucketedShare, MAX_RATE, NoWindow, Throttle, Window};
 pub use types::{
-    Allowed, Backup, Batch, BucketedShare, DataSpec, Engine, Kind, OnError, OnVerifyFailure, Parallel,
-    Ranges, Reach, SchemaChange, SchemaSpec, Source, Spec, SpecBody, SpecFile, TenantKey, Tenants, Throttle,
-    Transform, Undo, WaveSpec, Where, Window,
+    Allowed, Backup, Batch, DataSpec, Engine, Kind, OnError, OnVerifyFailure, Parallel, Ranges, Reach,
+    SchemaChange, SchemaSpec, Source, Spec, SpecBody, SpecFile, TenantKey, Tenants, Transform, Undo,
+    WaveSpec, Where,
 };

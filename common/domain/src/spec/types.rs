@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{Checksum, ClusterName, MigrationId};
 
 use super::checks::{Anew, Assertion, References, VerifyCheck};
+use super::throttle::Throttle;
 
 /// A spec as the user wrote it: what is submitted, stored and sent to workers, so that there is one parser only.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -147,6 +148,14 @@ impl Spec {
     /// Whether the table or collection is saved before its first row changes.
     pub fn backs_up(&self) -> bool {
         matches!(&self.body, SpecBody::Data(data) if data.backup == Backup::Table)
+    }
+
+    /// How the walk is throttled; `None`: nothing is walked.
+    pub fn throttle(&self) -> Option<Throttle> {
+        match &self.body {
+            SpecBody::Schema(_) => None,
+            SpecBody::Data(data) => Some(data.throttle),
+        }
     }
 
     /// Whether every shard makes the change or none, by two-phase commit.
@@ -471,38 +480,6 @@ pub struct Parallel {
 impl Default for Parallel {
     fn default() -> Self {
         Self { ranges: Ranges::Auto, workers: 2 }
-    }
-}
-
-/// A daily time of day in UTC during which batches may run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Window {
-    /// Minutes after midnight UTC, 0 to 1439.
-    pub from_minute: u16,
-    /// Minutes after midnight UTC, 0 to 1439; before `from_minute` it means the next day.
-    pub to_minute: u16,
-}
-
-/// Limits that protect the application.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Throttle {
-    /// Most rows per second on one shard, over all its ranges.
-    pub rows_per_second: Option<u32>,
-    /// When batches may run.
-    pub window: Option<Window>,
-}
-
-/// The share of a shard-wide limit that belongs to one of several ranges running at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BucketedShare {
-    /// Rows per second for this range.
-    pub rows_per_second: u32,
-}
-
-impl Throttle {
-    /// Divides the shard's limit over the ranges that run at once (at least 1 row/s each).
-    pub fn share(&self, running: u32) -> Option<BucketedShare> {
-        self.rows_per_second.map(|rate| BucketedShare { rows_per_second: (rate / running.max(1)).max(1) })
     }
 }
 

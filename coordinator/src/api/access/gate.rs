@@ -9,7 +9,8 @@ use tonic::codegen::Service;
 use tonic::codegen::http::{Request, Response};
 use tower::Layer;
 
-use super::{Access, Door, verbs};
+use super::{Access, Door, Stay, verbs};
+use crate::api::forward::relay;
 
 /// Puts a [`Gate`] before services.
 #[derive(Debug, Clone)]
@@ -57,12 +58,18 @@ where
             let name = request.uri().path().trim_start_matches('/').to_owned();
             match access.admit(Door::Grpc, &name, verbs::verb(&name), request.headers()).await {
                 Ok(principal) => {
+                    let stay = Stay::of(principal.as_ref());
                     if let Some(principal) = principal {
                         request.extensions_mut().insert(principal);
                     }
-                    inner.call(request).await
+                    let answer = inner.call(request).await?;
+                    if stay.is_endless() {
+                        return Ok(answer);
+                    }
+                    let over = async move { refuse(vec![stay.over().await]) };
+                    Ok(answer.map(|body| relay(body, over, None)))
                 }
-                Err(failure) => Ok(refuse(vec![failure]).into_http()),
+                Err(refused) => Ok(refuse(vec![refused.failure]).into_http()),
             }
         })
     }

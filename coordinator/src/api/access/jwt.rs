@@ -86,7 +86,9 @@ impl Jwt {
         let role = at(claims, role_claim).and_then(|value| self.role(value));
         let role = role.ok_or_else(|| format!("it names no role that is known here (claim {role_claim})"))?;
         let reach = if role == Role::Worker { reach(claims)? } else { Reach::Nothing };
-        Principal::new(name, role, reach).map_err(|error| error.to_string())
+        let principal = Principal::new(name, role, reach).map_err(|error| error.to_string())?;
+        // A float too large for the type becomes its largest value.
+        Ok(principal.until((ends as i64).saturating_add(LEEWAY)))
     }
 
     /// The highest of the roles that it names; of a worker only that.

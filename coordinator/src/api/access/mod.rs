@@ -1,10 +1,11 @@
 //! Who asks, and whether they may: at both doors, before anything else is looked at.
 //!
 //! [`verbs`] is the one table of what needs which role. [`tokens`] are those that the configuration knows, [`jwt`] those of an
-//! issuer, with its [`keys`], and [`signatures`] how they are checked. [`gate`] stands before the gRPC doors, `api/rest/caller.rs` before the
+//! issuer, with its [`keys`], and [`signatures`] how they are checked; [`ending`] is what becomes of streams when they end. [`gate`] stands before the gRPC doors, `api/rest/caller.rs` before the
 //! routes. While this coordinator follows, the caller's own credentials are passed on with the call, and the leader asks again: no
 //! coordinator vouches for anybody.
 
+mod ending;
 mod gate;
 mod jwt;
 mod keys;
@@ -27,6 +28,7 @@ use crate::metrics::Metrics;
 use jwt::Jwt;
 use verbs::{Need, Verb};
 
+pub(in crate::api) use ending::Stay;
 pub(in crate::api) use gate::GateLayer;
 pub use jwt::JwtConfig;
 pub use keys::KeySource;
@@ -61,6 +63,15 @@ pub struct Access(Arc<Shared>);
 struct Shared {
     known: RwLock<Arc<Known>>,
     metrics: Arc<Metrics>,
+}
+
+/// Why somebody may not, and who that is if it is known.
+#[derive(Debug)]
+pub(in crate::api) struct Refused {
+    /// What is told.
+    pub(in crate::api) failure: Failure,
+    /// Whose token came.
+    pub(in crate::api) by: Option<Principal>,
 }
 
 /// Everybody who is known, as one configuration says.
@@ -108,7 +119,7 @@ impl Access {
         name: &str,
         verb: Option<&Verb>,
         headers: &HeaderMap,
-    ) -> Result<Option<Principal>, Failure> {
+    ) -> Result<Option<Principal>, Refused> {
         let known = self.known();
         if known.config.is_open() {
             return Ok(Some(Principal::anybody()));
@@ -119,22 +130,22 @@ impl Access {
         }
         let principal = match known.principal(headers).await {
             Ok(principal) => principal,
-            Err(why) => return Err(self.refused(door, name, None, unauthenticated(&why))),
+            Err(why) => {
+                let failure = self.refused(door, name, None, unauthenticated(&why));
+                return Err(Refused { failure, by: None });
+            }
         };
-        match need {
-            Some(Need::Least(least)) if !principal.role().covers(least) => {
-                Err(self.refused(door, name, Some(&principal), forbidden(&principal, name, least)))
-            }
-            Some(_) => Ok(Some(principal)),
-            None => {
-                let failure = Failure::new(
-                    ErrorCode::AccessForbidden,
-                    format!("{name} is in no table of what may be asked for"),
-                    "use a coordinator and a client of the same release",
-                );
-                Err(self.refused(door, name, Some(&principal), failure))
-            }
-        }
+        let failure = match need {
+            Some(Need::Least(least)) if !principal.role().covers(least) => forbidden(&principal, name, least),
+            Some(_) => return Ok(Some(principal)),
+            None => Failure::new(
+                ErrorCode::AccessForbidden,
+                format!("{name} is in no table of what may be asked for"),
+                "use a coordinator and a client of the same release",
+            ),
+        };
+        let failure = self.refused(door, name, Some(&principal), failure);
+        Err(Refused { failure, by: Some(principal) })
     }
 
     /// Refuses a worker that names a shard which it may not serve.
@@ -243,7 +254,7 @@ mod tests {
 
     async fn code(access: &Access, name: &str, headers: &HeaderMap) -> Option<ErrorCode> {
         let verb = verbs::verb(name);
-        access.admit(Door::Grpc, name, verb, headers).await.err().map(|failure| failure.code)
+        access.admit(Door::Grpc, name, verb, headers).await.err().map(|refused| refused.failure.code)
     }
 
     /// Every verb of the table for every role: what the table says, and what a person would say.
@@ -297,8 +308,8 @@ mod tests {
             &format!("Bearer {}", "x".repeat(MAX_TOKEN + 1)),
         ] {
             let refused = access.admit(Door::Rest, list, verbs::verb(list), &with(wrong)).await;
-            let failure = refused.expect_err("refused");
-            assert_eq!(failure.code, ErrorCode::AccessUnauthenticated, "{wrong}");
+            let Refused { failure, by } = refused.expect_err("refused");
+            assert_eq!((failure.code, by), (ErrorCode::AccessUnauthenticated, None), "{wrong}");
             assert!(!format!("{failure:?}").contains("canary"), "{failure:?}");
         }
         let admitted = access.admit(Door::Rest, list, verbs::verb(list), &with("bearer token-viewer")).await;

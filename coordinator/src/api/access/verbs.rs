@@ -94,6 +94,7 @@ pub(super) const VERBS: &[Verb] = &[
     least(Operator, ours!("MigrationService" / "Cancel"), &["POST /api/v1/migrations/{id}/cancel"]),
     least(Operator, ours!("MigrationService" / "Retry"), &["POST /api/v1/migrations/{id}/retry"]),
     least(Operator, ours!("MigrationService" / "Rollback"), &["POST /api/v1/migrations/{id}/rollback"]),
+    least(Operator, ours!("MigrationService" / "Throttle"), &["POST /api/v1/migrations/{id}/throttle"]),
     least(Operator, ours!("MigrationService" / "Purge"), &["POST /api/v1/migrations/{id}/purge"]),
     least(Operator, ours!("MigrationService" / "Repair"), &["POST /api/v1/migrations/{id}/repair"]),
     least(Operator, ours!("ClusterService" / "Drain"), &["POST /api/v1/workers/{id}/drain"]),

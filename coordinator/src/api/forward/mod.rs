@@ -37,6 +37,7 @@ use crate::orchestrator::{Standing, not_leader};
 use deadline::Deadline;
 use kept::Kept;
 use link::Link;
+pub(super) use relay::relay;
 
 /// Says that a request comes from another coordinator. It is answered by a leader, or refused; never passed on again.
 pub(super) const FORWARDED: HeaderName = HeaderName::from_static("shardlift-forwarded");
@@ -142,7 +143,7 @@ impl Forward {
             refusal(&standing)
         };
         let broken = refuse(vec![unreachable(leader, "the connection broke")]);
-        answer.map(|body| relay::relay(body, over, broken))
+        answer.map(|body| relay(body, over, Some(broken)))
     }
 }
 

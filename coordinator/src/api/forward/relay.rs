@@ -1,4 +1,4 @@
-//! The leader's answer on its way through: unchanged, but for an end in words when the way is cut.
+//! An answer on its way through: unchanged, but for an end in words when the way is cut.
 
 use futures::stream::unfold;
 use http_body::Body as _;
@@ -9,8 +9,13 @@ use tonic::codegen::http::HeaderMap;
 
 type Frame = http_body::Frame<tonic::codegen::Bytes>;
 
-/// Ends with what `over` says as soon as it says it, and with `broken` when the leader is gone in the middle.
-pub(super) fn relay(body: Body, over: impl Future<Output = Status> + Send + 'static, broken: Status) -> Body {
+/// Ends with what `over` says as soon as it says it, and with `broken`, if there is such a word, when whoever answers is gone in
+/// the middle.
+pub(in crate::api) fn relay(
+    body: Body,
+    over: impl Future<Output = Status> + Send + 'static,
+    broken: Option<Status>,
+) -> Body {
     // A refusal has no body at all, and must have none here either.
     if body.is_end_stream() {
         return body;
@@ -25,7 +30,7 @@ pub(super) fn relay(body: Body, over: impl Future<Output = Status> + Send + 'sta
         };
         match frame {
             Ok(frame) => Some((Ok(frame), Some((body, over, broken)))),
-            Err(_) => Some((ending(&broken), None)),
+            Err(error) => Some((broken.map_or(Err(error), |broken| ending(&broken)), None)),
         }
     });
     Body::new(StreamBody::new(frames))

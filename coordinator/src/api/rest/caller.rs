@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, Method, header};
+use axum::http::{HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use shardlift_domain::principal::Principal;
@@ -13,10 +13,10 @@ use tonic::body::Body;
 use tonic::codegen::Service;
 use tonic::codegen::http;
 
-use super::door::REQUEST_ID;
+use super::door::{self, Guard, REQUEST_ID};
 use super::problem::Problem;
 use super::{Rest, Shared};
-use crate::api::access::{Access, Door, verbs};
+use crate::api::access::{Door, verbs};
 
 /// Who asks, and with what they have shown it.
 #[derive(Debug, Clone)]
@@ -27,13 +27,19 @@ pub(super) struct Caller {
 }
 
 /// Around every route: whoever may not ask for it is refused before anything else of the request is read.
-pub(super) async fn admitted(State(access): State<Access>, mut request: Request, next: Next) -> Response {
-    // HEAD is answered by what answers GET.
-    let method = if request.method() == Method::HEAD { Method::GET } else { request.method().clone() };
-    let path = request.uri().path();
+pub(super) async fn admitted(State(guard): State<Guard>, mut request: Request, next: Next) -> Response {
+    let (method, path) = (door::method(&request), request.uri().path());
     let (name, verb) = verbs::route(method.as_str(), path).unzip();
     let name = name.map_or_else(|| format!("{method} {path}"), ToOwned::to_owned);
-    match access.admit(Door::Rest, &name, verb, request.headers()).await {
+    let counted = guard.asks_who(&request);
+    let admitted = guard.access().admit(Door::Rest, &name, verb, request.headers()).await;
+    if counted {
+        let by = admitted.as_ref().map_or_else(|refused| refused.by.as_ref(), Option::as_ref);
+        if let Err(problem) = guard.count(&request, by) {
+            return problem.into_response();
+        }
+    }
+    match admitted {
         Ok(principal) => {
             if let Some(principal) = principal {
                 let credentials = request.headers().get(header::AUTHORIZATION).cloned();
@@ -42,7 +48,7 @@ pub(super) async fn admitted(State(access): State<Access>, mut request: Request,
             }
             next.run(request).await
         }
-        Err(failure) => Problem::from(failure).into_response(),
+        Err(refused) => Problem::from(refused.failure).into_response(),
     }
 }
 

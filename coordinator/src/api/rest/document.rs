@@ -63,6 +63,7 @@ pub(super) fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(backups::all))
         .routes(routes!(backups::of_one))
         .routes(routes!(events::events))
+        .routes(routes!(verbs::throttle))
         .routes(routes!(verbs::approve))
         .routes(routes!(verbs::start))
         .routes(routes!(verbs::pause))

@@ -11,14 +11,16 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, he
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use shardlift_domain::failure::ErrorCode;
+use shardlift_domain::principal::Principal;
 use shardlift_runtime::telemetry::context;
 use shardlift_runtime::tls::Peer;
 use tokio::time::timeout;
 use tracing::Instrument;
 
-use super::limits::Limits;
+use super::limits::{Limits, Who};
 use super::problem::{PROBLEM, Problem};
 use crate::api::access::Access;
+use crate::api::access::verbs::{self, Need};
 use crate::api::{RestOptions, asker};
 
 /// Names a request, in and out, in the logs and in the history.
@@ -43,16 +45,41 @@ impl Guard {
         Self { access, limits }
     }
 
+    /// Who may ask.
+    pub(super) fn access(&self) -> &Access {
+        &self.access
+    }
+
     fn admits(&self, request: &Request) -> Result<(), Problem> {
         own(request.headers(), request.uri(), self.access.is_open())?;
-        let peer = request.extensions().get::<ConnectInfo<Peer>>();
-        match (&self.limits, peer) {
-            (Some(limits), Some(ConnectInfo(Peer(peer)))) if !request.uri().path().starts_with(HEALTH) => {
-                limits.count(peer.ip())
-            }
-            _ => Ok(()),
+        if request.uri().path().starts_with(HEALTH) || self.asks_who(request) {
+            return Ok(());
         }
+        self.count(request, None)
     }
+
+    /// Whether the caller is found out further in, and counted then.
+    pub(super) fn asks_who(&self, request: &Request) -> bool {
+        let route = || verbs::route(method(request).as_str(), request.uri().path());
+        !self.access.is_open()
+            && request.headers().contains_key(header::AUTHORIZATION)
+            && route().is_some_and(|(_, verb)| verb.need != Need::Open)
+    }
+
+    /// Counts a request: of whom, if it is known, else of its address.
+    pub(super) fn count(&self, request: &Request, by: Option<&Principal>) -> Result<(), Problem> {
+        let Some(limits) = &self.limits else { return Ok(()) };
+        let address = || {
+            let ConnectInfo(Peer(peer)) = request.extensions().get::<ConnectInfo<Peer>>()?;
+            Some(Who::at(peer.ip()))
+        };
+        by.map(Who::from).or_else(address).map_or(Ok(()), |who| limits.count(&who))
+    }
+}
+
+/// HEAD is answered by what answers GET.
+pub(super) fn method(request: &Request) -> Method {
+    if request.method() == Method::HEAD { Method::GET } else { request.method().clone() }
 }
 
 /// Around every route, and around the refusal of what is no route.

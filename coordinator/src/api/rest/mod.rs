@@ -108,13 +108,13 @@ impl Rest {
 /// Everything that is served over HTTP.
 fn router(shared: Shared, options: &RestOptions) -> Router {
     let (routes, _) = document::routes().split_for_parts();
-    let access = shared.access.clone();
+    let guard = Guard::new(shared.access.clone(), options);
     routes
         .with_state(shared)
-        .route_layer(from_fn_with_state(access.clone(), caller::admitted))
+        .route_layer(from_fn_with_state(guard.clone(), caller::admitted))
         .merge(super::dashboard::router())
         .fallback(door::nowhere)
-        .layer(from_fn_with_state(Guard::new(access, options), door::through))
+        .layer(from_fn_with_state(guard, door::through))
 }
 
 /// Serves until the token is cancelled and the open requests are answered.

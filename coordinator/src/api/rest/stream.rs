@@ -14,12 +14,13 @@ use shardlift_domain::migration::Status;
 use shardlift_proto::v1;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::Rest;
 use super::answers::{EventBody, MigrationBody, PartBody};
 use super::problem::Problem;
+use crate::api::access::Stay;
 
 /// Events that may wait for the reader.
 const QUEUE: usize = 64;
@@ -96,23 +97,33 @@ struct Follower {
 }
 
 impl Follower {
+    /// Until there is nothing more to tell, or the reader's token ends.
     async fn run(mut self) {
+        let stay = Stay::of(self.rest.caller.as_ref().map(|caller| &caller.principal));
+        let last = tokio::select! {
+            last = self.follow() => last,
+            expired = stay.over() => Some(expired.into()),
+        };
+        if let Some(problem) = last {
+            let path = format!("/api/v1/migrations/{}/events", self.wanted.id);
+            // It is the last word: whoever has gone does not miss it, and whoever does not read is not waited for.
+            let _ = timeout(AGAIN, self.tell("problem", None, &problem.document(&path, ""))).await;
+        }
+    }
+
+    /// Through changes of the leader; why nothing more is told, if that is a refusal.
+    async fn follow(&mut self) -> Option<Problem> {
         loop {
             match self.watch().await {
                 Ok(()) => {}
                 // Nobody leads, or somebody else: the history goes on behind what was told.
                 Err(Stop::Refused(problem)) if problem.retryable() => {}
-                Err(Stop::Refused(problem)) => {
-                    let path = format!("/api/v1/migrations/{}/events", self.wanted.id);
-                    // It is the last word: whoever has gone does not miss it.
-                    let _ = self.tell("problem", None, &problem.document(&path, "")).await;
-                    return;
-                }
-                Err(Stop::Gone | Stop::Enough) => return,
+                Err(Stop::Refused(problem)) => return Some(problem),
+                Err(Stop::Gone | Stop::Enough) => return None,
             }
             tokio::select! {
-                () = self.out.closed() => return,
-                () = self.rest.shared.closing.cancelled() => return,
+                () = self.out.closed() => return None,
+                () = self.rest.shared.closing.cancelled() => return None,
                 () = sleep(AGAIN) => {}
             }
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::extract::ConnectInfo;
 use axum::http::{Method, Request, StatusCode, header};
 use http_body_util::BodyExt;
 use serde_json::Value;
@@ -39,6 +40,10 @@ impl Stage {
     }
 
     async fn of(access: AccessConfig) -> Self {
+        Self::with(access, &RestOptions::default()).await
+    }
+
+    async fn with(access: AccessConfig, options: &RestOptions) -> Self {
         let access = Access::new(access, Arc::default());
         let closing = CancellationToken::new();
         let me = Peer { name: "c1".into(), address: "127.0.0.1:1".into() };
@@ -67,11 +72,24 @@ impl Stage {
             access,
             closing.clone(),
         );
-        Self { router: router(rest, &RestOptions::default()), closing }
+        Self { router: router(rest, options), closing }
     }
 
     async fn ask(&self, method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+        self.ask_from([127, 0, 0, 1], method, path, headers, body).await
+    }
+
+    async fn ask_from(
+        &self,
+        machine: [u8; 4],
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Answer {
+        let from = ConnectInfo(Peer((machine, 4711).into()));
         let request = Request::builder().method(method).uri(path).header(header::HOST, "localhost");
+        let request = request.extension(from);
         let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
         let request = request.body(Body::from(body.to_owned())).expect("a request");
         let answered = timeout(Duration::from_secs(20), self.router.clone().call(request)).await;
@@ -226,9 +244,10 @@ async fn what_is_not_there_is_told_by_every_route_that_names_it() {
     for (method, path) in documented() {
         if path.contains("/migrations/{id}") || path.contains("/plans/{id}") {
             let sent = [("content-type", "application/json")];
-            let (headers, body) = match path.ends_with("/quarantine/show") {
-                true => (sent.as_slice(), r#"{"shard": "s", "key": "1"}"#),
-                false => ([].as_slice(), ""),
+            let (headers, body) = match path.rsplit('/').next() {
+                Some("show") => (sent.as_slice(), r#"{"shard": "s", "key": "1"}"#),
+                Some("throttle") => (sent.as_slice(), r#"{"no_limit": true}"#),
+                _ => ([].as_slice(), ""),
             };
             let answer = stage.ask(method, &filled(&path), headers, body).await;
             answer.refused(404, "request.not-found");
@@ -243,6 +262,26 @@ async fn what_is_not_there_is_told_by_every_route_that_names_it() {
     stage.get("/api/v1/migrations/not%20a%20name").await.refused(400, "request.invalid");
     stage.get("/api/v1/migrations/%ff").await.refused(400, "request.invalid");
     stage.ask(Method::POST, "/api/v1/workers/absent/drain", &[], "").await.refused(404, "request.not-found");
+}
+
+#[tokio::test]
+async fn a_throttle_that_cannot_be_is_refused() {
+    let stage = Stage::new().await;
+    let json = [("content-type", "application/json")];
+    for (body, told) in [
+        ("{}", "nothing is said"),
+        (r#"{"rows_per_second": 5, "no_limit": true}"#, "cannot both be"),
+        (r#"{"window": "22:00-06:00 UTC", "always": true}"#, "cannot both be"),
+        (r#"{"as_in_spec": true, "always": true}"#, "cannot both be"),
+        (r#"{"rows_per_second": 0}"#, "from 1 to 100000000"),
+        (r#"{"rows_per_second": -1}"#, "line 1 column"),
+        (r#"{"window": "22-06"}"#, "22:00-06:00 UTC"),
+        (r#"{"window": "22:00-22:00 UTC"}"#, "empty"),
+    ] {
+        let answer = stage.ask(Method::POST, "/api/v1/migrations/m/throttle", &json, body).await;
+        answer.refused(400, "request.invalid");
+        assert!(answer.text.contains(told), "{body}: {}", answer.text);
+    }
 }
 
 #[tokio::test]
@@ -376,4 +415,36 @@ async fn a_caller_is_told_who_it_is_and_may_what_its_role_may() {
     assert!(!refused.text.contains("4711"), "{}", refused.text);
     let open = Stage::new().await.get("/api/v1/me").await.body;
     assert_eq!(open, serde_json::json!({ "name": "person", "role": "admin", "open": true }));
+}
+
+#[tokio::test]
+async fn who_is_known_is_counted_by_name_and_who_is_not_by_address() {
+    let once = RestOptions { requests_per_second: std::num::NonZeroU32::new(1) };
+    let stage = Stage::with(known(), &once).await;
+    let (here, there) = ([10, 0, 0, 1], [10, 0, 0, 2]);
+    let ask = async |machine, token: &str, path: &str| {
+        let headers = [("authorization", format!("Bearer {token}"))];
+        let headers = headers.each_ref().map(|(name, value)| (*name, value.as_str()));
+        stage.ask_from(machine, Method::GET, path, &headers, "").await
+    };
+    // A bucket holds two, and fills by one a second.
+    let tired = async |machine, token: &str, path: &str| {
+        let answers = [ask(machine, token, path).await, ask(machine, token, path).await];
+        answers.iter().any(|answer| answer.status == StatusCode::TOO_MANY_REQUESTS)
+    };
+    let (list, forbidden) = ("/api/v1/migrations", "/api/v1/placement");
+    assert!(!tired(here, "viewer", forbidden).await, "what is forbidden counts as well");
+    assert!(tired(there, "viewer", list).await, "it is the same caller, wherever it asks from");
+    assert!(!tired(here, "operator", list).await, "it is another caller, though of the same address");
+    assert!(!tired(here, "nobody's", list).await);
+    assert!(tired(here, "somebody else's", list).await, "both are nobody, and of the same address");
+    assert!(!tired(there, "nobody's", list).await);
+    let page = async |machine| stage.ask_from(machine, Method::GET, "/", &[], "").await.status;
+    assert!([page(here).await, page(here).await].contains(&StatusCode::TOO_MANY_REQUESTS));
+    let open = [("authorization", "Bearer admin")];
+    let document =
+        async || stage.ask_from(there, Method::GET, "/api/v1/openapi.json", &open, "").await.status;
+    let told = [document().await, document().await];
+    assert!(told.contains(&StatusCode::TOO_MANY_REQUESTS), "who it is, is not asked there: {told:?}");
+    assert_eq!(stage.get("/health/live").await.status, StatusCode::OK);
 }

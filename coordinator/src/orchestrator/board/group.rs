@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use shardlift_domain::failure::Failure;
 use shardlift_domain::ids::{MigrationKey, ShardId, TaskId, WorkerId};
-use shardlift_domain::migration::Step;
+use shardlift_domain::migration::{Pace, Step};
 use shardlift_domain::progress::Receipt;
 use shardlift_domain::range::Pass;
 use shardlift_domain::task::{Millis, TaskState};
@@ -19,8 +19,8 @@ pub(super) struct Entry {
     /// Who had it last.
     pub(super) last: Option<WorkerId>,
     pub(super) receipt: Option<Receipt>,
-    /// How many were said to share the shard's rate.
-    pub(super) sharers: u32,
+    /// What its worker was told of its pace.
+    pub(super) pace: Pace,
     /// When it was handed out.
     begun: Millis,
     /// When it was asked to share last.
@@ -38,7 +38,7 @@ impl Entry {
             wanted: false,
             last: None,
             receipt: None,
-            sharers: 1,
+            pace: Pace::default(),
             begun: 0,
             asked: None,
             taken_away: false,
@@ -46,9 +46,9 @@ impl Entry {
     }
 
     /// A hand-out begins.
-    pub(super) fn begin(&mut self, worker: &WorkerId, sharers: u32, now: Millis) {
+    pub(super) fn begin(&mut self, worker: &WorkerId, pace: Pace, now: Millis) {
         self.last = Some(worker.clone());
-        (self.sharers, self.begun, self.asked, self.taken_away) = (sharers, now, None, false);
+        (self.pace, self.begun, self.asked, self.taken_away) = (pace, now, None, false);
     }
 }
 

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use shardlift_domain::fence::{Attempt, Epoch, Token};
 use shardlift_domain::ids::{MigrationKey, ShardId, TaskId, WorkerId};
-use shardlift_domain::migration::Step;
+use shardlift_domain::migration::{Pace, Step};
 use shardlift_domain::progress::Receipt;
 use shardlift_domain::range::{Pass, Rest};
 use shardlift_domain::task::{Millis, TaskEvent, TaskMove, TaskState};
@@ -273,7 +273,7 @@ impl Board {
         &mut self,
         task: &TaskId,
         worker: &WorkerId,
-        sharers: u32,
+        pace: Pace,
         now: Millis,
     ) -> Option<Token> {
         let token = Token { epoch: self.epoch, attempt: Attempt(self.attempts + 1) };
@@ -285,7 +285,7 @@ impl Board {
         let hand_outs = self.hand_outs;
         self.group_mut(&task.migration, &task.shard).served = hand_outs;
         let entry = self.entry_mut(task)?;
-        entry.begin(worker, sharers, now);
+        entry.begin(worker, pace, now);
         Some(token)
     }
 
@@ -389,17 +389,24 @@ impl Board {
         self.entry_mut(task).is_some_and(|entry| !std::mem::replace(&mut entry.taken_away, true))
     }
 
-    /// Running ranges of a group that share the shard's rate with another number of sharers than they were told.
-    pub(super) fn retuned(&mut self, migration: &MigrationKey, shard: &ShardId, sharers: u32) -> Vec<Held> {
-        let group = self.group_mut(migration, shard);
-        let running = group.tasks.iter_mut().filter(|(task, _)| task.step == Step::Backfill);
+    /// Running ranges of a group whose workers were told another pace: from now on they are told this one.
+    pub(super) fn retuned(&mut self, migration: &MigrationKey, shard: &ShardId, pace: Pace) -> Vec<Held> {
+        let group = self.groups.get_mut(migration).and_then(|shards| shards.get_mut(shard));
+        let tasks = group.into_iter().flat_map(|group| &mut group.tasks);
+        let running = tasks.filter(|(task, entry)| task.step == Step::Backfill && !entry.taken_away);
         running
             .filter_map(|(task, entry)| {
                 let TaskState::Leased { worker, token, .. } = &entry.state else { return None };
                 let held = Held { task: task.clone(), worker: worker.clone(), token: *token };
-                (std::mem::replace(&mut entry.sharers, sharers) != sharers).then_some(held)
+                (std::mem::replace(&mut entry.pace, pace) != pace).then_some(held)
             })
             .collect()
+    }
+
+    /// The shards on which a migration has running tasks.
+    pub(super) fn busy_shards(&self, migration: &MigrationKey) -> Vec<ShardId> {
+        let groups = self.groups.get(migration).into_iter().flatten();
+        groups.filter(|(_, group)| group.running > 0).map(|(shard, _)| shard.clone()).collect()
     }
 
     /// Groups that walk fewer ranges than they may, though none waits.

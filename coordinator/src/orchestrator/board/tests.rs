@@ -29,6 +29,11 @@ fn pass(done: &[bool]) -> Pass {
     Pass { number: 1, ranges, before: RangeTotals::default() }
 }
 
+/// The pace of one of so many ranges.
+fn shared(sharers: u32) -> Pace {
+    Pace { sharers, throttle: None }
+}
+
 fn want(board: &mut Board, on: &str, ranges: &[u32]) -> Vec<Held> {
     let wanted = ranges.iter().map(|range| Wanted { task: task(on, *range), limit: 2 }).collect();
     board.reconcile(&key("m"), Some(&shard(on)), wanted)
@@ -50,8 +55,8 @@ fn what_is_handed_out_is_held_until_it_ends_and_ready_again_when_it_is_given_bac
     want(&mut board, "a", &[0, 1]);
     want(&mut board, "b", &[0]);
     assert_eq!(ready(&mut board, 0), [task("a", 0), task("a", 1), task("b", 0)]);
-    let token = board.hand_out(&task("a", 0), &worker("w"), 2, 0).expect("it waits");
-    assert_eq!(board.hand_out(&task("a", 0), &worker("v"), 2, 0), None, "it was given to two");
+    let token = board.hand_out(&task("a", 0), &worker("w"), shared(2), 0).expect("it waits");
+    assert_eq!(board.hand_out(&task("a", 0), &worker("v"), shared(2), 0), None, "it was given to two");
     assert_eq!((board.busy(&worker("w")), board.held().len()), (1, 1));
     assert_eq!(ready(&mut board, 0), [task("a", 1), task("b", 0)]);
     assert_eq!(board.ready(&shard("a")).map(|ready| ready.running).collect::<Vec<_>>(), [1]);
@@ -65,7 +70,7 @@ fn one_shard_is_reconciled_without_touching_the_others() {
     let mut board = Board::new(Epoch(1));
     want(&mut board, "a", &[0, 1]);
     want(&mut board, "b", &[0]);
-    let token = board.hand_out(&task("a", 0), &worker("w"), 2, 0).expect("it waits");
+    let token = board.hand_out(&task("a", 0), &worker("w"), shared(2), 0).expect("it waits");
     let unwanted = want(&mut board, "a", &[]);
     assert_eq!(unwanted, [Held { task: task("a", 0), worker: worker("w"), token }]);
     assert!(want(&mut board, "a", &[]).is_empty(), "it is withdrawn once");
@@ -82,7 +87,7 @@ fn a_worker_that_is_lost_again_and_again_gets_its_task_later_each_time() {
     for due in [0, 0, 250, 750] {
         assert!(due == 0 || ready(&mut board, due - 1).is_empty(), "it was ready before {due}");
         assert_eq!(ready(&mut board, due), [task("a", 0)]);
-        board.hand_out(&task("a", 0), &worker("w"), 1, due).expect("it waits");
+        board.hand_out(&task("a", 0), &worker("w"), shared(1), due).expect("it waits");
         board.lose(&worker("w"), due);
     }
     let trouble = board.activity(&key("m"), &shard("a")).trouble.expect("it is told");
@@ -96,7 +101,7 @@ fn a_pass_whose_ranges_were_asked_to_share_is_read_again_before_it_is_over() {
     let (migration, on) = (key("m"), shard("a"));
     board.learn(&migration, &on, pass(&[true, false]));
     want(&mut board, "a", &[1]);
-    let token = board.hand_out(&task("a", 1), &worker("w"), 1, 0).expect("it waits");
+    let token = board.hand_out(&task("a", 1), &worker("w"), shared(1), 0).expect("it waits");
     board.ask_to_share(&task("a", 1), 5).expect("it runs");
     // The answer is lost; the range ends.
     board.on(&task("a", 1), TaskEvent::Finished(token));
@@ -126,7 +131,7 @@ fn a_crew_is_a_group_with_room_in_which_nothing_waits() {
     let mut board = Board::new(Epoch(1));
     board.learn(&key("m"), &shard("a"), pass(&[false, false]));
     want(&mut board, "a", &[0, 1]);
-    board.hand_out(&task("a", 0), &worker("w"), 1, 0).expect("it waits");
+    board.hand_out(&task("a", 0), &worker("w"), shared(1), 0).expect("it waits");
     board.receive(&task("a", 0), receipt(0));
     assert_eq!(board.crews().count(), 0, "a range waits");
     want(&mut board, "a", &[0]);
@@ -140,10 +145,10 @@ fn a_crew_is_a_group_with_room_in_which_nothing_waits() {
 fn running_ranges_are_told_of_another_rate_once() {
     let mut board = Board::new(Epoch(1));
     want(&mut board, "a", &[0, 1]);
-    board.hand_out(&task("a", 0), &worker("w"), 2, 0).expect("it waits");
-    assert!(board.retuned(&key("m"), &shard("a"), 2).is_empty());
-    assert_eq!(board.retuned(&key("m"), &shard("a"), 1).len(), 1);
-    assert!(board.retuned(&key("m"), &shard("a"), 1).is_empty());
+    board.hand_out(&task("a", 0), &worker("w"), shared(2), 0).expect("it waits");
+    assert!(board.retuned(&key("m"), &shard("a"), shared(2)).is_empty());
+    assert_eq!(board.retuned(&key("m"), &shard("a"), shared(1)).len(), 1);
+    assert!(board.retuned(&key("m"), &shard("a"), shared(1)).is_empty());
 }
 
 #[test]
@@ -151,7 +156,7 @@ fn a_finished_migration_is_forgotten_but_for_what_a_worker_has() {
     let mut board = Board::new(Epoch(1));
     board.learn(&key("m"), &shard("a"), pass(&[false]));
     want(&mut board, "a", &[0]);
-    let token = board.hand_out(&task("a", 0), &worker("w"), 2, 0).expect("it waits");
+    let token = board.hand_out(&task("a", 0), &worker("w"), shared(2), 0).expect("it waits");
     want(&mut board, "a", &[]);
     board.close(&key("m"));
     assert_eq!(board.held().len(), 1);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use shardlift_domain::ids::MigrationId;
+use shardlift_domain::ids::{MigrationId, MigrationKey};
 
 use super::Book;
 use crate::store::{Change, HistoryEvent, Position, Recorded, Relayed, StoreError};
@@ -74,7 +74,8 @@ impl Book {
         let mut numbers: BTreeMap<MigrationId, u64> = BTreeMap::new();
         let mut numbered = Vec::with_capacity(found.len());
         for recorded in found {
-            let id = &recorded.entry.migration.id;
+            // Of the installation nothing is told.
+            let Some(MigrationKey { id, .. }) = &recorded.entry.migration else { continue };
             let number = match numbers.get(id) {
                 Some(number) => number + 1,
                 None => self.store.count(id, kinds, recorded.sequence).await?,

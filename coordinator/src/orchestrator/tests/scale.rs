@@ -1,6 +1,9 @@
 //! Workers that join, share, are drained, die, or are of another release; played by the test.
 
+mod throttle;
+
 use super::*;
+use crate::store::Wanted;
 use shardlift_domain::range::Rest;
 
 /// One worker that serves `s1` only, so that each order can be awaited.
@@ -192,7 +195,7 @@ async fn a_worker_of_the_first_protocol_is_never_asked_to_share() {
 async fn a_drained_worker_gives_its_range_to_another_one_and_gets_nothing_new() {
     let store = memory();
     let (coordinator, mut owner, (task, token)) = walking(&store).await;
-    let drained = coordinator.handle().drain(name("w1"), true).await.expect("it is connected");
+    let drained = coordinator.handle().drain(name("w1"), true, "olaf".into()).await.expect("it is connected");
     assert!(drained.changed && drained.worker.draining);
     assert_eq!(drained.alone, [name::<ShardId>("s1")], "nobody else could go on");
     assert!(matches!(owner.next().await, Order::Drain(true)), "it keeps that for the next leader");
@@ -204,9 +207,22 @@ async fn a_drained_worker_gives_its_range_to_another_one_and_gets_nothing_new() 
     owner.player.say(Report::Released(task.clone(), token)).await;
     let (again, newer) = heir.task().await;
     assert!(again == task && newer > token);
-    assert!(!coordinator.handle().drain(name("w1"), true).await.expect("connected").changed);
-    let unknown = coordinator.handle().drain(name("w9"), true).await.expect_err("nobody of that name");
+    assert!(!coordinator.handle().drain(name("w1"), true, "olaf".into()).await.expect("connected").changed);
+    let unknown =
+        coordinator.handle().drain(name("w9"), true, "olaf".into()).await.expect_err("nobody of that name");
     assert_eq!(unknown.code, ErrorCode::RequestNotFound);
+    assert!(coordinator.handle().drain(name("w1"), false, "mira".into()).await.expect("connected").changed);
+    let all = Wanted { after: Some(0), limit: 1000, ..Wanted::default() };
+    let links = coordinator.handle().links(all).await.expect("a history");
+    let entries = links.into_iter().map(|link| link.entry.expect("readable"));
+    let told: Vec<_> = entries
+        .filter(|entry| entry.event.as_str().starts_with("worker_"))
+        .map(|entry| {
+            (entry.migration, entry.event.as_str(), entry.actor, entry.detail["before"]["draining"].clone())
+        })
+        .collect();
+    let expected = |event, actor: &str, before: bool| (None, event, actor.to_owned(), before.into());
+    assert_eq!(told, [expected("worker_drained", "olaf", false), expected("worker_undrained", "mira", true)]);
     coordinator.crash().await;
 }
 
@@ -214,13 +230,13 @@ async fn a_drained_worker_gives_its_range_to_another_one_and_gets_nothing_new() 
 async fn a_shard_that_only_drained_workers_serve_says_so_and_goes_on_when_one_is_taken_back() {
     let store = memory();
     let (coordinator, mut owner, (task, token)) = walking(&store).await;
-    coordinator.handle().drain(name("w1"), true).await.expect("it is connected");
+    coordinator.handle().drain(name("w1"), true, "olaf".into()).await.expect("it is connected");
     assert!(matches!(owner.next().await, Order::Drain(true)));
     owner.player.say(Report::Finished(task, token, TaskOutcome::RangeDone(range(0, true)))).await;
     let view = coordinator.until_view("m2_data", |view| view.shards[&name("s1")].trouble.is_some()).await;
     let trouble = view.shards[&name("s1")].trouble.clone().expect("told");
     assert!(trouble.code == ErrorCode::WorkerUnfit && trouble.message.contains("w1"), "{trouble:?}");
-    coordinator.handle().drain(name("w1"), false).await.expect("it is connected");
+    coordinator.handle().drain(name("w1"), false, "olaf".into()).await.expect("it is connected");
     assert!(matches!(owner.next().await, Order::Drain(false)));
     assert_eq!(owner.task().await.0.step, Step::Sweep);
     coordinator.crash().await;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 use shardlift_domain::failure::ErrorCode;
 use shardlift_domain::ids::MigrationId;
+use shardlift_domain::migration::{Limit, Status};
 use shardlift_domain::plan::Plan;
 use shardlift_domain::spec::{Kind, Spec};
 
@@ -202,4 +203,15 @@ fn five_hundred_specs_are_planned_at_once() {
     let took = began.elapsed();
     assert_eq!((plan.migrations.len(), plan.findings.len()), (500, 0));
     assert!(took < Duration::from_secs(10), "planning took {took:?}");
+}
+
+#[test]
+fn a_plan_of_what_goes_under_another_throttle_says_so() {
+    let spec = data("0001_a", &[]);
+    let mut world = World::new().knows(&spec, Status::Running, true);
+    let notes = |world: &World| world.plan(std::slice::from_ref(&spec)).migrations[0].notes.clone();
+    assert_eq!(notes(&world), Vec::<String>::new());
+    world.known.get_mut(&spec.id).expect("known").throttling.rows_per_second = Limit::Of(50);
+    let told = "its throttle was changed: at most 50 rows/s on each shard, at any time; the spec says: no limit of rows/s, at any time";
+    assert_eq!(notes(&world), [told]);
 }

@@ -35,12 +35,22 @@ pub(super) async fn the_history_is_a_chain_from_the_first_entry_to_the_head(plac
         store.commit(&permit, Change::default()).await.expect("commits");
         permit = lead(&place.open().await, &format!("next {number}")).await;
     }
+    // What is about no migration stands between, and alone.
+    let (changed, drained) = (HistoryEvent::TopologyChanged, HistoryEvent::WorkerDrained);
+    let between = vec![samples::of_the_installation(changed), entry(&key, HistoryEvent::Paused)];
+    for history in [between, vec![samples::of_the_installation(drained)]] {
+        store.commit(&permit, Change { history, ..Change::default() }).await.expect("commits");
+    }
     // What was refused has left the chain as it was.
     let absent = stored("absent", Version::FIRST).migration.key;
     let refused = Change { history: vec![entry(&absent, HistoryEvent::Paused)], ..Change::default() };
     store.commit(&permit, refused).await.expect_err("nobody knows it");
     let (head, all) = (place.open().await.head().await.expect("reads"), links(&store).await);
-    assert_eq!((head.count, all.len()), (8, 8));
+    assert_eq!((head.count, all.len()), (11, 11));
+    assert_eq!(all[8].entry, Ok(samples::of_the_installation(changed)));
+    assert_eq!(all[10].entry, Ok(samples::of_the_installation(drained)));
+    let events = store.events(&key.id, None, 100).await.expect("reads");
+    assert!(events.len() == 8 && events.iter().all(|event| event.entry.is_about(&key.id)), "{events:?}");
     let mut walk = Walk::to(head.clone());
     all.iter().try_for_each(|link| walk.step(link)).expect("it holds");
     walk.end().expect("it holds");

@@ -6,12 +6,12 @@ use chrono::{DateTime, Utc};
 use serde_json::json;
 use shardlift_domain::failure::ErrorCode;
 use shardlift_domain::migration::{
-    Approval, Headline, Migration, Phase, Rollout, ShardMigration, Status, Told,
+    Approval, Headline, Limit, Migration, Phase, Rollout, ShardMigration, Status, Throttling, Told,
 };
 use shardlift_domain::progress::ShardProgress;
 use shardlift_domain::quarantine::Held;
 use shardlift_domain::routing::{KeyKind, Routing, Rule};
-use shardlift_domain::spec::{Engine, Kind, OnVerifyFailure, SpecFile};
+use shardlift_domain::spec::{Engine, Kind, OnVerifyFailure, SpecFile, Window};
 use shardlift_domain::topology::{Cluster, ClusterRules, Joined, Topology, TopologyChange};
 use shardlift_domain::{Checksum, ClusterName, MigrationId, MigrationKey, ShardId, Version};
 
@@ -64,6 +64,10 @@ pub(in crate::store) fn stored(name: &str, version: Version) -> StoredMigration 
             ..Told::default()
         },
         purge: None,
+        throttling: Throttling {
+            rows_per_second: Limit::Of(50),
+            window: Limit::Of(Window { from_minute: 1320, to_minute: 360 }),
+        },
         author: Some("mira".to_owned()),
         approval: Some(Approval { by: "olaf".to_owned(), checksum: Checksum::of(b"read") }),
         traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned()),
@@ -118,11 +122,16 @@ pub(in crate::store) fn topology(revision: u64) -> Topology {
 
 pub(in crate::store) fn entry(key: &MigrationKey, event: HistoryEvent) -> HistoryEntry {
     HistoryEntry {
-        migration: key.clone(),
+        migration: Some(key.clone()),
         event,
         at: moment(1),
         actor: "someone".to_owned(),
         request: Some("r-1 ✓".to_owned()),
         detail: json!({ "b": [1, null, "…"], "a": { "x": 0.5 } }),
     }
+}
+
+/// An entry that is about no migration.
+pub(in crate::store) fn of_the_installation(event: HistoryEvent) -> HistoryEntry {
+    HistoryEntry { migration: None, ..entry(&stored("none", Version::FIRST).migration.key, event) }
 }

@@ -215,18 +215,21 @@ pub(super) fn event(
     hash: &str,
     (commit, place): (i64, i64),
 ) -> Result<Document, StoreError> {
-    Ok(doc! {
-        "_id": { "commit": commit, "place": place },
-        "migration_id": name_of(&entry.migration),
-        "name": entry.migration.id.as_str(),
-        "version": i64::from(entry.migration.version.0),
+    let mut event = doc! { "_id": { "commit": commit, "place": place } };
+    // What is about the installation has none.
+    if let Some(key) = &entry.migration {
+        let version = i64::from(key.version.0);
+        event.extend(doc! { "migration_id": name_of(key), "name": key.id.as_str(), "version": version });
+    }
+    event.extend(doc! {
         "event_type": entry.event.as_str(),
         "created_at": time_text(entry.at),
         "actor": &entry.actor,
         "request": &entry.request,
         "details": bson("migration_events.details", &entry.detail)?,
         "hash": hash,
-    })
+    });
+    Ok(event)
 }
 
 /// Bits of a sequence for the place within a commit: more entries than a commit can have.
@@ -251,8 +254,11 @@ pub(super) fn entry(mut event: Document) -> Result<Recorded, StoreError> {
         _ => return Err(StoreError::Unreadable { what: "migration_events._id", why: "no document".into() }),
     };
     let fields = Fields("migration_events", &event);
+    let key = fields
+        .given("name")
+        .then(|| Ok(MigrationKey { id: fields.word("name")?, version: Version(fields.small("version")?) }));
     let entry = HistoryEntry {
-        migration: MigrationKey { id: fields.word("name")?, version: Version(fields.small("version")?) },
+        migration: key.transpose()?,
         event: fields.word("event_type")?,
         at: from_time("migration_events", fields.text("created_at")?)?,
         actor: fields.text("actor")?.to_owned(),

@@ -19,7 +19,7 @@ use super::client::code;
 
 /// The numbered files, in order. Two coordinators may apply them at the same moment, and one of them late: each command
 /// must do nothing when it was done before.
-const NUMBERS: [(i32, &str); 7] = [
+const NUMBERS: [(i32, &str); 8] = [
     (1, include_str!("../../../../migrations/metadata/mongodb/0001_metadata.json")),
     (2, include_str!("../../../../migrations/metadata/mongodb/0002_locks.json")),
     (3, include_str!("../../../../migrations/metadata/mongodb/0003_routing.json")),
@@ -27,6 +27,7 @@ const NUMBERS: [(i32, &str); 7] = [
     (5, include_str!("../../../../migrations/metadata/mongodb/0005_waves.json")),
     (6, include_str!("../../../../migrations/metadata/mongodb/0006_chain.json")),
     (7, include_str!("../../../../migrations/metadata/mongodb/0007_outbox.json")),
+    (8, include_str!("../../../../migrations/metadata/mongodb/0008_installation.json")),
 ];
 
 /// A server that is not there yet may come: coordinator and database are often started together.

@@ -242,7 +242,7 @@ impl Writing<'_> {
         if entries.is_empty() {
             return Ok(());
         }
-        self.known(entries.iter().map(|entry| &entry.migration).collect()).await?;
+        self.known(entries.iter().filter_map(|entry| entry.migration.as_ref()).collect()).await?;
         let hashes = head.extend(entries);
         let events: Result<Vec<_>, _> = (0..)
             .zip(entries.iter().zip(&hashes))

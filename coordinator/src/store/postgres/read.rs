@@ -107,14 +107,14 @@ pub(super) async fn events(
 /// Entries as they stand, of whichever migration.
 pub(super) async fn links(connection: &mut PgConnection, wanted: &Wanted) -> Result<Vec<Link>, StoreError> {
     let select = if wanted.after.is_some() {
-        "SELECT h.id, m.name, m.version, h.event_type, \
+        "SELECT h.id, h.migration_id AS about, m.name, m.version, h.event_type, \
          to_char(h.created_at, 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') AS created_at, h.actor, h.request, \
          h.details::text AS details, h.hash FROM shardlift_coordinator.migration_history h \
          LEFT JOIN shardlift_coordinator.migrations m ON m.id = h.migration_id \
          WHERE h.id > $1 AND ($2::text IS NULL OR m.name = $2) AND ($3::text IS NULL OR h.actor = $3) \
          AND ($4::text IS NULL OR h.created_at >= $4::timestamptz) ORDER BY h.id LIMIT $5"
     } else {
-        "SELECT * FROM (SELECT h.id, m.name, m.version, h.event_type, \
+        "SELECT * FROM (SELECT h.id, h.migration_id AS about, m.name, m.version, h.event_type, \
          to_char(h.created_at, 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') AS created_at, h.actor, h.request, \
          h.details::text AS details, h.hash FROM shardlift_coordinator.migration_history h \
          LEFT JOIN shardlift_coordinator.migrations m ON m.id = h.migration_id \

@@ -2,7 +2,7 @@
 
 use shardlift_domain::migration::{Migration, ShardMigration, Step};
 use shardlift_domain::topology::Topology;
-use shardlift_domain::{Epoch, MigrationKey, ShardId};
+use shardlift_domain::{Epoch, ShardId};
 use shardlift_runtime::clock;
 use sqlx::PgConnection;
 
@@ -238,11 +238,13 @@ async fn write_steps(
 
 /// Adds to the history, in order.
 async fn append(connection: &mut PgConnection, entries: &[HistoryEntry]) -> Result<(), StoreError> {
-    let Some(first) = entries.first() else { return Ok(()) };
+    if entries.is_empty() {
+        return Ok(());
+    }
     // This transaction holds the fence row, so nobody moves the head meanwhile.
     let mut head = fence::head(connection).await?;
     let hashes = head.extend(entries);
-    let keys = || entries.iter().map(|entry| &entry.migration);
+    let keys = || entries.iter().map(|entry| entry.migration.as_ref());
     let details: Result<Vec<_>, _> =
         entries.iter().map(|entry| json("migration_history.details", &entry.detail)).collect();
     let write = sqlx::query(
@@ -252,10 +254,11 @@ async fn append(connection: &mut PgConnection, entries: &[HistoryEntry]) -> Resu
          SELECT m.id, u.event, u.at::timestamptz, u.actor, u.details::json, u.request, u.hash \
          FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[]) \
          WITH ORDINALITY AS u (name, version, event, at, actor, details, request, hash, place) \
-         JOIN shardlift_coordinator.migrations m ON m.name = u.name AND m.version = u.version ORDER BY u.place",
+         LEFT JOIN shardlift_coordinator.migrations m ON m.name = u.name AND m.version = u.version \
+         WHERE u.name IS NULL OR m.id IS NOT NULL ORDER BY u.place",
     )
-    .bind(keys().map(|key| key.id.as_str()).collect::<Vec<_>>())
-    .bind(keys().map(|key: &MigrationKey| i64::from(key.version.0)).collect::<Vec<_>>())
+    .bind(keys().map(|key| Some(key?.id.as_str())).collect::<Vec<_>>())
+    .bind(keys().map(|key| Some(i64::from(key?.version.0))).collect::<Vec<_>>())
     .bind(entries.iter().map(|entry| entry.event.as_str()).collect::<Vec<_>>())
     .bind(entries.iter().map(|entry| time_text(entry.at)).collect::<Vec<_>>())
     .bind(entries.iter().map(|entry| entry.actor.as_str()).collect::<Vec<_>>())
@@ -266,8 +269,10 @@ async fn append(connection: &mut PgConnection, entries: &[HistoryEntry]) -> Resu
     .bind(&head.hash)
     .execute(connection);
     let written = answered("add to the history", write).await?.rows_affected();
-    if usize::try_from(written) == Ok(entries.len()) {
-        return Ok(());
+    match keys().flatten().next() {
+        Some(first) if usize::try_from(written) != Ok(entries.len()) => {
+            Err(StoreError::Unknown(first.clone()))
+        }
+        _ => Ok(()),
     }
-    Err(StoreError::Unknown(first.migration.clone()))
 }

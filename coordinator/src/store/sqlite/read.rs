@@ -73,12 +73,12 @@ pub(super) async fn links(
     wanted: &Wanted,
 ) -> Result<Vec<Link>, StoreError> {
     let select = if wanted.after.is_some() {
-        "SELECT h.id, m.name, m.version, h.event_type, h.created_at, h.actor, h.request, h.details, h.hash \
+        "SELECT h.id, h.migration_id AS about, m.name, m.version, h.event_type, h.created_at, h.actor, h.request, h.details, h.hash \
          FROM migration_history h LEFT JOIN migrations m ON m.id = h.migration_id \
          WHERE h.id > ?1 AND (?2 IS NULL OR m.name = ?2) AND (?3 IS NULL OR h.actor = ?3) \
          AND (?4 IS NULL OR h.created_at >= ?4) ORDER BY h.id LIMIT ?5"
     } else {
-        "SELECT * FROM (SELECT h.id, m.name, m.version, h.event_type, h.created_at, h.actor, h.request, h.details, h.hash \
+        "SELECT * FROM (SELECT h.id, h.migration_id AS about, m.name, m.version, h.event_type, h.created_at, h.actor, h.request, h.details, h.hash \
          FROM migration_history h LEFT JOIN migrations m ON m.id = h.migration_id \
          WHERE ?1 IS NULL AND (?2 IS NULL OR m.name = ?2) AND (?3 IS NULL OR h.actor = ?3) \
          AND (?4 IS NULL OR h.created_at >= ?4) ORDER BY h.id DESC LIMIT ?5) ORDER BY id"

@@ -194,3 +194,49 @@ fn two_shards() -> Migration {
     });
     serde_json::from_value(migration).expect("a migration")
 }
+
+/// The numbered files before the history told of the installation.
+const BEFORE: [&str; 7] = [
+    include_str!("../../../../migrations/metadata/sqlite/0001_metadata.sql"),
+    include_str!("../../../../migrations/metadata/sqlite/0002_locks.sql"),
+    include_str!("../../../../migrations/metadata/sqlite/0003_routing.sql"),
+    include_str!("../../../../migrations/metadata/sqlite/0004_decisions.sql"),
+    include_str!("../../../../migrations/metadata/sqlite/0005_waves.sql"),
+    include_str!("../../../../migrations/metadata/sqlite/0006_chain.sql"),
+    include_str!("../../../../migrations/metadata/sqlite/0007_outbox.sql"),
+];
+
+#[tokio::test]
+async fn the_history_of_an_earlier_release_stays_word_for_word() {
+    type Row = (i64, Option<i64>, String, String, String, String, Option<String>, Option<String>);
+    let file = file();
+    let options =
+        SqliteConnectOptions::new().filename(&file.path).create_if_missing(true).foreign_keys(false);
+    let mut connection = SqliteConnection::connect_with(&options).await.expect("connects");
+    for text in BEFORE {
+        sqlx::raw_sql(text).execute(&mut connection).await.expect("applies");
+    }
+    let columns = "id, migration_id, event_type, created_at, actor, details, request, hash";
+    let some = format!(
+        "INSERT INTO migration_history ({columns}) VALUES (3, 1, 'submitted', 't', 'mira', '{{}}', 'r', 'h'), \
+         (7, 2, 'started', 'u', 'olaf', '{{\"a\": 1}}', NULL, NULL)"
+    );
+    sqlx::query(sqlx::AssertSqlSafe(some)).execute(&mut connection).await.expect("inserts");
+    let all = format!("SELECT {columns} FROM migration_history ORDER BY id");
+    let read = async |connection: &mut SqliteConnection| -> Vec<Row> {
+        let query = sqlx::query_as(sqlx::AssertSqlSafe(all.clone()));
+        query.fetch_all(connection).await.expect("reads")
+    };
+    let before = read(&mut connection).await;
+    let number = include_str!("../../../../migrations/metadata/sqlite/0008_installation.sql");
+    sqlx::raw_sql(number).execute(&mut connection).await.expect("applies");
+    assert_eq!(read(&mut connection).await, before);
+    let next =
+        "INSERT INTO migration_history (event_type, created_at, actor, details) VALUES ('e', 't', 'a', '{}')";
+    let added = sqlx::query(next).execute(&mut connection).await.expect("the installation has entries");
+    assert_eq!(added.last_insert_rowid(), 8, "numbers go on");
+    for statement in ["UPDATE migration_history SET actor = 'nobody'", "DELETE FROM migration_history"] {
+        let refused = sqlx::query(statement).execute(&mut connection).await.expect_err("refused");
+        assert!(refused.to_string().contains("append-only"), "{refused}");
+    }
+}

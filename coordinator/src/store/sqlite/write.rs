@@ -245,26 +245,31 @@ async fn progress(
 
 /// Adds to the history, in order.
 async fn append(connection: &mut SqliteConnection, entries: &[HistoryEntry]) -> Result<(), StoreError> {
-    let Some(first) = entries.first() else { return Ok(()) };
+    if entries.is_empty() {
+        return Ok(());
+    }
     let mut head = fence::head(connection).await?;
     let hashes = head.extend(entries);
     let mut rows = Vec::with_capacity(entries.len());
     for (HistoryEntry { migration, event, at, actor, request, detail }, hash) in entries.iter().zip(hashes) {
         let detail = json("migration_history.details", detail)?;
-        let (id, version) = (migration.id.as_str(), migration.version.0);
+        let (id, version) = migration.as_ref().map(|key| (key.id.as_str(), key.version.0)).unzip();
         rows.push((id, version, event.as_str(), time_text(*at), actor, detail, request, hash));
     }
     let written = sqlx::query(
         "INSERT INTO migration_history (migration_id, event_type, created_at, actor, details, request, hash) \
          SELECT m.id, u.value ->> 2, u.value ->> 3, u.value ->> 4, u.value ->> 5, u.value ->> 6, u.value ->> 7 \
          FROM json_each(?) AS u \
-         JOIN migrations m ON m.name = u.value ->> 0 AND m.version = u.value ->> 1 ORDER BY u.key",
+         LEFT JOIN migrations m ON m.name = u.value ->> 0 AND m.version = u.value ->> 1 \
+         WHERE u.value ->> 0 IS NULL OR m.id IS NOT NULL ORDER BY u.key",
     )
     .bind(json("migration_history", &rows)?)
     .execute(&mut *connection)
     .await
     .map_err(StoreError::unavailable("add to the history"))?;
-    all_known(written.rows_affected(), entries.len(), &first.migration)?;
+    if let Some(first) = entries.iter().find_map(|entry| entry.migration.as_ref()) {
+        all_known(written.rows_affected(), entries.len(), first)?;
+    }
     fence::move_head(connection, &head).await
 }
 

@@ -1,5 +1,7 @@
 //! The configuration files of the programs, as an operator would write them.
 
+use std::path::{Path, PathBuf};
+
 use anyhow::{Context, Result};
 
 use super::Tls;
@@ -44,6 +46,7 @@ pub struct WorkerSpec {
     slots: u32,
     coordinator: Option<String>,
     token: Option<String>,
+    token_file: Option<PathBuf>,
     dsns: Vec<(String, String)>,
     env: Vec<(String, String)>,
 }
@@ -53,7 +56,16 @@ impl WorkerSpec {
     pub fn new(name: &str, shards: &[&str]) -> Self {
         let shards = shards.iter().map(|&shard| shard.to_owned()).collect();
         let name = name.to_owned();
-        Self { name, shards, slots: 4, coordinator: None, token: None, dsns: Vec::new(), env: Vec::new() }
+        Self {
+            name,
+            shards,
+            slots: 4,
+            coordinator: None,
+            token: None,
+            token_file: None,
+            dsns: Vec::new(),
+            env: Vec::new(),
+        }
     }
 
     /// How many tasks it runs at once.
@@ -71,6 +83,12 @@ impl WorkerSpec {
     /// It shows this token to coordinators.
     pub fn token(mut self, token: &str) -> Self {
         self.token = Some(token.to_owned());
+        self
+    }
+
+    /// It shows coordinators what stands in this file, when it dials.
+    pub fn token_file(mut self, file: &Path) -> Self {
+        self.token_file = Some(file.to_owned());
         self
     }
 
@@ -115,6 +133,9 @@ impl WorkerSpec {
         );
         if let Some(token) = &self.token {
             toml += &format!("token = {}\n", text(token));
+        }
+        if let Some(file) = &self.token_file {
+            toml += &format!("token_file = {}\n", text(&file.display().to_string()));
         }
         toml += &tls.map(Tls::of_worker).unwrap_or_default();
         for id in &self.shards {

@@ -146,6 +146,7 @@ impl Session {
             shard_slots: 4,
             drop_data: false,
             sharers: 1,
+            throttle: None,
             traceparent: None,
         };
         self.say(to_worker::Message::Assign(assign)).await;
@@ -165,6 +166,7 @@ impl Session {
             token: Some(token_to_wire(token(attempt))),
             sharers,
             share,
+            throttle: None,
         };
         self.say(to_worker::Message::Adjust(adjust)).await;
     }

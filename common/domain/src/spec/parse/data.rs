@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::spec::yaml::{Node, Scalar, Value};
 use crate::spec::{
-    Backup, Batch, DataSpec, Engine, OnError, Parallel, Ranges, Source, Throttle, Undo, Where,
+    Backup, Batch, DataSpec, Engine, MAX_RATE, OnError, Parallel, Ranges, Source, Throttle, Undo, Where,
 };
 use crate::sql::{check_expression, check_relation, parse_ident};
 
@@ -20,7 +20,6 @@ const TARGET_BOUNDS: (Duration, Duration) = (Duration::from_millis(1), Duration:
 const MAX_BATCH: u32 = 1_000_000;
 const MAX_WORKERS: u32 = 64;
 const MAX_RANGES: u32 = 1024;
-const MAX_RATE: u32 = 100_000_000;
 pub(super) const MAX_KEY: usize = 32;
 /// Their keys travel with statements. More bad rows than this are a bad transform.
 const MAX_QUARANTINED: u32 = 10_000;

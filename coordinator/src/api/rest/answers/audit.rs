@@ -13,7 +13,7 @@ use super::time;
 struct EntryBody {
     /// Its place in the order of all things that happened.
     sequence: u64,
-    /// The migration's id.
+    /// The migration's id; null as well where an entry is about the installation: its topology, its workers.
     migration: Option<String>,
     /// The migration's version.
     version: Option<u32>,
@@ -40,11 +40,11 @@ impl From<v1::AuditEntry> for EntryBody {
         let unreadable = fact.is_none().then_some(unreadable);
         let fact = fact.unwrap_or_default();
         let there = unreadable.is_none();
-        let key = fact.migration.unwrap_or_default();
+        let (migration, version) = fact.migration.map(|key| (key.id, key.version)).unzip();
         Self {
             sequence,
-            migration: there.then_some(key.id),
-            version: there.then_some(key.version),
+            migration,
+            version,
             event: there.then_some(fact.event),
             at: time(fact.at),
             actor: there.then_some(fact.actor),

@@ -5,6 +5,7 @@ use shardlift_proto::v1;
 use utoipa::ToSchema;
 
 use super::super::words::{Phase, Status, Step};
+use super::migration::LimitsBody;
 use super::{FailureBody, time};
 
 /// One thing that happened. What does not belong to it is null.
@@ -43,6 +44,8 @@ pub(in super::super) struct EventBody {
     failure: Option<FailureBody>,
     /// What was decided about what shards have prepared: `commit` or `abort`.
     decision: Option<String>,
+    /// The throttle that holds since.
+    throttle: Option<LimitsBody>,
 }
 
 impl From<v1::Event> for EventBody {
@@ -64,6 +67,7 @@ impl From<v1::Event> for EventBody {
             discarded: event.held.map(|held| held.discarded),
             failure: event.failure.map(Into::into),
             decision: event.decision,
+            throttle: event.throttle.map(Into::into),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use shardlift_domain::progress::ShardProgress;
+use shardlift_proto::convert::throttle_from_wire;
 use shardlift_proto::v1;
 use utoipa::ToSchema;
 
@@ -47,6 +48,8 @@ pub(in super::super) struct MigrationBody {
     waves: u32,
     /// The present wave is done and verified: what its gate waits for.
     gate: Option<GateBody>,
+    /// How its walk is throttled now; null: nothing of it is walked.
+    throttle: Option<ThrottleBody>,
     /// Whether somebody said start.
     released: bool,
     /// Who submitted it.
@@ -64,6 +67,36 @@ pub(in super::super) struct MigrationBody {
     rows_total: u64,
     /// Of an atomic migration whose shards have still to hear it: `commit` or `abort`.
     decided: Option<String>,
+}
+
+/// The throttle that holds.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[schema(as = Throttle)]
+struct ThrottleBody {
+    #[serde(flatten)]
+    now: LimitsBody,
+    /// What the spec says, if that is something else.
+    in_spec: Option<LimitsBody>,
+}
+
+/// Limits that protect the application.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[schema(as = Limits)]
+pub(super) struct LimitsBody {
+    /// Most rows per second on one shard; null: no limit.
+    rows_per_second: Option<u32>,
+    /// The daily time in which batches run; null: at any time.
+    #[schema(example = "22:00-06:00 UTC")]
+    window: Option<String>,
+}
+
+impl From<v1::Throttle> for LimitsBody {
+    fn from(throttle: v1::Throttle) -> Self {
+        let rows_per_second = throttle.rows_per_second;
+        // It comes from this process: what it cannot be is not told.
+        let window = throttle_from_wire(throttle).ok().and_then(|throttle| throttle.window);
+        Self { rows_per_second, window: window.map(|window| window.to_string()) }
+    }
 }
 
 /// The gate behind a wave.
@@ -106,6 +139,10 @@ impl From<v1::Migration> for MigrationBody {
             wave: migration.wave,
             waves: migration.waves,
             gate: migration.gate.map(gate),
+            throttle: migration.throttle.map(|now| ThrottleBody {
+                now: now.into(),
+                in_spec: migration.throttle_in_spec.map(Into::into),
+            }),
             released: migration.released,
             author: migration.author,
             approved_by: migration.approved_by,
