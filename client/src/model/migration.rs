@@ -178,10 +178,19 @@ impl MigrationView {
         Some(done / total)
     }
 
-    /// Seconds until the slowest shard has been walked; `None` when nothing moves.
+    /// Seconds until the slowest shard has been walked, and shards that wait for their wave at the speed of all that is walked
+    /// now; `None` when nothing moves.
     pub fn eta_seconds(&self) -> Option<u64> {
-        self.shards.iter().filter_map(ShardView::eta_seconds).max()
+        eta(&self.shards)
     }
+}
+
+fn eta(shards: &[ShardView]) -> Option<u64> {
+    let slowest = shards.iter().filter_map(ShardView::eta_seconds).max()?;
+    let left: u64 = shards.iter().map(ShardView::rows_left).sum();
+    let speed: f64 = shards.iter().map(|part| part.progress.rows_per_second).sum();
+    // A float too large for the type becomes its largest value.
+    Some(slowest.max((left as f64 / speed).ceil() as u64))
 }
 
 impl ShardView {
@@ -230,6 +239,15 @@ impl ShardView {
         }
     }
 
+    /// Rows that are not walked yet.
+    fn rows_left(&self) -> u64 {
+        if self.fraction() < 1.0 {
+            self.progress.rows_total.saturating_sub(self.progress.rows_seen)
+        } else {
+            0
+        }
+    }
+
     /// Seconds until the walk ends at the present speed; `None` when it is not walked now.
     pub fn eta_seconds(&self) -> Option<u64> {
         if self.step == Some(Step::Backfill) { self.progress.eta_seconds() } else { None }
@@ -263,6 +281,20 @@ mod tests {
     fn a_speed_that_is_no_number_is_none() {
         let view = ShardView::from_wire(part(v1::Step::Backfill, 40)).expect("converts");
         assert_eq!(view.eta_seconds(), None);
+    }
+
+    #[test]
+    fn shards_of_later_waves_count_at_the_speed_of_those_that_run() {
+        let mut running = part(v1::Step::Backfill, 40);
+        running.rows_per_second = 20.0;
+        let waiting = part(v1::Step::Split, 0);
+        let eta_of = |parts: &[&v1::ShardMigration]| {
+            let view = |part: &&v1::ShardMigration| ShardView::from_wire((*part).clone()).expect("converts");
+            eta(&parts.iter().map(view).collect::<Vec<_>>())
+        };
+        assert_eq!(eta_of(&[&running]), Some(3));
+        assert_eq!(eta_of(&[&running, &waiting]), Some(8));
+        assert_eq!(eta_of(&[&waiting]), None);
     }
 
     #[test]

@@ -121,6 +121,8 @@ export function summary(migration, parts) {
   sum.fraction = shareDone(migration, sum, weights > 0 ? walked / weights : 0);
   sum.batch = batches > 0 ? sum.batch / batches : 0;
   sum.workers = workers.size;
+  // Shards of later waves do not say how long they will take: their rows do, at the speed of now.
+  if (sum.eta !== null && sum.rate > 0) sum.eta = Math.max(sum.eta, Math.ceil(sum.remaining / sum.rate));
   if (migration.status !== "running") sum.eta = null;
   return sum;
 }

@@ -35,6 +35,10 @@ impl Kafka {
     fn client(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.servers).set("client.id", "shardlift-coordinator");
+        // A broker that fell silent is given up after this; a minute otherwise.
+        config
+            .set("socket.timeout.ms", ANSWER.as_millis().to_string())
+            .set("socket.keepalive.enable", "true");
         config
     }
 

@@ -44,7 +44,7 @@ impl Leader {
         }
         let progress = page.stored.progress.get(&crew.shard);
         let left = progress.map_or(0, |progress| progress.rows_total.saturating_sub(progress.rows_seen));
-        // Receipts tell how fast batches are; between them a limited range waits.
+        // Its share may be smaller than when it told its speed.
         let most =
             self.share_of(page, &crew.shard).map_or(f64::MAX, |share| f64::from(share.rows_per_second));
         let ranges = crew.ranges.into_iter().map(|range| Walking {

@@ -82,9 +82,8 @@ async fn six_shards_are_seen_waiting_running_halted_and_failed() {
     let halting = format!("{}{question}{}", &text[..at], &text[end..]);
     play.apply(&[halting.replace("rows_per_second: 240", "rows_per_second: 2000")]).await;
     browser.go(&page(&play, "0009_item_counts")).await;
-    browser
-        .until("it to be halted", "document.querySelector('.callout')?.innerText.includes('verify.mismatch')")
-        .await;
+    let told = "document.querySelector('.callout')?.innerText.includes('verify.mismatch')";
+    browser.until("it to be halted", told).await;
     keep(&browser, "halted").await;
     play.installation.cli_json(&["cancel", "0009_item_counts"]).await.unwrap();
 
@@ -124,8 +123,7 @@ async fn two_thousand_shards_are_seen_in_their_waves() {
     browser.go(&page(&play, "0008_message_text")).await;
     let cells = "document.querySelectorAll('.cell').length === 2000";
     browser.until("a cell for each shard", cells).await;
-    let done = "document.querySelectorAll('.cell[data-state=\"done\"]').length >= 150";
-    browser.until("the second wave to be under way", done).await;
+    browser.until("the second wave to be under way", &format!("{BAR} >= 8")).await;
     keep(&browser, "2000-shards").await;
     assert_eq!(browser.complaints().await, Vec::<String>::new(), "in the console");
     // What the picture shows is what the command line says.

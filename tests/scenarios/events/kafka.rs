@@ -30,6 +30,8 @@ impl Log {
         }
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", cluster.bootstrap_servers()).set("group.id", "stranger");
+        // What was asked of a broker that went away is given up after a minute otherwise.
+        config.set("socket.timeout.ms", "5000").set("reconnect.backoff.max.ms", "1000");
         // Assigned, not subscribed: members of a group whose brokers have all been away may wait for each other for ever.
         let reader = |topic: &str| {
             let reader: StreamConsumer = config.create().unwrap();

@@ -3,6 +3,7 @@
 mod backup;
 pub mod pacer;
 mod range;
+mod speed;
 #[cfg(test)]
 mod tests;
 pub mod throttle;

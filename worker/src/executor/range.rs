@@ -15,6 +15,7 @@ use shardlift_runtime::retry::{Delays, Policy};
 use tokio::time::{Instant, sleep};
 
 use super::pacer::Pacer;
+use super::speed::Speed;
 use super::throttle::{Limiter, until_open};
 use super::{Assignment, News, RECEIPT_EVERY, Receipts};
 use crate::engine::{BatchReport, DataJob, EngineError, EngineResult, RangeWriter, SetAside, ShardEngine};
@@ -78,7 +79,7 @@ struct Walk<'a> {
     receipts: Receipts,
     told: Option<Instant>,
     began: Instant,
-    rows_per_second: f64,
+    speed: Speed,
     failures: u32,
     /// Since when the shard has not answered.
     away: Option<Instant>,
@@ -97,7 +98,7 @@ impl<'a> Walk<'a> {
             receipts,
             told: None,
             began: Instant::now(),
-            rows_per_second: 0.0,
+            speed: Speed::new(),
             failures: 0,
             away: None,
             delays: Delays::new(&PAUSES),
@@ -130,11 +131,15 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
+    /// More rows per second than this it may not do.
+    fn most(&self) -> f64 {
+        self.limiter.as_ref().map_or(f64::MAX, |limiter| f64::from(limiter.max_size()))
+    }
+
     /// How many rows each part of a split range must have at least.
     fn worth(&self) -> u32 {
-        let limit = self.limiter.as_ref().map_or(f64::MAX, |limiter| f64::from(limiter.max_size()));
         // A float too large for the type becomes its largest value.
-        let rows = (self.rows_per_second.min(limit) * WORTH.as_secs_f64()) as u32;
+        let rows = (self.speed.last().min(self.most()) * WORTH.as_secs_f64()) as u32;
         rows.max(self.pacer.next_size().saturating_mul(WORTH_BATCHES)).clamp(1, MOST_LOOKED_AT)
     }
 
@@ -212,15 +217,13 @@ impl<'a> Walk<'a> {
 
     /// A receipt, at most a few a second. When nobody takes them they are dropped: the next one says more.
     fn tell(&mut self, lease: &TaskLease, report: &BatchReport, took: Duration) {
-        let speed = f64::from(report.window) / took.as_secs_f64().max(1e-6);
-        self.rows_per_second =
-            if self.rows_per_second == 0.0 { speed } else { 0.8 * self.rows_per_second + 0.2 * speed };
+        self.speed.walked(report.window);
         let due = self.told.is_none_or(|told| told.elapsed() >= RECEIPT_EVERY);
         if due {
             let receipt = Receipt {
                 range: report.range.clone(),
                 batch_size: report.window,
-                rows_per_second: self.rows_per_second,
+                rows_per_second: self.speed.look(self.most()),
                 batch_ms: took.as_secs_f64() * 1000.0,
             };
             if self.receipts.try_send((lease.clone(), News::Moved(receipt))).is_ok() {

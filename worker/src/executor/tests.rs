@@ -353,6 +353,23 @@ async fn batches_settle_near_the_target() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_throttled_range_tells_how_fast_it_goes_and_not_how_fast_its_batches_are() {
+    let memory = Memory::new(20_000, ROW);
+    let (ending, told) = Stage::backfill(&memory, "throttle: { rows_per_second: 2000 }\n").run_told().await;
+    done(ending);
+    let speeds: Vec<f64> = told
+        .iter()
+        .filter_map(|(_, news)| match news {
+            News::Moved(receipt) => Some(receipt.rows_per_second),
+            _ => None,
+        })
+        .collect();
+    assert!(speeds.len() >= 5, "{speeds:?}");
+    assert!(speeds.iter().all(|speed| *speed <= 2_000.0), "{speeds:?}");
+    assert!(speeds.iter().all(|speed| *speed >= 1_000.0), "{speeds:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn receipts_come_a_few_times_a_second_and_only_grow() {
     let memory = Memory::new(50_000, ROW);
     let (ending, told) =
