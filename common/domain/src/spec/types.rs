@@ -270,6 +270,15 @@ impl SchemaChange {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+
+    /// The collections that commands name first: of each command one. None of SQL.
+    pub fn collections(&self) -> impl Iterator<Item = &str> {
+        let commands = match self {
+            SchemaChange::Sql(_) => &[][..],
+            SchemaChange::Commands(commands) => commands,
+        };
+        commands.iter().filter_map(|command| command.as_object()?.values().next()?.as_str())
+    }
 }
 
 /// A schema migration.
