@@ -225,6 +225,11 @@ fn notes(spec: &Spec) -> Vec<String> {
             if let Some(rate) = data.throttle.rows_per_second {
                 notes.push(format!("at most {rate} rows/s on each shard"));
             }
+            if let Some(bound) = data.max_replica_lag {
+                notes.push(format!(
+                    "batches wait while a replica of their shard is more than {bound:?} behind"
+                ));
+            }
         }
     }
     notes

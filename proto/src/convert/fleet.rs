@@ -80,6 +80,7 @@ pub fn receipt_from_wire(progress: &v1::TaskProgress) -> Result<Receipt, WireErr
         batch_size: progress.batch_size,
         rows_per_second: progress.rows_per_second,
         batch_ms: progress.batch_ms,
+        waits: progress.waits.clone().map(failure_from_wire),
     })
 }
 

@@ -12,6 +12,7 @@ pub mod postgres;
 mod references;
 mod rehearsal;
 mod repair;
+mod replicas;
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -36,6 +37,7 @@ use shardlift_domain::{ErrorCode, Failure, MigrationKey};
 
 pub use error::EngineError;
 pub use observed::Observed;
+pub use replicas::Lag;
 
 use crate::backup::format::RowsDigest;
 use crate::backup::{Saving, Subject, Target};
@@ -373,4 +375,9 @@ pub trait RangeWriter: Send {
     /// Errors are those of [`RangeWriter::run_batch`]; after [`EngineError::Connection`] the outcome is unknown, and
     /// the next claim reads where the range ends.
     async fn share(&mut self, lease: &TaskLease, least: u32) -> EngineResult<Option<Rest>>;
+
+    /// How far the replica that is furthest behind is behind; `None`: the shard has no replica that counts. Asked between two
+    /// batches, about once a second. Standbys and members that are connected and follow count; hidden ones, arbiters,
+    /// those that are down, and receivers that replay nothing do not.
+    async fn replica_lag(&mut self) -> EngineResult<Option<Lag>>;
 }

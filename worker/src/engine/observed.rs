@@ -25,7 +25,7 @@ use tracing::Instrument;
 use tracing::field::Empty;
 
 use super::{
-    BatchReport, DataJob, EngineError, EngineResult, Job, RangeWriter, SchemaJob, SetAside, ShardEngine,
+    BatchReport, DataJob, EngineError, EngineResult, Job, Lag, RangeWriter, SchemaJob, SetAside, ShardEngine,
     UndoWriter,
 };
 use crate::backup::format::RowsDigest;
@@ -260,6 +260,10 @@ impl RangeWriter for ObservedWriter {
             self.metrics.lease_losses.get_or_create_owned(&[("engine", self.engine)]).inc();
         }
         result
+    }
+
+    async fn replica_lag(&mut self) -> EngineResult<Option<Lag>> {
+        self.inner.replica_lag().await
     }
 }
 

@@ -17,6 +17,7 @@ mod postgres_checks;
 mod postgres_faults;
 mod postgres_keys;
 mod postgres_schema;
+mod postgres_standbys;
 mod postgres_tenants;
 mod postgres_types;
 mod references;

@@ -105,6 +105,9 @@ fn write_data(lines: &mut Lines, data: &DataSpec, engine: Engine) {
     lines.json("rows_per_second", &data.throttle.rows_per_second.into());
     let window = data.throttle.window.map(|window| vec![window.from_minute, window.to_minute]);
     lines.json("window", &window.into());
+    if let Some(bound) = data.max_replica_lag {
+        lines.json("max_replica_lag_ms", &millis(bound));
+    }
     let mut checks: Vec<String> = data.verify.iter().map(check).collect();
     checks.sort_unstable();
     lines.json("verify", &checks.into());

@@ -106,7 +106,7 @@ pub const KEYS: &[Key] = &[
     data("throttle"),
     data("throttle.rows_per_second"),
     data("throttle.window"),
-    later(data("throttle.max_replica_lag"), &["none"]),
+    data("throttle.max_replica_lag"),
     data("on_error"),
     data("on_error.quarantine"),
     data("on_error.quarantine.budget"),

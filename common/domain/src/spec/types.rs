@@ -324,6 +324,8 @@ pub struct DataSpec {
     pub parallel: Parallel,
     /// How fast and when.
     pub throttle: Throttle,
+    /// How far replicas of a shard may be behind while its batches run (`throttle.max_replica_lag`).
+    pub max_replica_lag: Option<Duration>,
     /// What becomes of a row that cannot be changed.
     pub on_error: OnError,
     /// What must hold at the end.

@@ -43,6 +43,7 @@ mod references;
 mod rehearse;
 mod rewrite;
 mod schema;
+mod secondaries;
 mod share;
 mod split;
 mod sweep;

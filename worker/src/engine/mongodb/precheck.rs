@@ -12,7 +12,7 @@ use super::commands::{self, Command, Known};
 use super::connection::{Books, Connection};
 use super::error::{self, Cause};
 use super::writer::selection;
-use super::{bracket, busy, checkpoint, extjson, facts, fence, inspect, ledger, privileges};
+use super::{bracket, busy, checkpoint, extjson, facts, fence, inspect, ledger, privileges, secondaries};
 use crate::engine::findings::Findings;
 use crate::engine::{DataJob, Direction, EngineError, EngineResult, Job, SchemaJob};
 use crate::lease::TaskLease;
@@ -98,6 +98,9 @@ async fn data(
     }
     let database = connection.application().await?;
     room(&database, name, findings).await?;
+    if job.data.max_replica_lag.is_some() {
+        secondaries::look(connection, findings).await?;
+    }
     if let Some(query) = selection(job)? {
         let filter = doc! { "$and": [{ "_id": { "$lte": Bson::MinKey } }, query] };
         let find = doc! { "find": name, "filter": filter, "hint": { "_id": 1 } };

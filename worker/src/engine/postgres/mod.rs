@@ -38,6 +38,7 @@ mod session;
 mod set_aside;
 mod share;
 mod split;
+mod standbys;
 mod sweep;
 mod table;
 mod undo;
