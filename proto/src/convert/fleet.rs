@@ -57,6 +57,7 @@ pub fn hello_to_wire(hello: &ShardHello) -> v1::ShardHello {
         fence: hello.fence.clone().map(Into::into),
         server_version: hello.server_version.clone(),
         problem: hello.problem.clone().map(Into::into),
+        alarm: hello.alarm.clone().map(Into::into),
     }
 }
 
@@ -70,6 +71,7 @@ pub fn hello_from_wire(hello: v1::ShardHello) -> Result<ShardHello, WireError> {
         fence: hello.fence.map(Into::into),
         server_version: hello.server_version,
         problem: hello.problem.map(failure_from_wire),
+        alarm: hello.alarm.map(failure_from_wire),
     })
 }
 

@@ -6,6 +6,7 @@ mod anew;
 mod assertion;
 mod error;
 mod findings;
+mod health;
 pub mod mongodb;
 mod observed;
 pub mod postgres;
@@ -36,6 +37,7 @@ use shardlift_domain::verdict::{Finding, Sweep, Undone, VerifyReport};
 use shardlift_domain::{ErrorCode, Failure, MigrationKey};
 
 pub use error::EngineError;
+pub use health::{Disk, Health};
 pub use observed::Observed;
 pub use replicas::Lag;
 
@@ -156,6 +158,9 @@ pub(crate) fn not_in_quarantine(keys: &[String]) -> EngineError {
 pub trait ShardEngine: Send + Sync + 'static {
     /// Looks whether the shard answers, and which leader it has seen. Changes nothing. Trouble is told inside.
     async fn hello(&self) -> ShardHello;
+
+    /// How the shard is, as far as its server and the privileges say. Changes nothing; asked every few seconds.
+    async fn health(&self) -> EngineResult<Health>;
 
     /// Makes sure that this database is the shard it is said to be: creates Shardlift's own tables where they are
     /// missing, writes the identity (cluster uuid, shard id) on first sight and compares it ever after.

@@ -25,8 +25,8 @@ use tracing::Instrument;
 use tracing::field::Empty;
 
 use super::{
-    BatchReport, DataJob, EngineError, EngineResult, Job, Lag, RangeWriter, SchemaJob, SetAside, ShardEngine,
-    UndoWriter,
+    BatchReport, DataJob, EngineError, EngineResult, Health, Job, Lag, RangeWriter, SchemaJob, SetAside,
+    ShardEngine, UndoWriter,
 };
 use crate::backup::format::RowsDigest;
 use crate::backup::{Saving, Subject, Target};
@@ -65,6 +65,10 @@ impl ShardEngine for Observed {
         let hello = self.inner.hello().await;
         self.metrics.looked(&hello.shard, hello.problem.is_none());
         hello
+    }
+
+    async fn health(&self) -> EngineResult<Health> {
+        self.inner.health().await
     }
 
     async fn identify(&self, cluster_uuid: &str) -> EngineResult<()> {

@@ -26,8 +26,8 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 
 use super::{
-    BatchReport, DataJob, EngineError, EngineResult, Job, Lag, RangeWriter, SchemaJob, SetAside, ShardEngine,
-    UndoReport, UndoWriter, over_budget,
+    BatchReport, DataJob, EngineError, EngineResult, Health, Job, Lag, RangeWriter, SchemaJob, SetAside,
+    ShardEngine, UndoReport, UndoWriter, over_budget,
 };
 use crate::backup::format::RowsDigest;
 use crate::backup::{Beside, Consistency, Format, Saving, Subject, Target};
@@ -94,6 +94,8 @@ pub(crate) struct Table {
     pub(crate) claims: u32,
     /// How many rows each part was to have, each time the range was asked to share.
     pub(crate) shared: Vec<u32>,
+    /// How it is.
+    pub(crate) health: Health,
     /// How far the replica is behind at each look; after the last of them it has everything.
     pub(crate) behind: VecDeque<Duration>,
     /// How often each step was begun.
@@ -210,7 +212,12 @@ impl ShardEngine for Memory {
             fence: None,
             server_version: Some("15".into()),
             problem: None,
+            alarm: None,
         }
+    }
+
+    async fn health(&self) -> EngineResult<Health> {
+        Ok(self.table().health.clone())
     }
 
     async fn identify(&self, _cluster_uuid: &str) -> EngineResult<()> {

@@ -29,27 +29,35 @@ const STANDBYS: &str = "\
                           WHERE slot.active_pid = r.pid AND slot.slot_type = 'logical')
     ) AS s ON true";
 
-/// The standby that is furthest behind.
+/// The standby that is furthest behind; refused if there are some that may not be seen.
 pub(super) async fn lag(session: &mut Session, track: &Track) -> EngineResult<Option<Lag>> {
-    let rows = within(QUICK, sqlx::query(STANDBYS).fetch_all(&mut session.conn)).await;
-    let rows = rows.or_trouble(&session.shard)?;
-    let now = Instant::now();
-    let read: Result<Vec<_>, _> = rows.iter().map(|row| one(row, now, track)).collect();
-    let lags: Vec<Seen> = read.or_trouble(&session.shard)?;
-    if lags.iter().any(|seen| seen.hidden) {
+    let Seen { hidden, lag } = seen(session, track).await?;
+    if hidden {
         let failure = Failure::new(ErrorCode::PrecheckRefused, MAY_NOT_SEE, GRANT);
         return Err(EngineError::Failed(failure.on_shard(&session.shard)));
     }
-    Ok(Lag::furthest(lags.into_iter().filter_map(|seen| seen.lag)))
+    Ok(lag)
 }
 
-struct Seen {
+/// What the role may see of them.
+pub(super) struct Seen {
     hidden: bool,
-    lag: Option<Lag>,
+    /// The one that is furthest behind.
+    pub(super) lag: Option<Lag>,
+}
+
+pub(super) async fn seen(session: &mut Session, track: &Track) -> EngineResult<Seen> {
+    let rows = within(QUICK, sqlx::query(STANDBYS).fetch_all(&mut session.conn)).await;
+    let rows = rows.or_trouble(&session.shard)?;
+    let now = Instant::now();
+    let read: Result<Vec<Seen>, _> = rows.iter().map(|row| one(row, now, track)).collect();
+    let all = read.or_trouble(&session.shard)?;
+    let hidden = all.iter().any(|seen| seen.hidden);
+    Ok(Seen { hidden, lag: Lag::furthest(all.into_iter().filter_map(|seen| seen.lag)) })
 }
 
 fn one(row: &PgRow, now: Instant, track: &Track) -> Result<Seen, sqlx::Error> {
-    let position = |column| -> Result<Option<u64>, sqlx::Error> {
+    let position = |column: usize| -> Result<Option<u64>, sqlx::Error> {
         Ok(row.try_get::<Option<i64>, _>(column)?.map(|position| u64::try_from(position).unwrap_or(0)))
     };
     if let Some(written) = position(0)? {
@@ -72,7 +80,8 @@ const GRANT: &str = "GRANT pg_read_all_stats TO the worker's role, or leave thro
 pub(super) async fn look(session: &mut Session, findings: &mut Findings) -> EngineResult<()> {
     let allowed =
         sqlx::query("SELECT pg_has_role('pg_read_all_stats', 'USAGE')").fetch_one(&mut session.conn);
-    let allowed = within(QUICK, allowed).await.and_then(|row| row.try_get(0)).or_trouble(&session.shard)?;
+    let allowed: bool =
+        within(QUICK, allowed).await.and_then(|row| row.try_get(0)).or_trouble(&session.shard)?;
     if !allowed {
         findings.of_spec(Severity::Error, ErrorCode::PrecheckRefused, MAY_NOT_SEE, GRANT);
     } else if lag(session, &Track::default()).await?.is_none() {
