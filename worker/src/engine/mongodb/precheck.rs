@@ -12,7 +12,9 @@ use super::commands::{self, Command, Known};
 use super::connection::{Books, Connection};
 use super::error::{self, Cause};
 use super::writer::selection;
-use super::{bracket, busy, checkpoint, extjson, facts, fence, inspect, ledger, privileges, secondaries};
+use super::{
+    bracket, busy, checkpoint, extjson, facts, fence, inspect, ledger, privileges, references, secondaries,
+};
 use crate::engine::findings::Findings;
 use crate::engine::{DataJob, Direction, EngineError, EngineResult, Job, SchemaJob};
 use crate::lease::TaskLease;
@@ -100,6 +102,9 @@ async fn data(
     room(&database, name, findings).await?;
     if job.data.max_replica_lag.is_some() {
         secondaries::look(connection, findings).await?;
+    }
+    for wanted in job.data.references() {
+        references::look(connection, wanted, findings).await?;
     }
     if let Some(query) = selection(job)? {
         let filter = doc! { "$and": [{ "_id": { "$lte": Bson::MinKey } }, query] };

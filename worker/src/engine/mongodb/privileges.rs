@@ -69,6 +69,7 @@ fn needed(connection: &Connection, job: &Job) -> Vec<(String, String, &'static s
     match job {
         Job::Data(job) => {
             needed.extend(["find", "update"].map(|action| here(&job.data.source.relation, action)));
+            needed.extend(job.data.references().map(|wanted| here(&wanted.to, "find")));
         }
         Job::Schema(job) => {
             let parsed = |change: &SchemaChange| commands::parse(change, &connection.database);
