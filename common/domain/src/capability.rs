@@ -32,6 +32,8 @@ pub const BACKUP: &str = "backup";
 pub const REHEARSE: &str = "rehearse";
 /// Reading a spec with a deadline for its locks. Workers have nothing to do with it, but an older one refuses the key.
 pub const LOCK_DEADLINE: &str = "lock_deadline";
+/// Ending sessions that keep a schema change from its locks.
+pub const ON_BLOCK: &str = "on_block";
 /// Braking while replicas of the shard are behind.
 pub const REPLICA_LAG: &str = "throttle.max_replica_lag";
 /// Keeping what verification finds different, and repairing it.
@@ -39,7 +41,7 @@ pub const REPAIR: &str = "repair";
 /// Walking under another throttle than the spec's, also from the next batch on.
 pub const THROTTLE: &str = "throttle";
 /// The words that are not the name of a transformer.
-const WORDS: [&str; 21] = [
+const WORDS: [&str; 22] = [
     THROTTLE,
     LEFT_OUT,
     BACKUP,
@@ -56,6 +58,7 @@ const WORDS: [&str; 21] = [
     REPAIR,
     REFERENCES,
     REPLICA_LAG,
+    ON_BLOCK,
     "schema",
     "data",
     "transform.sql",
@@ -101,7 +104,9 @@ impl Capabilities {
         let mut needed: Self = match &spec.body {
             SpecBody::Schema(schema) => {
                 let deadline = schema.lock_deadline.map(|_| LOCK_DEADLINE);
-                let words = ["schema"].into_iter().chain(schema.atomic.then_some(ATOMIC)).chain(deadline);
+                let ends = schema.on_block.as_ref().map(|_| ON_BLOCK);
+                let words =
+                    ["schema"].into_iter().chain(schema.atomic.then_some(ATOMIC)).chain(deadline).chain(ends);
                 words.map(str::to_owned).collect()
             }
             SpecBody::Data(data) => {

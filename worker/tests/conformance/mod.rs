@@ -13,6 +13,7 @@ mod mongodb;
 mod postgres;
 mod postgres_anew;
 mod postgres_atomic;
+mod postgres_blockers;
 mod postgres_checks;
 mod postgres_faults;
 mod postgres_keys;

@@ -281,6 +281,38 @@ impl SchemaChange {
     }
 }
 
+/// Sessions that may be ended when they keep a change from its locks: those of which all of this is so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndBlockers {
+    /// They call themselves one of these (`application_name`).
+    pub applications: Vec<String>,
+    /// They are of one of these roles; empty: of any.
+    pub users: Vec<String>,
+    /// Their transaction has been open for less than this: what an older one has done is too much to be done again.
+    pub younger_than: Duration,
+    /// What their transaction may have done.
+    pub written: Written,
+}
+
+/// What a transaction that is ended may have done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Written {
+    /// It has written nothing.
+    Nothing,
+    /// Whatever it has written is rolled back.
+    Anything,
+}
+
+impl Written {
+    /// The word in a spec.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Written::Nothing => "nothing",
+            Written::Anything => "anything",
+        }
+    }
+}
+
 /// A schema migration.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SchemaSpec {
@@ -294,6 +326,8 @@ pub struct SchemaSpec {
     pub hold_timeout: Duration,
     /// A shard that has not got its locks for so long has the migration rolled back. `None`: it is tried for ever.
     pub lock_deadline: Option<Duration>,
+    /// Which sessions that keep the change from its locks are ended. `None`: none is.
+    pub on_block: Option<Box<EndBlockers>>,
     /// Every shard makes the change or none, by two-phase commit.
     pub atomic: bool,
     /// Lint rules that the spec breaks on purpose. What is done does not depend on it, so the checksum does not either.

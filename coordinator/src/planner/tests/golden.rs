@@ -109,6 +109,21 @@ fn an_atomic_change_says_how_long_locks_are_held() {
 }
 
 #[test]
+fn a_change_that_may_end_sessions_says_whose() {
+    let spec = |on_block: &str| {
+        parse(&format!(
+            "id: a\nkind: schema\nengine: postgres\ncluster: chat\nup: [\"DROP VIEW v\"]\ndown: [SELECT 1]\n{on_block}"
+        ))
+    };
+    let notes = |on_block| World::new().plan(&[spec(on_block)]).migrations[0].notes.join("\n");
+    let told =
+        notes("on_block: { end: { applications: [reports], users: [analyst, bot], younger_than: 10m } }");
+    assert!(told.contains("ends sessions of reports (user analyst or bot) that are in the way"), "{told}");
+    assert!(told.contains("younger than 600s and has written nothing"), "{told}");
+    assert!(!notes("").contains("ends sessions"));
+}
+
+#[test]
 fn a_circle_is_told_with_its_members_and_only_those() {
     let specs = [
         schema("a", &["c"]),
