@@ -10,6 +10,26 @@ use crate::stage::{Engine, Form, Items, ItemsSpec, Play, Witness, checkpoints, c
 const ID: &str = "0001_items";
 const NONE: Vec<String> = Vec::new();
 
+/// Batches wait for a secondary that applies nothing, and say so; they go on by themselves when it has come closer.
+async fn waits_for_a_secondary(play: &Play, items: &Items) {
+    let held = items.replica_set().hold_back_a_secondary().await.unwrap();
+    play.until("batches to wait for the secondary", async || {
+        let status = play.installation.status(ID).await?;
+        let trouble = &status["shards"][0]["trouble"];
+        let told = trouble["message"].as_str().unwrap_or_default();
+        anyhow::ensure!(trouble["code"] == "shard.lagging" && told.contains("127.0.0.1:"), "{status:#}");
+        Ok(())
+    })
+    .await;
+    items.replica_set().let_go(held).await.unwrap();
+    play.until("batches to go on", async || {
+        let status = play.installation.status(ID).await?;
+        anyhow::ensure!(status["shards"][0]["trouble"].is_null(), "{status:#}");
+        Ok(())
+    })
+    .await;
+}
+
 /// The primary changes in the middle of a backfill, with the application writing.
 async fn another_primary(form: Form, change: impl AsyncFn(&Items)) {
     let items = Items::replicated("mg-01", 5_000).await;
@@ -17,8 +37,13 @@ async fn another_primary(form: Form, change: impl AsyncFn(&Items)) {
     let witness = Witness::of(&items).await;
     let writer = items.writer(form);
     // Two changes of the primary, of some seconds each on a busy machine, must fit into the run.
-    play.apply(&[ItemsSpec::new(ID, Engine::Mongodb, form).rows_per_second(400).text()]).await;
+    let spec = ItemsSpec::new(ID, Engine::Mongodb, form).rows_per_second(400).max_replica_lag("2s");
+    play.apply(&[spec.text()]).await;
     let mut rows = 0;
+    if form == Form::WithWhere {
+        play.until_rows(ID, 1).await;
+        waits_for_a_secondary(&play, &items).await;
+    }
     for _ in 0..2 {
         rows = play.until_rows(ID, rows + 200).await;
         change(&items).await;

@@ -120,17 +120,20 @@ async fn waves_go_one_after_another_though_the_coordinator_dies_between_them_and
     assert_agreed(&play, ID, &all).await;
 }
 
-/// The transform does too much, and a question of the spec finds it where it was made first.
-async fn ends_with_its_canary(canary: Items, other: Items, transform: &str, question: &str) {
+/// The transform does too much, and a row of the canary refers to nobody: a question of the spec and its references find
+/// both where they were made first.
+async fn ends_with_its_canary(canary: Items, other: Items, transform: &str, checks: &str, dangling: &str) {
     let play = Play::start(&[&canary, &other]).await;
     let spec = ItemsSpec::new(ID, canary.engine(), Form::WithWhere).transform(transform);
-    let spec = spec.verify(&format!("[ remaining, {question} ]"));
+    let spec = spec.verify(&format!("[ remaining, {checks} ]"));
     play.apply(&[with_rollout(&spec, "[ { shards: 1, soak: 1s } ]")]).await;
     let status = play.reached(ID, "paused").await;
     let reason = &status["halted"];
     assert_eq!(reason["code"], "verify.mismatch", "{status:#}");
     let message = reason["message"].as_str().unwrap();
     assert!(message.contains("expected 0, found 200"), "{message}");
+    let orphan = message.split("1 rows refer to what is not there, by owner to ").nth(1);
+    assert!(orphan.is_some_and(|orphan| orphan.contains(dangling)), "{dangling}: {message}");
     assert_eq!(status["error"]["shard"], canary.shard.as_str(), "{status:#}");
     let page = play.installation.cli(&["status", ID]).await.unwrap().stdout;
     assert!(page.contains("halted, wave 1 of 2") && page.contains("expected 0, found 200"), "{page}");
@@ -145,19 +148,35 @@ async fn a_bad_transform_ends_with_its_canary_in_postgres() {
     let canary = Items::postgres("pg-02", 200, KeyKind::Bigint).await;
     let other = Items::postgres("pg-01", 500, KeyKind::Bigint).await;
     for items in [&canary, &other] {
-        execute(&items.dsn, "ANALYZE items").await;
+        let owners = "CREATE TABLE owners (id int PRIMARY KEY); INSERT INTO owners VALUES (1); \
+                      ALTER TABLE items ADD COLUMN owner int; UPDATE items SET owner = 1 WHERE id = 8; ANALYZE items";
+        execute(&items.dsn, owners).await;
     }
-    let question = "{ sql: \"SELECT count(*) FROM items WHERE applied <> 1\", equals: 0 }";
-    ends_with_its_canary(canary, other, "sql: { applied: applied + 2, migrated: \"true\" }", question).await;
+    execute(&canary.dsn, "UPDATE items SET owner = 2 WHERE id = 42").await;
+    let checks = "{ sql: \"SELECT count(*) FROM items WHERE applied <> 1\", equals: 0 }, \
+                  { references: { fields: [owner], to: public.owners, key: [id] } }";
+    ends_with_its_canary(canary, other, "sql: { applied: applied + 2, migrated: \"true\" }", checks, "42")
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bad_transform_ends_with_its_canary_in_mongodb() {
     let canary = Items::mongodb("mg-02", 200, IdKind::ObjectId).await;
     let other = Items::mongodb("mg-01", 500, IdKind::ObjectId).await;
-    let question = "{ collection: items, where: { applied: { $ne: 1 } }, equals: 0 }";
+    for items in [&canary, &other] {
+        collection(&items.dsn).await.client().database("items").create_collection("owners").await.unwrap();
+    }
+    let orphan = collection(&canary.dsn).await.find_one(doc! {}).await.unwrap().unwrap();
+    let key = orphan.get_object_id("_id").unwrap();
+    collection(&canary.dsn)
+        .await
+        .update_one(doc! { "_id": key }, doc! { "$set": { "owner": 2 } })
+        .await
+        .unwrap();
+    let checks = "{ collection: items, where: { applied: { $ne: 1 } }, equals: 0 }, \
+                  { references: { fields: [owner], to: owners } }";
     let transform = "pipeline: [{ $set: { applied: { $add: [$applied, 2] }, migrated: true } }]";
-    ends_with_its_canary(canary, other, transform, question).await;
+    ends_with_its_canary(canary, other, transform, checks, &key.to_hex()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,7 @@
 //! The worker's settings. Text is checked here once; everywhere else a setting has its type.
 
 mod backup;
+mod health;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -19,6 +20,7 @@ use tonic::transport::Uri;
 use crate::token::Token;
 
 pub use backup::{BackupConfig, S3Config, StoreConfig};
+pub use health::HealthConfig;
 
 /// The settings, all valid.
 #[derive(Debug, Clone)]
@@ -39,6 +41,8 @@ pub struct Config {
     pub telemetry: Settings,
     /// Where backups go.
     pub backup: BackupConfig,
+    /// When a shard counts as ill.
+    pub health: HealthConfig,
     /// The shards that it serves.
     pub shards: Vec<ShardConfig>,
 }
@@ -70,6 +74,8 @@ struct File {
     telemetry: Written,
     #[serde(default)]
     backup: backup::Written,
+    #[serde(default)]
+    health: health::Written,
     #[serde(default, rename = "shard")]
     shards: Vec<FileShard>,
 }
@@ -120,6 +126,7 @@ impl File {
             .and_then(|text| keep(&mut problems, "metrics_listen", text.parse::<SocketAddr>()));
         let telemetry = self.telemetry.check(&mut problems);
         let backup = self.backup.check(&mut problems);
+        let health = self.health.check(&mut problems);
         if self.shards.is_empty() {
             problems.add("shard", "a worker serves at least one shard: add a [[shard]]");
         }
@@ -140,6 +147,7 @@ impl File {
                 metrics_listen,
                 telemetry,
                 backup,
+                health,
                 shards,
             }),
             _ => Err(problems),
@@ -290,6 +298,28 @@ mod tests {
         }
         let empty = with(&bucket.replace("AKIDHUNTER", "")).expect_err("refused").to_string();
         assert!(empty.contains("access_key_id") && !empty.contains("hunter2"), "{empty}");
+    }
+
+    #[test]
+    fn a_shard_counts_as_ill_beyond_bounds_that_may_be_set() {
+        let with = |health: &str| {
+            read(&format!("name = \"w1\"\ncoordinators = [\"c:7400\"]\n[health]\n{health}\n{SHARD}"))
+        };
+        let bounds = |health: &str| {
+            with(health).map(|config| (config.health.max_replica_lag, config.health.min_disk_free))
+        };
+        let secs = std::time::Duration::from_secs;
+        assert_eq!(bounds("").expect("valid"), (Some(secs(60)), 5));
+        assert_eq!(
+            bounds("max_replica_lag = \"5m\"\nmin_disk_free = 20").expect("valid"),
+            (Some(secs(300)), 20)
+        );
+        assert_eq!(bounds("max_replica_lag = \"never\"\nmin_disk_free = 0").expect("valid"), (None, 0));
+        for wrong in ["\"\"", "\"0s\"", "\"2d\"", "\"5\"", "\"25h\"", "\"1é\""] {
+            let told = bounds(&format!("max_replica_lag = {wrong}")).expect_err("refused").to_string();
+            assert!(told.contains("health.max_replica_lag"), "{wrong}: {told}");
+        }
+        assert!(bounds("min_disk_free = 91").is_err());
     }
 
     #[test]

@@ -49,7 +49,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Fail
         })?;
         tokio::spawn(doors.serve(shutdown.child_token()));
     }
-    let shards = Shards::new(shards, Vault::new(config.backup.clone())).counted(metrics);
+    let shards =
+        Shards::new(shards, Vault::new(config.backup.clone())).counted(metrics).judged(config.health);
     session::run(&config, shards, shutdown).await;
     Ok(())
 }

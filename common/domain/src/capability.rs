@@ -32,12 +32,16 @@ pub const BACKUP: &str = "backup";
 pub const REHEARSE: &str = "rehearse";
 /// Reading a spec with a deadline for its locks. Workers have nothing to do with it, but an older one refuses the key.
 pub const LOCK_DEADLINE: &str = "lock_deadline";
+/// Ending sessions that keep a schema change from its locks.
+pub const ON_BLOCK: &str = "on_block";
+/// Braking while replicas of the shard are behind.
+pub const REPLICA_LAG: &str = "throttle.max_replica_lag";
 /// Keeping what verification finds different, and repairing it.
 pub const REPAIR: &str = "repair";
 /// Walking under another throttle than the spec's, also from the next batch on.
 pub const THROTTLE: &str = "throttle";
 /// The words that are not the name of a transformer.
-const WORDS: [&str; 20] = [
+const WORDS: [&str; 22] = [
     THROTTLE,
     LEFT_OUT,
     BACKUP,
@@ -53,6 +57,8 @@ const WORDS: [&str; 20] = [
     LOCK_DEADLINE,
     REPAIR,
     REFERENCES,
+    REPLICA_LAG,
+    ON_BLOCK,
     "schema",
     "data",
     "transform.sql",
@@ -98,7 +104,9 @@ impl Capabilities {
         let mut needed: Self = match &spec.body {
             SpecBody::Schema(schema) => {
                 let deadline = schema.lock_deadline.map(|_| LOCK_DEADLINE);
-                let words = ["schema"].into_iter().chain(schema.atomic.then_some(ATOMIC)).chain(deadline);
+                let ends = schema.on_block.as_ref().map(|_| ON_BLOCK);
+                let words =
+                    ["schema"].into_iter().chain(schema.atomic.then_some(ATOMIC)).chain(deadline).chain(ends);
                 words.map(str::to_owned).collect()
             }
             SpecBody::Data(data) => {
@@ -114,7 +122,8 @@ impl Capabilities {
                 let backup = (data.backup == Backup::Table).then(|| BACKUP.to_owned());
                 let references = data.references().next().map(|_| REFERENCES.to_owned());
                 let words = ["data".to_owned(), transform].into_iter().chain(undo).chain(quarantine);
-                words.chain(anew).chain(references).chain(backup).collect()
+                let lag = data.max_replica_lag.map(|_| REPLICA_LAG.to_owned());
+                words.chain(anew).chain(references).chain(backup).chain(lag).collect()
             }
         };
         if !spec.rollout.is_empty() {

@@ -168,6 +168,9 @@ pub struct ShardHello {
     pub server_version: Option<String>,
     /// Why the shard cannot be used now.
     pub problem: Option<crate::Failure>,
+    /// What is wrong with its health, though it can be used: gates between waves stay closed. Without figures that change, since
+    /// it is told anew whenever it differs.
+    pub alarm: Option<crate::Failure>,
 }
 
 /// A question for what undoing has left alone on one shard.

@@ -113,6 +113,8 @@ codes! {
     ShardReadOnly = "shard.read-only", Shard, true;
     /// The shard has no room left, or refuses for lack of another resource.
     ShardOutOfResources = "shard.out-of-resources", Shard, true;
+    /// Replicas of the shard are further behind than the spec lets them be, so that batches wait.
+    ShardLagging = "shard.lagging", Shard, true;
     /// The shard's server refused a command for another reason.
     ShardRefused = "shard.refused", Shard, false;
     /// A newer leader has spoken to the shard.

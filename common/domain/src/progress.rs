@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::failure::Failure;
 use crate::range::RangeTotals;
 use crate::verdict::{Saved, Undone};
 
@@ -16,6 +17,9 @@ pub struct Receipt {
     pub rows_per_second: f64,
     /// How long the newest batch took, in milliseconds.
     pub batch_ms: f64,
+    /// Why its next batch does not begin yet, if it waits for something.
+    #[serde(default)]
+    pub waits: Option<Failure>,
 }
 
 /// How far one shard of a migration is.

@@ -129,7 +129,7 @@ mod tests {
         Report::Progress(
             task(shard),
             token,
-            Receipt { range, batch_size: 1, rows_per_second: 1.0, batch_ms: 1.0 },
+            Receipt { range, batch_size: 1, rows_per_second: 1.0, batch_ms: 1.0, waits: None },
         )
     }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use shardlift_domain::failure::{ErrorCode, Failure};
-use shardlift_domain::ids::MigrationKey;
+use shardlift_domain::ids::{MigrationKey, ShardId};
 use shardlift_domain::migration::{Event, Migration, News};
 use shardlift_domain::task::Millis;
 
@@ -136,22 +136,35 @@ impl Leader {
     pub(super) fn gate(&self, migration: &Migration) -> Option<GateView> {
         migration.at_gate().then(|| {
             let soak_left = self.gates.seen(migration, self.clock.millis());
-            GateView { soak_left, closed: self.alarm(migration).filter(|_| soak_left == 0) }
+            GateView { soak_left, closed: if soak_left == 0 { self.alarm(migration) } else { None } }
         })
     }
 
-    /// The first shard of the waves so far that is not in health: nobody reaches it.
+    /// The first shard of the waves so far that is not in health: nobody reaches it, or who does tells an alarm.
     fn alarm(&self, migration: &Migration) -> Option<Failure> {
-        let shard = migration.begun().find(|shard| !self.reaches(shard))?;
-        let problem = self.shard_problem(shard);
+        let mut ill = migration.begun().filter_map(|shard| Some((shard, self.illness(shard)?)));
+        let (shard, problem) = ill.next()?;
+        let more = match ill.count() {
+            0 => String::new(),
+            1 => " (and one more shard is not)".to_owned(),
+            more => format!(" (and {more} more shards are not)"),
+        };
         let message = format!(
-            "wave {} of {} is done, but shard {shard} is not in health: {}",
+            "wave {} of {} is done, but shard {shard} is not in health: {}{more}",
             migration.rollout.wave + 1,
             migration.rollout.waves(),
             problem.message
         );
         let next = "the gate opens by itself when the shard is in health again; pause or cancel it otherwise";
         Some(Failure::new(ErrorCode::GateClosed, message, next).in_migration(&migration.key).on_shard(shard))
+    }
+
+    /// What is wrong with a shard: nobody reaches it, or one of its workers tells of its health.
+    pub(super) fn illness(&self, shard: &ShardId) -> Option<Failure> {
+        if !self.reaches(shard) {
+            return Some(self.shard_problem(shard));
+        }
+        self.fleet.serving(shard).find_map(|(_, worker)| worker.shards.get(shard)?.alarm.clone())
     }
 }
 

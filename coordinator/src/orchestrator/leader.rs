@@ -526,7 +526,7 @@ impl Leader {
                     workers: self.fleet.serving(shard).map(|(id, _)| id.clone()).collect(),
                     server_version: version,
                     reachable,
-                    problem: (!reachable).then(|| self.shard_problem(shard)),
+                    problem: self.illness(shard),
                 }
             })
             .collect()

@@ -159,7 +159,8 @@ impl Leader {
                 self.end_of_pass(&migration, shard);
             }
             TaskOutcome::RangeDone(range) => {
-                let receipt = Receipt { range, batch_size: 0, rows_per_second: 0.0, batch_ms: 0.0 };
+                let receipt =
+                    Receipt { range, batch_size: 0, rows_per_second: 0.0, batch_ms: 0.0, waits: None };
                 let task = TaskId { migration: migration.clone(), shard: shard.clone(), ..task };
                 if let Some(pass) = self.board.receive(&task, receipt) {
                     self.book.progress(&migration, &shard, pass);

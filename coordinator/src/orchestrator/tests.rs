@@ -186,19 +186,11 @@ impl Player {
         knows: Capabilities,
     ) -> Result<Self, Failure> {
         let (sender, orders) = mpsc::channel(100);
-        let hello = |shard: &str| ShardHello {
-            shard: name(shard),
-            cluster: name(if shard == "s3" { "billing" } else { "chat" }),
-            engine: Engine::Postgres,
-            fence: fence.clone(),
-            server_version: Some("15".into()),
-            problem: None,
-        };
         let joining = Joining {
             worker: name(worker),
             version: "0".into(),
             slots,
-            shards: shards.iter().map(|shard| hello(shard)).collect(),
+            shards: shards.iter().map(|shard| ShardHello { fence: fence.clone(), ..hello(shard) }).collect(),
             knows,
             draining: false,
             principal: "person".into(),
@@ -295,6 +287,19 @@ impl Player {
                 }
             }
         })
+    }
+}
+
+/// What a worker says of a shard that is well.
+fn hello(shard: &str) -> ShardHello {
+    ShardHello {
+        shard: name(shard),
+        cluster: name(if shard == "s3" { "billing" } else { "chat" }),
+        engine: Engine::Postgres,
+        fence: None,
+        server_version: Some("15".into()),
+        problem: None,
+        alarm: None,
     }
 }
 
@@ -556,6 +561,7 @@ async fn a_worker_with_a_shard_that_nobody_declared_is_refused() {
         fence: None,
         server_version: None,
         problem: None,
+        alarm: None,
     };
     let worker: WorkerId = name("w2");
     let (knows, version) = (Capabilities::default(), "0".into());

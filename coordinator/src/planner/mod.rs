@@ -29,7 +29,7 @@ use shardlift_domain::ids::{MigrationId, MigrationKey, ShardId};
 use shardlift_domain::migration::{Migration, Step};
 use shardlift_domain::plan::{Disposition, Plan, PlannedMigration};
 use shardlift_domain::routing::Directory;
-use shardlift_domain::spec::{SchemaChange, SchemaSpec, Spec, SpecBody, SpecFile, Undo};
+use shardlift_domain::spec::{EndBlockers, SchemaChange, SchemaSpec, Spec, SpecBody, SpecFile, Undo};
 use shardlift_domain::sql::{self, Lock, Relation};
 use shardlift_domain::topology::Topology;
 use shardlift_domain::verdict::{Finding, Severity};
@@ -201,6 +201,7 @@ fn notes(spec: &Spec) -> Vec<String> {
                 notes.push("has no `down`: it cannot be taken back".to_owned());
             }
             notes.extend(locks(schema));
+            notes.extend(schema.on_block.as_deref().map(ends));
         }
         SpecBody::Data(data) => {
             if let Some(tenants) = &data.source.tenants {
@@ -225,6 +226,11 @@ fn notes(spec: &Spec) -> Vec<String> {
             if let Some(rate) = data.throttle.rows_per_second {
                 notes.push(format!("at most {rate} rows/s on each shard"));
             }
+            if let Some(bound) = data.max_replica_lag {
+                notes.push(format!(
+                    "batches wait while a replica of their shard is more than {bound:?} behind"
+                ));
+            }
         }
     }
     notes
@@ -236,6 +242,20 @@ fn throttled(spec: &Spec, submitted: &Migration) -> Vec<String> {
     let differs = in_force.and_then(|in_force| Some((in_force.now, in_force.in_spec?)));
     let note = |(now, in_spec)| format!("its throttle was changed: {now}; the spec says: {in_spec}");
     differs.map(note).into_iter().collect()
+}
+
+/// Who is ended for it.
+fn ends(policy: &EndBlockers) -> String {
+    let of = match policy.users.as_slice() {
+        [] => String::new(),
+        users => format!(" (user {})", users.join(" or ")),
+    };
+    format!(
+        "ends sessions of {}{of} that are in the way of its locks, if their transaction is younger than {:?} and has written {}",
+        policy.applications.join(" and "),
+        policy.younger_than,
+        policy.written.as_str()
+    )
 }
 
 fn error(failure: Failure) -> Finding {

@@ -6,13 +6,22 @@ use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::ids::{MigrationId, MigrationKey, ShardId};
 use shardlift_domain::migration::{Migration, Status};
 use shardlift_domain::plan::{Disposition, PlannedMigration};
-use shardlift_domain::spec::{Kind, Spec};
+use shardlift_domain::spec::{Kind, Spec, SpecBody};
 use shardlift_domain::verdict::{Finding, Severity};
 
 use super::{Facts, estimate, scope};
 
 /// From so many shards on, the same finding is told once for all of them.
 const TOLD_APART: usize = 3;
+
+/// What goes before a migration, so that a shard as it is now says little about what the migration will meet.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Before {
+    /// A schema change.
+    Shape,
+    /// A data migration of a collection that the migration alters.
+    Rows,
+}
 
 /// Adds what the shards found.
 pub(super) fn tell(
@@ -22,7 +31,7 @@ pub(super) fn tell(
     findings: &mut Vec<Finding>,
 ) {
     let mut groups: Vec<(Finding, Vec<ShardId>)> = Vec::new();
-    let mut too_early: BTreeMap<&MigrationId, String> = BTreeMap::new();
+    let mut too_early: BTreeMap<(&MigrationId, Before), String> = BTreeMap::new();
     for (shard, told) in &facts.shards {
         let Ok(told) = told else { continue };
         for finding in &told.findings {
@@ -34,11 +43,9 @@ pub(super) fn tell(
             let mut finding = finding.clone();
             finding.failure.place.shard = None;
             if let Some(migration) = migration
-                && finding.severity == Severity::Error
-                && finding.failure.code != ErrorCode::LedgerConflict
-                && shape_changes_before(migration, planned, facts.known)
+                && let Some(before) = overtaken(&finding, migration, specs, planned, facts.known)
             {
-                too_early.entry(&migration.id).or_insert(finding.failure.message);
+                too_early.entry((&migration.id, before)).or_insert(finding.failure.message);
                 continue;
             }
             match groups.iter_mut().find(|(other, _)| *other == finding) {
@@ -60,10 +67,14 @@ pub(super) fn tell(
             findings.push(Finding { severity: finding.severity, failure });
         }
     }
-    for (id, example) in too_early {
+    for ((id, before), example) in too_early {
+        let (what, who) = match before {
+            Before::Shape => ("shards", "a schema migration"),
+            Before::Rows => ("documents", "a data migration of the same collection"),
+        };
         let message =
-            format!("{id} cannot be judged against the shards as they are now, for example: {example}");
-        let next = "nothing: a schema migration goes before it, and its precheck looks again";
+            format!("{id} cannot be judged against the {what} as they are now, for example: {example}");
+        let next = format!("nothing: {who} goes before it, and its precheck looks again");
         let failure = Failure::new(ErrorCode::PrecheckRefused, message, next);
         findings.push(Finding { severity: Severity::Note, failure });
     }
@@ -78,6 +89,58 @@ fn lacks_relation(
     let spec = about.and_then(|key| specs.iter().find(|spec| spec.id == key.id));
     let relation = spec.and_then(Spec::relation);
     relations.iter().any(|found| Some(found.name.as_str()) == relation && !found.exists)
+}
+
+/// What goes before, so that this finding may be out of date when the migration begins.
+fn overtaken(
+    finding: &Finding,
+    migration: &PlannedMigration,
+    specs: &[Spec],
+    planned: &[PlannedMigration],
+    known: &BTreeMap<MigrationId, Migration>,
+) -> Option<Before> {
+    match (finding.severity, finding.failure.code) {
+        (_, ErrorCode::LedgerConflict) => None,
+        // A shard tells of documents that a rule would refuse, and not of a shape.
+        (Severity::Warning, ErrorCode::RowRejected) => {
+            rows_change_before(migration, specs, planned, known).then_some(Before::Rows)
+        }
+        (Severity::Error, _) => shape_changes_before(migration, planned, known).then_some(Before::Shape),
+        _ => None,
+    }
+}
+
+/// Whether this schema migration waits for a data migration that is still to be done, of a collection that it alters.
+fn rows_change_before(
+    migration: &PlannedMigration,
+    specs: &[Spec],
+    planned: &[PlannedMigration],
+    known: &BTreeMap<MigrationId, Migration>,
+) -> bool {
+    let spec = specs.iter().find(|spec| spec.id == migration.id);
+    let Some(SpecBody::Schema(schema)) = spec.map(|spec| &spec.body) else { return false };
+    let changes = |id: &MigrationId| {
+        let relation = match planned.iter().find(|other| other.id == *id).map(|other| &other.disposition) {
+            Some(Disposition::Known { status }) if status.is_final() => None,
+            Some(_) => specs.iter().find(|spec| spec.id == *id).and_then(Spec::relation),
+            None => known
+                .get(id)
+                .filter(|known| !known.status.is_final())
+                .and_then(|known| known.relation.as_deref()),
+        };
+        relation.is_some_and(|relation| schema.up.collections().any(|collection| collection == relation))
+    };
+    let (mut seen, mut ahead) = (BTreeSet::new(), vec![&migration.waits_for]);
+    while let Some(ids) = ahead.pop() {
+        for id in ids.iter().filter(|id| seen.insert(*id)) {
+            if changes(id) {
+                return true;
+            }
+            ahead.extend(planned.iter().find(|other| other.id == *id).map(|other| &other.waits_for));
+            ahead.extend(known.get(id).map(|known| &known.waits_for));
+        }
+    }
+    false
 }
 
 /// Whether a schema migration goes before, so that the shard will not be as it is now.

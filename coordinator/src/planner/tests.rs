@@ -72,6 +72,17 @@ fn documents(id: &str, depends_on: &[&str]) -> Spec {
     ))
 }
 
+/// A schema spec of the MongoDB cluster that gives a collection a rule which its documents must fit.
+fn rule(id: &str, collection: &str, depends_on: &[&str]) -> Spec {
+    parse(&format!(
+        "id: {id}\nkind: schema\nengine: mongodb\ncluster: chat-docs\ndepends_on: [{}]\n\
+         allow: [{{ rule: strict-validator, reason: meant }}]\n\
+         up: [{{ collMod: {collection}, validator: {{ migrated: true }} }}]\n\
+         down: [{{ collMod: {collection}, validator: {{}} }}]\n",
+        depends_on.join(", ")
+    ))
+}
+
 fn parse(text: &str) -> Spec {
     let file = SpecFile { name: "spec.yaml".into(), text: text.into() };
     spec::parse(&file).unwrap_or_else(|problems| panic!("{problems}"))
@@ -120,8 +131,19 @@ impl World {
     }
 
     /// A shard finds this when it is looked over; `about`: for which migration.
-    fn finds(mut self, shard: &str, severity: Severity, about: Option<&str>, what: &str) -> Self {
-        let mut failure = Failure::new(ErrorCode::PrecheckRefused, what, "mend it").on_shard(&name(shard));
+    fn finds(self, shard: &str, severity: Severity, about: Option<&str>, what: &str) -> Self {
+        self.finds_as(ErrorCode::PrecheckRefused, shard, severity, about, what)
+    }
+
+    fn finds_as(
+        mut self,
+        code: ErrorCode,
+        shard: &str,
+        severity: Severity,
+        about: Option<&str>,
+        what: &str,
+    ) -> Self {
+        let mut failure = Failure::new(code, what, "mend it").on_shard(&name(shard));
         failure.place.migration = about.map(|id| MigrationKey { id: name(id), version: Version::FIRST });
         self.found.entry(name(shard)).or_default().push(Finding { severity, failure });
         self

@@ -167,6 +167,7 @@ fn only_announced_shards_of_a_willing_cluster_and_the_right_engine_join() {
         fence: None,
         server_version: None,
         problem: None,
+        alarm: None,
     };
     let announced = [
         hello("a", "chat", Engine::Postgres),

@@ -57,6 +57,7 @@ pub fn hello_to_wire(hello: &ShardHello) -> v1::ShardHello {
         fence: hello.fence.clone().map(Into::into),
         server_version: hello.server_version.clone(),
         problem: hello.problem.clone().map(Into::into),
+        alarm: hello.alarm.clone().map(Into::into),
     }
 }
 
@@ -70,6 +71,7 @@ pub fn hello_from_wire(hello: v1::ShardHello) -> Result<ShardHello, WireError> {
         fence: hello.fence.map(Into::into),
         server_version: hello.server_version,
         problem: hello.problem.map(failure_from_wire),
+        alarm: hello.alarm.map(failure_from_wire),
     })
 }
 
@@ -80,6 +82,7 @@ pub fn receipt_from_wire(progress: &v1::TaskProgress) -> Result<Receipt, WireErr
         batch_size: progress.batch_size,
         rows_per_second: progress.rows_per_second,
         batch_ms: progress.batch_ms,
+        waits: progress.waits.clone().map(failure_from_wire),
     })
 }
 

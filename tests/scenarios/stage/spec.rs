@@ -20,7 +20,7 @@ pub(crate) struct ItemsSpec {
     transform: Option<String>,
     batch: String,
     parallel: String,
-    rows_per_second: Option<u32>,
+    throttle: Vec<String>,
     depends_on: Vec<String>,
     verify: String,
     on_error: String,
@@ -41,7 +41,7 @@ impl ItemsSpec {
             transform: None,
             batch: "{ target: 100ms, min: 50, max: 200 }".to_owned(),
             parallel: "{ ranges: 4, workers: 2 }".to_owned(),
-            rows_per_second: None,
+            throttle: Vec::new(),
             depends_on: Vec::new(),
             verify: verify.to_owned(),
             on_error: "fail".to_owned(),
@@ -68,7 +68,13 @@ impl ItemsSpec {
 
     /// Slows it down, so that a fault hits it in the middle.
     pub(crate) fn rows_per_second(mut self, rows: u32) -> Self {
-        self.rows_per_second = Some(rows);
+        self.throttle.push(format!("rows_per_second: {rows}"));
+        self
+    }
+
+    /// How far replicas may be behind.
+    pub(crate) fn max_replica_lag(mut self, bound: &str) -> Self {
+        self.throttle.push(format!("max_replica_lag: {bound}"));
         self
     }
 
@@ -106,16 +112,18 @@ impl ItemsSpec {
             Engine::Postgres => "sql: { applied: applied + 1, migrated: \"true\" }",
             Engine::Mongodb => "pipeline: [{ $set: { applied: { $add: [$applied, 1] }, migrated: true } }]",
         });
-        let throttle = self.rows_per_second.map(|rows| format!("throttle: {{ rows_per_second: {rows} }}\n"));
+        let throttle = match self.throttle.as_slice() {
+            [] => String::new(),
+            some => format!("throttle: {{ {} }}\n", some.join(", ")),
+        };
         format!(
             "id: {}\nkind: data\nengine: {}\ncluster: {cluster}\ndepends_on: [{}]\nsource:\n  {relation}\n  {scope}\n\
-             transform:\n  {transform}\nbatch: {}\nparallel: {}\n{}on_error: {}\nverify: {}\n",
+             transform:\n  {transform}\nbatch: {}\nparallel: {}\n{throttle}on_error: {}\nverify: {}\n",
             self.id,
             self.engine.as_str(),
             self.depends_on.join(", "),
             self.batch,
             self.parallel,
-            throttle.unwrap_or_default(),
             self.on_error,
             self.verify
         )

@@ -48,6 +48,7 @@ impl Work {
             batch_size: u32::try_from(BATCH).unwrap_or(u32::MAX),
             rows_per_second: settings.rows as f64 / f64::from(settings.ranges) / takes,
             batch_ms: Duration::from_millis(100).as_secs_f64() * 1000.0,
+            waits: None,
         }))
     }
 

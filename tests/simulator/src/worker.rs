@@ -61,6 +61,7 @@ fn hello(shared: &Shared, worker: String, shards: &[String]) -> Message {
         fence: None,
         server_version: Some("15.18".to_owned()),
         problem: None,
+        alarm: None,
     };
     Message::Hello(v1::Hello {
         worker,

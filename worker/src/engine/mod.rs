@@ -6,12 +6,14 @@ mod anew;
 mod assertion;
 mod error;
 mod findings;
+mod health;
 pub mod mongodb;
 mod observed;
 pub mod postgres;
 mod references;
 mod rehearsal;
 mod repair;
+mod replicas;
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -35,7 +37,9 @@ use shardlift_domain::verdict::{Finding, Sweep, Undone, VerifyReport};
 use shardlift_domain::{ErrorCode, Failure, MigrationKey};
 
 pub use error::EngineError;
+pub use health::{Disk, Health};
 pub use observed::Observed;
+pub use replicas::Lag;
 
 use crate::backup::format::RowsDigest;
 use crate::backup::{Saving, Subject, Target};
@@ -154,6 +158,9 @@ pub(crate) fn not_in_quarantine(keys: &[String]) -> EngineError {
 pub trait ShardEngine: Send + Sync + 'static {
     /// Looks whether the shard answers, and which leader it has seen. Changes nothing. Trouble is told inside.
     async fn hello(&self) -> ShardHello;
+
+    /// How the shard is, as far as its server and the privileges say. Changes nothing; asked every few seconds.
+    async fn health(&self) -> EngineResult<Health>;
 
     /// Makes sure that this database is the shard it is said to be: creates Shardlift's own tables where they are
     /// missing, writes the identity (cluster uuid, shard id) on first sight and compares it ever after.
@@ -373,4 +380,9 @@ pub trait RangeWriter: Send {
     /// Errors are those of [`RangeWriter::run_batch`]; after [`EngineError::Connection`] the outcome is unknown, and
     /// the next claim reads where the range ends.
     async fn share(&mut self, lease: &TaskLease, least: u32) -> EngineResult<Option<Rest>>;
+
+    /// How far the replica that is furthest behind is behind; `None`: the shard has no replica that counts. Asked between two
+    /// batches, about once a second. Standbys and members that are connected and follow count; hidden ones, arbiters,
+    /// those that are down, and receivers that replay nothing do not.
+    async fn replica_lag(&mut self) -> EngineResult<Option<Lag>>;
 }

@@ -25,8 +25,8 @@ use tracing::Instrument;
 use tracing::field::Empty;
 
 use super::{
-    BatchReport, DataJob, EngineError, EngineResult, Job, RangeWriter, SchemaJob, SetAside, ShardEngine,
-    UndoWriter,
+    BatchReport, DataJob, EngineError, EngineResult, Health, Job, Lag, RangeWriter, SchemaJob, SetAside,
+    ShardEngine, UndoWriter,
 };
 use crate::backup::format::RowsDigest;
 use crate::backup::{Saving, Subject, Target};
@@ -65,6 +65,10 @@ impl ShardEngine for Observed {
         let hello = self.inner.hello().await;
         self.metrics.looked(&hello.shard, hello.problem.is_none());
         hello
+    }
+
+    async fn health(&self) -> EngineResult<Health> {
+        self.inner.health().await
     }
 
     async fn identify(&self, cluster_uuid: &str) -> EngineResult<()> {
@@ -260,6 +264,10 @@ impl RangeWriter for ObservedWriter {
             self.metrics.lease_losses.get_or_create_owned(&[("engine", self.engine)]).inc();
         }
         result
+    }
+
+    async fn replica_lag(&mut self) -> EngineResult<Option<Lag>> {
+        self.inner.replica_lag().await
     }
 }
 

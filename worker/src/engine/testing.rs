@@ -1,7 +1,7 @@
 //! A shard in memory for tests of what stands above the engines: it counts how often each row was changed, and fails
 //! as it is told.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -26,8 +26,8 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 
 use super::{
-    BatchReport, DataJob, EngineError, EngineResult, Job, RangeWriter, SchemaJob, SetAside, ShardEngine,
-    UndoReport, UndoWriter, over_budget,
+    BatchReport, DataJob, EngineError, EngineResult, Health, Job, Lag, RangeWriter, SchemaJob, SetAside,
+    ShardEngine, UndoReport, UndoWriter, over_budget,
 };
 use crate::backup::format::RowsDigest;
 use crate::backup::{Beside, Consistency, Format, Saving, Subject, Target};
@@ -94,6 +94,10 @@ pub(crate) struct Table {
     pub(crate) claims: u32,
     /// How many rows each part was to have, each time the range was asked to share.
     pub(crate) shared: Vec<u32>,
+    /// How it is.
+    pub(crate) health: Health,
+    /// How far the replica is behind at each look; after the last of them it has everything.
+    pub(crate) behind: VecDeque<Duration>,
     /// How often each step was begun.
     pub(crate) begun: BTreeMap<&'static str, u32>,
     next: usize,
@@ -208,7 +212,12 @@ impl ShardEngine for Memory {
             fence: None,
             server_version: Some("15".into()),
             problem: None,
+            alarm: None,
         }
+    }
+
+    async fn health(&self) -> EngineResult<Health> {
+        Ok(self.table().health.clone())
     }
 
     async fn identify(&self, _cluster_uuid: &str) -> EngineResult<()> {
@@ -477,6 +486,11 @@ impl RangeWriter for Writer {
         table.changed.truncate(cut);
         self.state = table.state();
         fault.map_or(Ok(Some(Rest { pass: 1, range: rest })), |fault| Err(error(fault)))
+    }
+
+    async fn replica_lag(&mut self) -> EngineResult<Option<Lag>> {
+        let behind = self.memory.table().behind.pop_front().unwrap_or_default();
+        Ok(Some(Lag { replica: "r1".into(), behind }))
     }
 }
 

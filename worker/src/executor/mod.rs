@@ -1,6 +1,7 @@
 //! One task from lease to report. Knows steps, batches, pace and retries; knows no database.
 
 mod backup;
+pub mod brake;
 pub mod pacer;
 mod range;
 mod speed;

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use shardlift_domain::failure::Failure;
+use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::migration::Pace;
 use shardlift_domain::progress::Receipt;
 use shardlift_domain::range::RangeState;
@@ -14,11 +14,14 @@ use shardlift_runtime::clock;
 use shardlift_runtime::retry::{Delays, Policy};
 use tokio::time::{Instant, sleep};
 
+use super::brake::{self, Brake};
 use super::pacer::Pacer;
 use super::speed::Speed;
 use super::throttle::{Limiter, until_open};
 use super::{Assignment, News, RECEIPT_EVERY, Receipts};
-use crate::engine::{BatchReport, DataJob, EngineError, EngineResult, RangeWriter, SetAside, ShardEngine};
+use crate::engine::{
+    BatchReport, DataJob, EngineError, EngineResult, Lag, RangeWriter, SetAside, ShardEngine,
+};
 use crate::lease::TaskLease;
 
 /// Failures in a row, without one batch between them, after which the task is given back with the last of them.
@@ -75,6 +78,7 @@ struct Walk<'a> {
     pacer: Pacer,
     limiter: Option<Limiter>,
     window: Option<Window>,
+    brake: Option<Brake>,
     job: &'a DataJob,
     receipts: Receipts,
     told: Option<Instant>,
@@ -94,6 +98,7 @@ impl<'a> Walk<'a> {
             pacer: Pacer::new(&job.data.batch),
             limiter: None,
             window: None,
+            brake: job.data.max_replica_lag.map(Brake::new),
             job,
             receipts,
             told: None,
@@ -151,6 +156,7 @@ impl<'a> Walk<'a> {
     ) -> EngineResult<Option<RangeState>> {
         lease.check()?;
         self.heed(lease, writer).await?;
+        self.wait_for_replicas(lease, writer).await?;
         self.wait_for_window(lease, writer).await?;
         lease.check()?;
         fail::fail_point!("worker-before-batch", |_| std::process::abort());
@@ -176,8 +182,9 @@ impl<'a> Walk<'a> {
         if report.range.done {
             return Ok(Some(report.range));
         }
-        let rest = self.limiter.as_mut().map(|limiter| limiter.delay(self.began.elapsed(), report.window));
-        nap(lease, rest.unwrap_or_default()).await?;
+        let limit = self.limiter.as_mut().map(|limiter| limiter.delay(self.began.elapsed(), report.window));
+        let ease = self.brake.as_ref().map(|brake| brake.rest(took));
+        nap(lease, limit.max(ease).unwrap_or_default()).await?;
         Ok(None)
     }
 
@@ -215,6 +222,36 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
+    /// Waits while replicas of the shard are too far behind, and tells so.
+    async fn wait_for_replicas(
+        &mut self,
+        lease: &TaskLease,
+        writer: &mut dyn RangeWriter,
+    ) -> EngineResult<()> {
+        loop {
+            let now = self.began.elapsed();
+            let Some(brake) = self.brake.as_mut().filter(|brake| brake.due(now)) else { return Ok(()) };
+            let lag = writer.replica_lag().await?;
+            let stops = brake.look(now, lag.as_ref().map_or(Duration::ZERO, |lag| lag.behind));
+            let Some(lag) = lag.filter(|_| stops) else { return Ok(()) };
+            let waits = lagging(&lag, brake.bound());
+            let task = lease.task();
+            let waits = waits.in_migration(&task.migration).on_shard(&task.shard).in_step(task.step);
+            let receipt = Receipt {
+                range: writer.state().clone(),
+                batch_size: self.pacer.next_size(),
+                rows_per_second: 0.0,
+                batch_ms: 0.0,
+                waits: Some(waits),
+            };
+            let _ = self.receipts.try_send((lease.clone(), News::Moved(receipt)));
+            // The next batch is told at once: then it does not wait any more.
+            self.told = None;
+            nap(lease, brake::LOOK_EVERY).await?;
+            self.heed(lease, writer).await?;
+        }
+    }
+
     /// A receipt, at most a few a second. When nobody takes them they are dropped: the next one says more.
     fn tell(&mut self, lease: &TaskLease, report: &BatchReport, took: Duration) {
         self.speed.walked(report.window);
@@ -225,6 +262,7 @@ impl<'a> Walk<'a> {
                 batch_size: report.window,
                 rows_per_second: self.speed.look(self.most()),
                 batch_ms: took.as_secs_f64() * 1000.0,
+                waits: None,
             };
             if self.receipts.try_send((lease.clone(), News::Moved(receipt))).is_ok() {
                 self.told = Some(Instant::now());
@@ -306,6 +344,18 @@ impl<'a> Walk<'a> {
         }
         Ok(())
     }
+}
+
+/// What a range waits for whose shard has replicas that are too far behind.
+fn lagging(lag: &Lag, bound: Duration) -> Failure {
+    let message = format!(
+        "replica {} is {:.1} s behind, {bound:?} is what the spec allows: no batch begins",
+        lag.replica,
+        lag.behind.as_secs_f64()
+    );
+    let next =
+        "nothing: it goes on by itself when the replica has come closer; see to the replica if it does not";
+    Failure::new(ErrorCode::ShardLagging, message, next)
 }
 
 /// Sleeps, but not longer than the lease lives.

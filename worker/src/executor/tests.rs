@@ -105,6 +105,41 @@ async fn a_range_that_is_done_already_is_told_without_a_batch() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn no_batch_begins_while_a_replica_is_too_far_behind_and_it_is_told_until_it_is_not() {
+    let memory = Memory::new(60_000, ROW);
+    let behind = [0, 9, 11, 30, 12, 7, 5, 0].map(Duration::from_secs);
+    memory.table().behind.extend(behind);
+    let began = Instant::now();
+    let stage = Stage::backfill(&memory, "throttle: { max_replica_lag: 10s }\n");
+    let (ending, told) = stage.run_told().await;
+    done(ending);
+    memory.assert_exactly_once();
+    // Four looks find it too far behind: it stops at 11 s and goes on at 5 s.
+    let waits = |news: &News| match news {
+        News::Moved(receipt) => receipt.waits.clone().map(|waits| (waits.code, waits.message)),
+        _ => None,
+    };
+    let waiting: Vec<_> = told.iter().filter_map(|(at, news)| Some((*at, waits(news)?))).collect();
+    assert_eq!(waiting.len(), 4, "{waiting:?}");
+    let (code, message) = &waiting[1].1;
+    assert_eq!(*code, ErrorCode::ShardLagging);
+    assert!(message.contains("replica r1 is 30.0 s behind, 10s"), "{message}");
+    let (from, until) = (waiting[0].0, waiting[3].0 + Duration::from_secs(1));
+    let asked: Vec<_> = memory.table().asked.iter().map(|batch| batch.at).collect();
+    assert!(!asked.iter().any(|at| (from..until).contains(at)), "a batch began from {from:?} to {until:?}");
+    assert!(asked.iter().any(|at| *at < from) && asked.iter().any(|at| *at >= until), "since {began:?}");
+    assert_eq!(waits(&told.last().expect("a receipt").1), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_spec_without_a_bound_asks_no_replica() {
+    let memory = Memory::new(1_000, ROW);
+    memory.table().behind.push_back(Duration::from_secs(1_000));
+    done(Stage::backfill(&memory, "").run().await);
+    assert_eq!(memory.table().behind.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn after_a_broken_connection_the_range_is_claimed_again_whether_or_not_the_batch_was_committed() {
     for committed in [false, true] {
         let memory = Memory::new(5_000, ROW).fails(move |call| match call {

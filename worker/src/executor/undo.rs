@@ -93,6 +93,7 @@ impl Way {
             batch_size: rows,
             rows_per_second: f64::from(rows) / took.as_secs_f64().max(1e-6),
             batch_ms: took.as_secs_f64() * 1000.0,
+            waits: None,
         };
         if self.receipts.try_send((lease.clone(), News::Moved(receipt))).is_ok() {
             self.told = Some(Instant::now());

@@ -5,6 +5,7 @@
 //! shard's checkpoint says: the next leader hands the task out anew, under its own epoch.
 
 mod checks;
+mod health;
 mod shards;
 mod spans;
 mod stragglers;

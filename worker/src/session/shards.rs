@@ -10,9 +10,11 @@ use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::ids::{MigrationKey, ShardId};
 use shardlift_proto::convert::hello_to_wire;
 use shardlift_proto::v1;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
+use super::health;
 use crate::backup::{Shelf, Vault};
+use crate::config::HealthConfig;
 use crate::engine::{EngineError, EngineResult, ShardEngine};
 use crate::metrics::Metrics;
 
@@ -22,6 +24,9 @@ const LOOK_WITHIN: Duration = Duration::from_secs(6);
 /// what a shard is that nobody has seen yet. A shard left out of the hello would pass for one without a worker.
 const FIRST_LOOK_WITHIN: Duration = Duration::from_secs(12);
 
+/// How often the health of a shard is looked at.
+const HEALTH_EVERY: Duration = Duration::from_secs(5);
+
 /// The shards of this worker. Cheap to clone.
 #[derive(Clone)]
 pub struct Shards {
@@ -29,10 +34,13 @@ pub struct Shards {
     seen: Arc<Mutex<Seen>>,
     metrics: Arc<Metrics>,
     vault: Arc<Vault>,
+    bounds: HealthConfig,
 }
 
 #[derive(Default)]
 struct Seen {
+    /// When the health of each shard was looked at last, and what was wrong with it.
+    health: BTreeMap<ShardId, (Instant, Option<Failure>)>,
     /// What the coordinator was told last.
     told: Vec<ShardHello>,
     /// What the newest look found, if it differs.
@@ -49,7 +57,18 @@ impl Shards {
     /// Shards behind these engines, with their backups in this vault.
     pub fn new(engines: BTreeMap<ShardId, Arc<dyn ShardEngine>>, vault: Vault) -> Self {
         let engines = Arc::new(engines);
-        Self { engines, seen: Arc::default(), metrics: Arc::default(), vault: Arc::new(vault) }
+        Self {
+            engines,
+            seen: Arc::default(),
+            metrics: Arc::default(),
+            vault: Arc::new(vault),
+            bounds: HealthConfig::default(),
+        }
+    }
+
+    /// The same, ill beyond these bounds.
+    pub fn judged(self, bounds: HealthConfig) -> Self {
+        Self { bounds, ..self }
     }
 
     /// The same, counted by these metrics.
@@ -123,9 +142,31 @@ impl Shards {
                 hello.problem =
                     self.identify(engine.as_ref(), uuid).await.err().map(|failure| failure.on_shard(shard));
             }
+            if hello.problem.is_none() {
+                hello.alarm = self.alarm(shard, engine.as_ref()).await;
+            }
             Some(hello)
         });
         join_all(looks).await.into_iter().flatten().collect()
+    }
+
+    /// What is wrong with the health of a shard that answers. One that does not tell its health is no sicker for it.
+    async fn alarm(&self, shard: &ShardId, engine: &dyn ShardEngine) -> Option<Failure> {
+        let known = self.seen.lock().unwrap_or_else(PoisonError::into_inner).health.get(shard).cloned();
+        if let Some((_, alarm)) = known.filter(|(at, _)| at.elapsed() < HEALTH_EVERY) {
+            return alarm;
+        }
+        let alarm = match timeout(LOOK_WITHIN, engine.health()).await {
+            Ok(Ok(health)) => health::alarm(shard, &health, &self.bounds),
+            Ok(Err(error)) => {
+                tracing::debug!(%shard, %error, "did not tell its health");
+                None
+            }
+            Err(_) => None,
+        };
+        let now = (Instant::now(), alarm.clone());
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).health.insert(shard.clone(), now);
+        alarm
     }
 
     /// The failed task tells the coordinator that this worker cannot use the shard (a wrong database, a newer form):
@@ -206,7 +247,31 @@ fn silent(shard: &ShardId) -> Failure {
 mod tests {
     use super::*;
     use crate::config::BackupConfig;
+    use crate::engine::Disk;
     use crate::engine::testing::{Memory, SHARD};
+
+    #[tokio::test(start_paused = true)]
+    async fn an_alarm_is_news_when_it_begins_and_when_it_ends() {
+        let shard = ShardId::new(SHARD).expect("a name");
+        let engine = Arc::new(Memory::new(0, Duration::ZERO));
+        let engines = BTreeMap::from([(shard, Arc::clone(&engine) as Arc<dyn ShardEngine>)]);
+        let bounds = HealthConfig { min_disk_free: 10, ..HealthConfig::default() };
+        let shards = Shards::new(engines, Vault::new(BackupConfig::default())).judged(bounds);
+        shards.look().await;
+        let after_a_look = async || {
+            tokio::time::advance(HEALTH_EVERY).await;
+            shards.clone().look_again().await;
+            shards.news().map(|news| news[0].alarm.clone().map(|alarm| alarm.message))
+        };
+        assert_eq!(after_a_look().await, None, "nothing has changed");
+        engine.table().health.disk = Some(Disk { total: 1_000, free: 50 });
+        let told = after_a_look().await.expect("it is news").expect("an alarm");
+        assert!(told.contains("less than 10 %"), "{told}");
+        engine.table().health.disk = Some(Disk { total: 1_000, free: 40 });
+        assert_eq!(after_a_look().await, None, "it is ill as before");
+        engine.table().health.disk = None;
+        assert_eq!(after_a_look().await, Some(None), "it is well again");
+    }
 
     #[tokio::test]
     async fn a_database_that_was_wrong_for_a_moment_is_told_to_be_right_again() {

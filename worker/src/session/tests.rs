@@ -51,6 +51,7 @@ impl Worker {
             metrics_listen: None,
             telemetry: shardlift_runtime::telemetry::Settings::default(),
             backup: BackupConfig::default(),
+            health: crate::config::HealthConfig::default(),
             shards: Vec::new(),
         };
         let engine: Arc<dyn ShardEngine> = Arc::new(memory.clone());

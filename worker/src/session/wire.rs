@@ -82,5 +82,6 @@ fn progress(lease: &TaskLease, receipt: &Receipt) -> v1::FromWorker {
         batch_size: receipt.batch_size,
         rows_per_second: receipt.rows_per_second,
         batch_ms: receipt.batch_ms,
+        waits: receipt.waits.clone().map(Into::into),
     }))
 }

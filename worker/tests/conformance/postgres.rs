@@ -113,6 +113,7 @@ pub(crate) fn data_job(
         batch: Batch::default(),
         parallel: Parallel::default(),
         throttle: Throttle::default(),
+        max_replica_lag: None,
         on_error: OnError::default(),
         verify: match pending {
             Some(_) => vec![VerifyCheck::Remaining, VerifyCheck::Count { tolerance: 0.01 }],

@@ -20,6 +20,7 @@ pub(super) fn job(up: &[&str]) -> SchemaJob {
         lock_timeout: Duration::from_millis(200),
         hold_timeout: Duration::from_secs(2),
         lock_deadline: None,
+        on_block: None,
         allow: Vec::new(),
         verify: Vec::new(),
         atomic: false,

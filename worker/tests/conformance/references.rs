@@ -5,7 +5,7 @@ use bson::doc;
 use shardlift_domain::failure::ErrorCode;
 use shardlift_domain::migration::Step;
 use shardlift_domain::spec::{References, VerifyCheck};
-use shardlift_domain::verdict::CheckResult;
+use shardlift_domain::verdict::{CheckResult, Severity};
 use shardlift_worker::engine::{DataJob, Job, ShardEngine};
 
 use super::bench::{Bench, Form, leader, lease, migration};
@@ -85,6 +85,17 @@ async fn documents_that_refer_to_nothing_are_named_by_key_each_value_of_a_list_b
         .await?;
     bench.items.update_one(doc! { "_id": 11 }, doc! { "$set": { "owner": [1, 2, 3] } }).await?;
     let (engine, job) = (bench.engine(), bench.job(Form::Pending));
+    for (to, key, found) in [
+        ("owners", "_id", None),
+        ("absent", "_id", Some((Severity::Error, "no collection absent"))),
+        ("owners", "tenant", Some((Severity::Warning, "no index of owners begins with tenant"))),
+    ] {
+        let told = engine.check(&migration(), &asking(&job, &["owner"], to, &[key])).await?;
+        let fits = |(severity, words): (Severity, &str)| {
+            told.len() == 1 && told[0].severity == severity && told[0].failure.message.contains(words)
+        };
+        ensure!(found.map_or(told.is_empty(), fits), "{to} ({key}): {told:?}");
+    }
     let by_key = asking(&job, &["owner"], "owners", &["_id"]);
     let check = checked(&*engine, &by_key).await?;
     ensure!(check.passed, "nine refer to nobody: {check:?}");

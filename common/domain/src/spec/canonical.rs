@@ -66,6 +66,17 @@ fn write_schema(lines: &mut Lines, schema: &SchemaSpec) {
     if let Some(deadline) = schema.lock_deadline {
         lines.json("lock_deadline_ms", &millis(deadline));
     }
+    if let Some(end) = &schema.on_block {
+        let sorted = |names: &[String]| {
+            let mut names = names.to_vec();
+            names.sort_unstable();
+            Json::from(names)
+        };
+        lines.json("on_block.end.applications", &sorted(&end.applications));
+        lines.json("on_block.end.users", &sorted(&end.users));
+        lines.json("on_block.end.younger_than_ms", &millis(end.younger_than));
+        lines.text("on_block.end.written", end.written.as_str());
+    }
     if !schema.verify.is_empty() {
         let mut checks: Vec<String> =
             schema.verify.iter().map(|asked| assertion(asked).to_string()).collect();
@@ -105,6 +116,9 @@ fn write_data(lines: &mut Lines, data: &DataSpec, engine: Engine) {
     lines.json("rows_per_second", &data.throttle.rows_per_second.into());
     let window = data.throttle.window.map(|window| vec![window.from_minute, window.to_minute]);
     lines.json("window", &window.into());
+    if let Some(bound) = data.max_replica_lag {
+        lines.json("max_replica_lag_ms", &millis(bound));
+    }
     let mut checks: Vec<String> = data.verify.iter().map(check).collect();
     checks.sort_unstable();
     lines.json("verify", &checks.into());

@@ -18,7 +18,7 @@ pub use parse::{MAX_FILE, parse, parse_all};
 pub use problem::{Problem, SpecProblems};
 pub use throttle::{BucketedShare, MAX_RATE, NoWindow, Throttle, Window};
 pub use types::{
-    Allowed, Backup, Batch, DataSpec, Engine, Kind, OnError, OnVerifyFailure, Parallel, Ranges, Reach,
-    SchemaChange, SchemaSpec, Source, Spec, SpecBody, SpecFile, TenantKey, Tenants, Transform, Undo,
-    WaveSpec, Where,
+    Allowed, Backup, Batch, DataSpec, EndBlockers, Engine, Kind, OnError, OnVerifyFailure, Parallel, Ranges,
+    Reach, SchemaChange, SchemaSpec, Source, Spec, SpecBody, SpecFile, TenantKey, Tenants, Transform, Undo,
+    WaveSpec, Where, Written,
 };

@@ -270,6 +270,47 @@ impl SchemaChange {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+
+    /// The collections that commands name first: of each command one. None of SQL.
+    pub fn collections(&self) -> impl Iterator<Item = &str> {
+        let commands = match self {
+            SchemaChange::Sql(_) => &[][..],
+            SchemaChange::Commands(commands) => commands,
+        };
+        commands.iter().filter_map(|command| command.as_object()?.values().next()?.as_str())
+    }
+}
+
+/// Sessions that may be ended when they keep a change from its locks: those of which all of this is so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndBlockers {
+    /// They call themselves one of these (`application_name`).
+    pub applications: Vec<String>,
+    /// They are of one of these roles; empty: of any.
+    pub users: Vec<String>,
+    /// Their transaction has been open for less than this: what an older one has done is too much to be done again.
+    pub younger_than: Duration,
+    /// What their transaction may have done.
+    pub written: Written,
+}
+
+/// What a transaction that is ended may have done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Written {
+    /// It has written nothing.
+    Nothing,
+    /// Whatever it has written is rolled back.
+    Anything,
+}
+
+impl Written {
+    /// The word in a spec.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Written::Nothing => "nothing",
+            Written::Anything => "anything",
+        }
+    }
 }
 
 /// A schema migration.
@@ -285,6 +326,8 @@ pub struct SchemaSpec {
     pub hold_timeout: Duration,
     /// A shard that has not got its locks for so long has the migration rolled back. `None`: it is tried for ever.
     pub lock_deadline: Option<Duration>,
+    /// Which sessions that keep the change from its locks are ended. `None`: none is.
+    pub on_block: Option<Box<EndBlockers>>,
     /// Every shard makes the change or none, by two-phase commit.
     pub atomic: bool,
     /// Lint rules that the spec breaks on purpose. What is done does not depend on it, so the checksum does not either.
@@ -315,6 +358,8 @@ pub struct DataSpec {
     pub parallel: Parallel,
     /// How fast and when.
     pub throttle: Throttle,
+    /// How far replicas of a shard may be behind while its batches run (`throttle.max_replica_lag`).
+    pub max_replica_lag: Option<Duration>,
     /// What becomes of a row that cannot be changed.
     pub on_error: OnError,
     /// What must hold at the end.

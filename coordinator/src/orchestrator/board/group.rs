@@ -98,6 +98,8 @@ impl Group {
             match &entry.state {
                 TaskState::Leased { worker, .. } => {
                     activity.workers.insert(worker.clone());
+                    let waits = entry.receipt.as_ref().and_then(|receipt| receipt.waits.as_ref());
+                    activity.trouble = activity.trouble.or(waits.cloned());
                 }
                 TaskState::Waiting { .. } => activity.waiting |= entry.wanted,
                 TaskState::Done | TaskState::Failed(_) => {}

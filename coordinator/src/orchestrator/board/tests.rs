@@ -1,6 +1,7 @@
 //! The tasks and who has them: each test is a sentence.
 
 use super::*;
+use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::ids::{MigrationId, Version};
 use shardlift_domain::range::{RangeState, RangeTotals};
 
@@ -46,7 +47,7 @@ fn ready(board: &mut Board, now: Millis) -> Vec<TaskId> {
 }
 
 fn receipt(index: u32) -> Receipt {
-    Receipt { range: range(index, false), batch_size: 10, rows_per_second: 100.0, batch_ms: 1.0 }
+    Receipt { range: range(index, false), batch_size: 10, rows_per_second: 100.0, batch_ms: 1.0, waits: None }
 }
 
 #[test]
@@ -93,6 +94,24 @@ fn a_worker_that_is_lost_again_and_again_gets_its_task_later_each_time() {
     let trouble = board.activity(&key("m"), &shard("a")).trouble.expect("it is told");
     assert!(trouble.message.contains("4 times"), "{trouble:?}");
     assert_eq!(board.busy(&worker("w")), 0);
+}
+
+#[test]
+fn what_a_running_range_waits_for_is_told_until_it_goes_on() {
+    let mut board = Board::new(Epoch(1));
+    let (migration, on) = (key("m"), shard("a"));
+    board.learn(&migration, &on, pass(&[false]));
+    want(&mut board, "a", &[0]);
+    let token = board.hand_out(&task("a", 0), &worker("w"), shared(1), 0).expect("it waits");
+    let lagging = Failure::new(ErrorCode::ShardLagging, "replica r1 is 9 s behind", "nothing");
+    let waiting = Receipt { waits: Some(lagging.clone()), ..receipt(0) };
+    board.receive(&task("a", 0), waiting.clone()).expect("of the pass");
+    assert_eq!(board.activity(&migration, &on).trouble, Some(lagging));
+    board.receive(&task("a", 0), receipt(0)).expect("of the pass");
+    assert_eq!(board.activity(&migration, &on).trouble, None);
+    board.receive(&task("a", 0), waiting).expect("of the pass");
+    board.on(&task("a", 0), TaskEvent::Finished(token));
+    assert_eq!(board.activity(&migration, &on).trouble, None, "who has ended waits for nothing");
 }
 
 #[test]

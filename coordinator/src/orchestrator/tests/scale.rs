@@ -61,8 +61,13 @@ impl Only {
 
     async fn progress(&self, task: &TaskId, token: Token) {
         let range = RangeState { batches: 1, seen: 1, ..range(task.range.expect("a range"), false) };
-        let receipt =
-            shardlift_domain::progress::Receipt { range, batch_size: 1, rows_per_second: 1.0, batch_ms: 1.0 };
+        let receipt = shardlift_domain::progress::Receipt {
+            range,
+            batch_size: 1,
+            rows_per_second: 1.0,
+            batch_ms: 1.0,
+            waits: None,
+        };
         self.player.say(Report::Progress(task.clone(), token, receipt)).await;
     }
 }

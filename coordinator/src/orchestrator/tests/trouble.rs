@@ -367,7 +367,7 @@ async fn works_badly(mut player: Player, mut dice: Dice) {
                     }
                     if let Some(index) = task.range {
                         let receipt =
-                            Receipt { range: range(index, false), batch_size: 1, rows_per_second: 1.0, batch_ms: 1.0 };
+                            Receipt { range: range(index, false), batch_size: 1, rows_per_second: 1.0, batch_ms: 1.0, waits: None };
                         player.say(Report::Progress(task.clone(), token, receipt)).await;
                     }
                     for _ in 0..=dice.roll(2) {

@@ -103,6 +103,32 @@ async fn a_shard_that_nobody_reaches_keeps_the_gate_closed_until_it_is_back() {
 }
 
 #[tokio::test]
+async fn a_shard_that_is_ill_keeps_the_gate_closed_until_its_worker_tells_that_it_is_well() {
+    let store = memory();
+    let coordinator = Coordinator::start(&store);
+    let worker = Player::joined(coordinator.handle(), "w1").await;
+    let lagging = Failure::new(ErrorCode::ShardLagging, "replica r1 is more than 60s behind", "wait");
+    let ill = ShardHello { alarm: Some(lagging.clone()), ..hello("s1") };
+    worker.say(Report::Shards(vec![ill, hello("s2")])).await;
+    let (handle, session) = (coordinator.handle().clone(), worker.session);
+    let worker = worker.work();
+    coordinator.apply(&[&with_rollout(SCHEMA, "[ { shards: 1 } ]")]).await;
+    let closed = |view: &MigrationView| view.gate.as_ref().is_some_and(|gate| gate.closed.is_some());
+    let view = coordinator.until_view("m1_schema", closed).await;
+    let why = view.gate.and_then(|gate| gate.closed).expect("it says why");
+    assert_eq!((why.code, why.place.shard), (ErrorCode::GateClosed, Some(name("s1"))));
+    assert!(why.message.contains("r1 is more than 60s behind"), "{}", why.message);
+    let shards = handle.shards().await.expect("the leader answers");
+    let of = |shard: &str| shards.iter().find(|view| view.shard == name(shard)).expect("declared");
+    assert!(of("s1").reachable && of("s1").problem == Some(lagging) && of("s2").problem.is_none());
+    let well = Report::Shards(["s1", "s2"].map(hello).to_vec());
+    handle.room().await.expect("it leads").report(session, well);
+    coordinator.until("m1_schema", Status::Completed).await;
+    coordinator.crash().await;
+    worker.await.expect("the worker played on");
+}
+
+#[tokio::test]
 async fn a_canary_that_fails_halts_the_rollout_and_a_resume_goes_on() {
     let store = memory();
     let coordinator = Coordinator::start(&store);

@@ -10,7 +10,7 @@ use shardlift_domain::spec::{self, Spec, SpecFile};
 use shardlift_domain::verdict::Severity;
 
 use super::render::render;
-use super::{World, code_of, data, documents, name, parse, root, schema};
+use super::{World, code_of, data, documents, name, parse, root, rule, schema};
 
 /// Compares byte for byte.
 #[allow(clippy::disallowed_methods, reason = "a test may be told by its caller to write the files anew")]
@@ -106,6 +106,21 @@ fn an_atomic_change_says_how_long_locks_are_held() {
          down: [\"ALTER TABLE messages DROP COLUMN migrated\"]\n",
     );
     golden("atomic", &World::new().plan(&[spec]));
+}
+
+#[test]
+fn a_change_that_may_end_sessions_says_whose() {
+    let spec = |on_block: &str| {
+        parse(&format!(
+            "id: a\nkind: schema\nengine: postgres\ncluster: chat\nup: [\"DROP VIEW v\"]\ndown: [SELECT 1]\n{on_block}"
+        ))
+    };
+    let notes = |on_block| World::new().plan(&[spec(on_block)]).migrations[0].notes.join("\n");
+    let told =
+        notes("on_block: { end: { applications: [reports], users: [analyst, bot], younger_than: 10m } }");
+    assert!(told.contains("ends sessions of reports (user analyst or bot) that are in the way"), "{told}");
+    assert!(told.contains("younger than 600s and has written nothing"), "{told}");
+    assert!(!notes("").contains("ends sessions"));
 }
 
 #[test]
@@ -288,6 +303,29 @@ fn what_all_shards_found_is_told_in_one_plan() {
         .finds("chat-pg-02", Severity::Error, Some("b_data"), "column migrated does not exist")
         .finds("chat-mg-01", Severity::Error, Some("c_documents"), "the pipeline is refused");
     golden("found_on_shards", &world.plan(&[expand, data("b_data", &[]), documents("c_documents", &[])]));
+}
+
+#[test]
+fn documents_that_do_not_fit_a_rule_are_a_warning_unless_a_data_migration_mends_them_before() {
+    let specs = [
+        documents("a_backfill", &[]),
+        rule("b_between", "tenants", &["a_backfill"]),
+        rule("c_after_it", "messages", &["b_between"]),
+        rule("d_beside_it", "messages", &[]),
+    ];
+    let misfit = |world: World, about| {
+        let what = format!("documents do not fit the rule of {about}");
+        world.finds_as(ErrorCode::RowRejected, "chat-mg-01", Severity::Warning, Some(about), &what)
+    };
+    let world = ["b_between", "c_after_it", "d_beside_it"].into_iter().fold(World::new(), misfit);
+    golden("documents_mended_before", &world.plan(&specs));
+    let done = misfit(World::new().knows(&specs[0], Status::Completed, true), "c_after_it");
+    let plan = done.plan(&specs);
+    assert_eq!(
+        plan.findings[0].severity,
+        Severity::Warning,
+        "what has ended mends nothing any more: {plan:?}"
+    );
 }
 
 #[test]

@@ -92,12 +92,29 @@ impl Postgres {
     pub async fn start_named(name: &str, options: PostgresOptions) -> Result<Self> {
         let programs = programs::postgres_dir()?;
         let sandbox = Sandbox::new(name)?;
+        copy(template(&programs).await?, &sandbox.path().join("data")).await?;
+        Self::run(&programs, sandbox, options).await
+    }
+
+    /// A standby that streams from this server and replays what it gets.
+    pub async fn start_standby(&self) -> Result<Self> {
+        let programs = programs::postgres_dir()?;
+        let sandbox = Sandbox::new("standby")?;
         let data = sandbox.path().join("data");
-        copy(template(&programs).await?, &data).await?;
+        let launch = as_server_user("pg_basebackup", programs.join("pg_basebackup"))
+            .args(["-h", "127.0.0.1", "-p", &self.port().to_string(), "-U", "postgres"])
+            .args(["--write-recovery-conf", "--checkpoint=fast", "--no-sync", "-D"])
+            .arg(data);
+        run_once(&sandbox, launch).await?;
+        Self::run(&programs, sandbox, PostgresOptions::default()).await
+    }
+
+    /// Starts a server on the data that is there.
+    async fn run(programs: &Path, sandbox: Sandbox, options: PostgresOptions) -> Result<Self> {
         let port = Port::reserve()?;
         let launch = as_server_user("postgres", programs.join("postgres"))
             .arg("-D")
-            .arg(&data)
+            .arg(sandbox.path().join("data"))
             .args(["-p", &port.number().to_string()])
             .args(["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="])
             .args(["-c", "timezone=UTC", "-c", "log_timezone=UTC"])
@@ -247,16 +264,21 @@ async fn find_or_make_template(programs: &Path) -> Result<PathBuf> {
 }
 
 async fn initialise(programs: &Path, sandbox: &Sandbox) -> Result<()> {
-    if programs::is_root() {
-        run(Command::new("chown").arg("postgres").arg(sandbox.path())).await?;
-    }
     let launch = as_server_user("initdb", programs.join("initdb"))
         .arg("-D")
         .arg(sandbox.path().join("data"))
         .args(["-U", "postgres", "-A", "trust", "-N", "--locale=C", "-E", "UTF8"]);
+    run_once(sandbox, launch).await
+}
+
+/// Runs a program to its end that makes something in the sandbox, as the user of the server.
+async fn run_once(sandbox: &Sandbox, launch: Launch) -> Result<()> {
+    if programs::is_root() {
+        run(Command::new("chown").arg("postgres").arg(sandbox.path())).await?;
+    }
     let process = Process::spawn(sandbox, launch)?;
     let status = process.wait_exit(READY).await?;
-    ensure!(status.success(), "initdb failed\n{}", process.log_tail(20));
+    ensure!(status.success(), "{} failed\n{}", process.name(), process.log_tail(20));
     Ok(())
 }
 

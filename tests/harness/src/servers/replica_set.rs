@@ -64,6 +64,24 @@ impl ReplicaSet {
         Ok((former, self.wait_other(former).await?))
     }
 
+    /// A secondary goes on fetching the log and applies nothing of it any more. Gives its number.
+    pub async fn hold_back_a_secondary(&self) -> Result<usize> {
+        let number = (self.primary().await? + 1) % self.members.len();
+        self.apply(number, false).await?;
+        Ok(number)
+    }
+
+    /// Ends [`ReplicaSet::hold_back_a_secondary`].
+    pub async fn let_go(&self, number: usize) -> Result<()> {
+        self.apply(number, true).await
+    }
+
+    async fn apply(&self, number: usize, apply: bool) -> Result<()> {
+        let mode = if apply { "off" } else { "alwaysOn" };
+        let point = doc! { "configureFailPoint": "rsSyncApplyStop", "mode": mode };
+        self.members[number].admin(point).await.map(drop)
+    }
+
     /// Starts a member again, and waits until all three are there.
     pub async fn restart(&self, number: usize) -> Result<()> {
         self.members[number].restart_as_member().await?;

@@ -1,5 +1,6 @@
 //! The way to one shard's server: made once, at the first need; majority in both directions; no credential leaves it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bson::{Document, doc};
@@ -12,6 +13,7 @@ use shardlift_domain::{ErrorCode, Failure};
 use tokio::sync::OnceCell;
 
 use super::error;
+use crate::engine::replicas::Track;
 use crate::engine::{EngineError, EngineResult};
 
 /// Where Shardlift keeps its own collections.
@@ -31,6 +33,8 @@ pub(super) struct Connection {
     pub(super) cluster: ClusterName,
     /// Name of the application's database.
     pub(super) database: String,
+    /// How far the oplog has come, for how far secondaries are behind.
+    pub(super) track: Arc<Track>,
     address: ConnectionString,
     client: OnceCell<Client>,
 }
@@ -46,7 +50,7 @@ impl Connection {
         if [OWN_DATABASE, "admin", "config", "local"].contains(&database.as_str()) {
             return Err(refused(&shard, &format!("names the database {database}, which cannot be migrated")));
         }
-        Ok(Self { shard, cluster, database, address, client: OnceCell::new() })
+        Ok(Self { shard, cluster, database, track: Arc::default(), address, client: OnceCell::new() })
     }
 
     /// The driver's client. Making it reads DNS for `mongodb+srv` addresses, nothing more.

@@ -5,9 +5,9 @@ use shardlift_domain::Fence;
 use shardlift_domain::facts::{FactsRequest, RelationFacts, ShardFacts, ShardHello};
 use shardlift_domain::spec::Engine;
 
-use super::connection::Connection;
-use super::{error, fence, inspect, ledger, schema};
-use crate::engine::EngineResult;
+use super::connection::{Connection, OWN_DATABASE};
+use super::{error, fence, inspect, ledger, schema, secondaries};
+use crate::engine::{Disk, EngineError, EngineResult, Health};
 
 pub(super) async fn hello(connection: &Connection) -> ShardHello {
     let problem = inspect::server_problem(connection).await.unwrap_or_else(Some);
@@ -23,7 +23,22 @@ pub(super) async fn hello(connection: &Connection) -> ShardHello {
         fence,
         problem: problem.map(|problem| problem.on_shard(&connection.shard)),
         server_version,
+        alarm: None,
     }
+}
+
+/// Its secondaries, and the disk of its primary. What the user may not ask is not known.
+pub(super) async fn health(connection: &Connection) -> EngineResult<Health> {
+    let client = connection.client().await?;
+    let lag = match secondaries::lag(client, &connection.track).await {
+        Err(EngineError::Failed(_)) => None,
+        other => other?,
+    };
+    // Of our own database, which has few collections: the answer looks at each.
+    let stats = client.database(OWN_DATABASE).run_command(doc! { "dbStats": 1 }).await.unwrap_or_default();
+    let (total, used) = (number(&stats, "fsTotalSize"), number(&stats, "fsUsedSize"));
+    let disk = (total > 0).then(|| Disk { total, free: total.saturating_sub(used) });
+    Ok(Health { lag, disk })
 }
 
 /// The newest leader, if the shard can be asked and has seen one.

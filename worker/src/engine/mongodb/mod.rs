@@ -43,6 +43,7 @@ mod references;
 mod rehearse;
 mod rewrite;
 mod schema;
+mod secondaries;
 mod share;
 mod split;
 mod sweep;
@@ -71,7 +72,7 @@ use shardlift_domain::{ErrorCode, Failure};
 
 use self::connection::Connection;
 use self::writer::Writer;
-use super::{DataJob, EngineResult, Job, RangeWriter, SchemaJob, ShardEngine, UndoWriter};
+use super::{DataJob, EngineResult, Health, Job, RangeWriter, SchemaJob, ShardEngine, UndoWriter};
 use crate::backup::format::RowsDigest;
 use crate::backup::{Saving, Subject, Target};
 use crate::lease::TaskLease;
@@ -92,6 +93,10 @@ impl MongodbEngine {
 impl ShardEngine for MongodbEngine {
     async fn hello(&self) -> ShardHello {
         facts::hello(&self.connection).await
+    }
+
+    async fn health(&self) -> EngineResult<Health> {
+        facts::health(&self.connection).await
     }
 
     async fn identify(&self, cluster_uuid: &str) -> EngineResult<()> {

@@ -12,7 +12,9 @@ use super::commands::{self, Command, Known};
 use super::connection::{Books, Connection};
 use super::error::{self, Cause};
 use super::writer::selection;
-use super::{bracket, busy, checkpoint, extjson, facts, fence, inspect, ledger, privileges};
+use super::{
+    bracket, busy, checkpoint, extjson, facts, fence, inspect, ledger, privileges, references, secondaries,
+};
 use crate::engine::findings::Findings;
 use crate::engine::{DataJob, Direction, EngineError, EngineResult, Job, SchemaJob};
 use crate::lease::TaskLease;
@@ -98,6 +100,12 @@ async fn data(
     }
     let database = connection.application().await?;
     room(&database, name, findings).await?;
+    if job.data.max_replica_lag.is_some() {
+        secondaries::look(connection, findings).await?;
+    }
+    for wanted in job.data.references() {
+        references::look(connection, wanted, findings).await?;
+    }
     if let Some(query) = selection(job)? {
         let filter = doc! { "$and": [{ "_id": { "$lte": Bson::MinKey } }, query] };
         let find = doc! { "find": name, "filter": filter, "hint": { "_id": 1 } };
@@ -202,8 +210,7 @@ async fn questions(connection: &Connection, job: &Job, findings: &mut Findings) 
 /// Documents that a new validator would not let in: they stay, but the application could not change them any more.
 async fn validator(connection: &Connection, command: &Command, findings: &mut Findings) -> EngineResult<()> {
     let Ok(rule) = command.document.get_document("validator") else { return Ok(()) };
-    let moderate = command.document.get_str("validationLevel").is_ok_and(|level| level == "moderate");
-    if command.known != Known::CollMod || rule.is_empty() || moderate {
+    if command.known != Known::CollMod || rule.is_empty() || spares_old(&command.document) {
         return Ok(());
     }
     let documents = connection.collection(&command.target).await?;
@@ -216,8 +223,15 @@ async fn validator(connection: &Connection, command: &Command, findings: &mut Fi
         command.target
     );
     let next = "change them first, or set validationLevel to moderate";
-    findings.of_spec(Severity::Warning, ErrorCode::PrecheckRefused, what, next);
+    // It is the data that does not fit: the server only obeys the rule.
+    findings.of_spec(Severity::Warning, ErrorCode::RowRejected, what, next);
     Ok(())
+}
+
+/// Whether a command with a validator lets the application go on changing documents that do not fit it.
+fn spares_old(command: &Document) -> bool {
+    let says = |key: &str, words: &[&str]| command.get_str(key).is_ok_and(|word| words.contains(&word));
+    says("validationLevel", &["moderate", "off"]) || says("validationAction", &["warn"])
 }
 
 /// A pipeline that plainly writes `_id`; what only documents show is refused by the server document by document.
@@ -304,5 +318,16 @@ mod tests {
         assert!(key_problem(&[doc! { "$set": { "_id.x": 1 } }]).is_some());
         assert!(key_problem(&[doc! { "$unset": ["a", "_id"] }]).is_some());
         assert!(key_problem(&[doc! { "$set": { "_idea": 1 } }]).is_none());
+    }
+
+    #[test]
+    fn a_validator_that_refuses_nothing_to_old_documents_is_told_apart() {
+        assert!(!spares_old(&doc! { "validator": { "a": 1 } }));
+        assert!(!spares_old(&doc! { "validationLevel": "strict", "validationAction": "error" }));
+        for (key, word) in
+            [("validationLevel", "moderate"), ("validationLevel", "off"), ("validationAction", "warn")]
+        {
+            assert!(spares_old(&doc! { key: word }), "{key}: {word}");
+        }
     }
 }

@@ -51,6 +51,13 @@ pub(super) async fn look(connection: &Connection, job: &Job, findings: &mut Find
             "grant it the role clusterMonitor, or be sure that the application writes the new form by then";
         findings.of_shard(Severity::Warning, ErrorCode::PrecheckRefused, what, next);
     }
+    let brakes = matches!(job, Job::Data(job) if job.data.max_replica_lag.is_some());
+    if brakes && !held.allow_cluster("replSetGetStatus") {
+        let what = "the user of the dsn may not see how far secondaries are behind (replSetGetStatus), which \
+                    throttle.max_replica_lag needs";
+        let next = "grant it the role clusterMonitor, or leave throttle.max_replica_lag out";
+        findings.of_spec(Severity::Error, ErrorCode::PrecheckRefused, what, next);
+    }
     Ok(())
 }
 
@@ -62,6 +69,7 @@ fn needed(connection: &Connection, job: &Job) -> Vec<(String, String, &'static s
     match job {
         Job::Data(job) => {
             needed.extend(["find", "update"].map(|action| here(&job.data.source.relation, action)));
+            needed.extend(job.data.references().map(|wanted| here(&wanted.to, "find")));
         }
         Job::Schema(job) => {
             let parsed = |change: &SchemaChange| commands::parse(change, &connection.database);

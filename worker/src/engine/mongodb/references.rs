@@ -4,11 +4,14 @@ use bson::{Document, doc};
 use futures::TryStreamExt;
 use mongodb::Collection;
 use mongodb::options::ReadConcern;
+use shardlift_domain::ErrorCode;
 use shardlift_domain::spec::References;
-use shardlift_domain::verdict::CheckResult;
+use shardlift_domain::verdict::{CheckResult, Severity};
 
-use super::{bracket, error};
+use super::connection::Connection;
+use super::{bracket, error, inspect};
 use crate::engine::EngineResult;
+use crate::engine::findings::Findings;
 use crate::engine::references::{MOST, NAMED, judged};
 
 /// Looks for them, as a majority of the replica set holds them.
@@ -27,6 +30,39 @@ pub(super) async fn check(
         }
     }
     Ok(judged(references, orphans, &keys))
+}
+
+/// Adds what keeps the shard from looking for them, or makes it a scan for each document.
+pub(super) async fn look(
+    connection: &Connection,
+    references: &References,
+    findings: &mut Findings,
+) -> EngineResult<()> {
+    let to = references.to.as_str();
+    if inspect::collection(connection, to).await?.is_none() {
+        let what = format!("verify: references cannot look for {references}: there is no collection {to}");
+        let next = "correct `to` in the spec, or leave the check out";
+        findings.of_spec(Severity::Error, ErrorCode::PrecheckRefused, what, next);
+        return Ok(());
+    }
+    let indexes = inspect::indexes(connection, to).await?;
+    if !indexes.iter().any(|index| helps(index, references)) {
+        let what = format!(
+            "no index of {to} begins with {}: verify: references reads all of {to} for each document of the source",
+            references.key.join(" or ")
+        );
+        let next = "create one, or leave the check out where the collections are large";
+        findings.of_spec(Severity::Warning, ErrorCode::PrecheckRefused, what, next);
+    }
+    Ok(())
+}
+
+/// Whether the server may look documents up by this index.
+fn helps(index: &Document, references: &References) -> bool {
+    let partial = index.contains_key("partialFilterExpression") || index.contains_key("sparse");
+    let first = index.get_document("key").ok().and_then(|key| key.iter().next());
+    let by = first.filter(|(_, order)| order.as_str().is_none()).map(|(field, _)| field);
+    !partial && by.is_some_and(|field| references.key.contains(field))
 }
 
 fn stages(references: &References) -> Vec<Document> {
@@ -59,6 +95,23 @@ fn stages(references: &References) -> Vec<Document> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_index_helps_that_begins_with_a_field_of_the_key_and_holds_every_document() {
+        let by = References {
+            fields: vec!["a".into()],
+            to: "people".into(),
+            key: vec!["tenant".into(), "id".into()],
+        };
+        assert!(
+            helps(&doc! { "key": { "id": 1 } }, &by) && helps(&doc! { "key": { "tenant": -1, "x": 1 } }, &by)
+        );
+        assert!(
+            !helps(&doc! { "key": { "x": 1, "id": 1 } }, &by)
+                && !helps(&doc! { "key": { "id": "hashed" } }, &by)
+        );
+        assert!(!helps(&doc! { "key": { "id": 1 }, "sparse": true }, &by));
+    }
 
     #[test]
     fn one_field_is_unwound_and_several_are_taken_as_they_are() {

@@ -32,8 +32,9 @@ use super::fence::number;
 use super::lookahead::{Edge, Lookahead, count};
 use super::rewrite::rewrite;
 use super::transaction::{COMMAND_LIMIT, abandon, answered, begin, by_id, commit, session};
-use super::{defect, error, extjson, fence, proof, quarantine, share};
-use crate::engine::{BatchReport, DataJob, EngineError, EngineResult, RangeWriter, SetAside};
+use super::{defect, error, extjson, fence, proof, quarantine, secondaries, share};
+use crate::engine::replicas::Track;
+use crate::engine::{BatchReport, DataJob, EngineError, EngineResult, Lag, RangeWriter, SetAside};
 use crate::lease::TaskLease;
 use crate::transformer::Transformer;
 
@@ -50,6 +51,7 @@ pub(super) struct Writer {
     raw: Collection<RawDocumentBuf>,
     books: Books,
     session: ClientSession,
+    track: Arc<Track>,
     token: (i64, i64),
     claimed: Claimed,
     upper: Bson,
@@ -104,6 +106,7 @@ impl Writer {
             database,
             books,
             session,
+            track: Arc::clone(&connection.track),
             token: checkpoint::token(lease.token()),
             upper: claimed.checkpoint.upper.clone().unwrap_or(Bson::Null),
             claimed,
@@ -407,6 +410,10 @@ impl RangeWriter for Writer {
             Err(error) if error.gave_way() => Ok(None),
             result => result,
         }
+    }
+
+    async fn replica_lag(&mut self) -> EngineResult<Option<Lag>> {
+        answered(secondaries::lag(self.database.client(), &self.track)).await
     }
 }
 

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use shardlift_domain::spec::{EndBlockers, Written};
 use sqlx::Row;
 
+use super::error::words;
 use super::session::{Access, QUICK, Session, within};
 
 /// Looks, from a second session, who blocks the first.
@@ -12,17 +14,32 @@ pub(super) struct Lookout<'a> {
     pid: i32,
     session: Option<Session>,
     seen: Vec<String>,
+    /// Who of them may be ended.
+    ends: Option<&'a EndBlockers>,
+    /// Who was.
+    ended: Vec<String>,
+    /// Looks in a row that found somebody in the way of the same statement.
+    blocked: u32,
 }
+
+/// Whoever is in the way for so many looks may be ended: most let go by themselves before.
+const PATIENCE: u32 = 2;
 
 impl<'a> Lookout<'a> {
     /// For the session with this server process. Opens nothing until it is asked.
     pub(super) fn new(access: &'a Access, pid: i32) -> Self {
-        Self { access, pid, session: None, seen: Vec::new() }
+        Self { access, pid, session: None, seen: Vec::new(), ends: None, ended: Vec::new(), blocked: 0 }
+    }
+
+    /// The same, ending who is in the way as far as the spec says.
+    pub(super) fn ending(self, ends: Option<&'a EndBlockers>) -> Self {
+        Self { ends, ..self }
     }
 
     /// Waits for the answer; meanwhile looks every `pause` who blocks.
     pub(super) async fn during<T>(&mut self, pause: Duration, answer: impl Future<Output = T>) -> T {
         let mut answer = std::pin::pin!(answer);
+        self.blocked = 0;
         loop {
             tokio::select! {
                 answer = &mut answer => return answer,
@@ -33,7 +50,8 @@ impl<'a> Lookout<'a> {
 
     /// Who was seen last, in words.
     pub(super) fn words(&self) -> String {
-        if self.seen.is_empty() { "unknown sessions".into() } else { self.seen.join(", ") }
+        let held = if self.seen.is_empty() { "unknown sessions".into() } else { self.seen.join(", ") };
+        if self.ended.is_empty() { held } else { format!("{held}; ended: {}", self.ended.join(", ")) }
     }
 
     /// Whether anybody was seen.
@@ -61,12 +79,65 @@ impl<'a> Lookout<'a> {
         .bind(self.pid)
         .fetch_all(&mut session.conn);
         match within(QUICK, rows).await {
-            Ok(rows) if !rows.is_empty() => self.seen = rows.iter().map(line).collect(),
-            Ok(_) => {}
+            Ok(rows) if !rows.is_empty() => {
+                self.seen = rows.iter().map(line).collect();
+                self.blocked += 1;
+            }
+            Ok(_) => self.blocked = 0,
             Err(_) => self.session = None,
+        }
+        if self.blocked >= PATIENCE {
+            self.end().await;
+        }
+    }
+
+    /// Ends those that the spec names, if it names any and their work is small enough.
+    async fn end(&mut self) {
+        let (Some(ends), Some(session)) = (self.ends, &mut self.session) else { return };
+        let ended = sqlx::query(END)
+            .bind(self.pid)
+            .bind(&ends.applications)
+            .bind(&ends.users)
+            .bind(ends.younger_than.as_secs_f64())
+            .bind(ends.written == Written::Anything)
+            .fetch_all(&mut session.conn);
+        match within(QUICK, ended).await {
+            Ok(rows) => {
+                for who in rows.iter().map(line) {
+                    tracing::warn!(shard = %self.access.shard, %who, "ended a session that was in the way of a schema change");
+                    if self.ended.len() < TOLD {
+                        self.ended.push(who);
+                    }
+                }
+            }
+            Err(error) => {
+                tracing::warn!(shard = %self.access.shard, error = words(&error), "could not end who is in the way");
+            }
         }
     }
 }
+
+/// Most sessions that are named as ended.
+const TOLD: usize = 10;
+
+/// Of those in the way: clients that hold what is waited for, that are nobody's replication, no superuser's and not ours, and of
+/// which everything is so that the spec asks for. Looked at and ended in one statement, so that it is nobody else's number.
+const END: &str = "\
+    SELECT pid, name, state, open_for, usename, quiet_for FROM (
+        SELECT a.pid, a.application_name AS name, a.state, extract(epoch FROM clock_timestamp() - a.xact_start)::int8 AS open_for,
+               a.usename::text AS usename, extract(epoch FROM clock_timestamp() - a.query_start)::int8 AS quiet_for
+        FROM unnest(pg_blocking_pids($1)) AS b (pid)
+        JOIN pg_stat_activity a ON a.pid = b.pid
+        JOIN pg_roles r ON r.oid = a.usesysid
+        WHERE a.backend_type = 'client backend' AND NOT r.rolsuper AND NOT r.rolreplication
+          AND a.application_name = ANY ($2) AND a.application_name NOT LIKE 'shardlift/%'
+          AND (cardinality($3::text[]) = 0 OR a.usename::text = ANY ($3))
+          AND a.wait_event_type IS DISTINCT FROM 'Lock'
+          AND a.xact_start > clock_timestamp() - make_interval(secs => $4)
+          AND ($5 OR a.backend_xid IS NULL)
+        OFFSET 0
+    ) AS chosen
+    WHERE pg_terminate_backend(pid)";
 
 fn line(row: &sqlx::postgres::PgRow) -> String {
     let pid: i32 = row.try_get(0).unwrap_or_default();

@@ -48,6 +48,7 @@ pub(super) async fn open_range(
     let (claim, held) = claim(&mut session, lease, index).await?;
     Ok(Box::new(Writer {
         session,
+        track: Arc::clone(&access.track),
         claim,
         lower: held.lower,
         upper: held.upper,

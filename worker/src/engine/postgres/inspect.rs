@@ -24,6 +24,7 @@ pub(super) async fn hello(access: &Access, cluster: &ClusterName) -> ShardHello 
         fence: None,
         server_version: None,
         problem: None,
+        alarm: None,
     };
     match greet(access).await {
         Ok(answer) => {

@@ -38,6 +38,7 @@ mod session;
 mod set_aside;
 mod share;
 mod split;
+mod standbys;
 mod sweep;
 mod table;
 mod undo;
@@ -68,7 +69,7 @@ use shardlift_domain::verdict::{Finding, Sweep, VerifyReport};
 use shardlift_runtime::config::Secret;
 
 use self::session::Access;
-use super::{DataJob, EngineResult, Job, RangeWriter, SchemaJob, ShardEngine, UndoWriter};
+use super::{DataJob, EngineResult, Health, Job, RangeWriter, SchemaJob, ShardEngine, UndoWriter};
 use crate::backup::format::RowsDigest;
 use crate::backup::{Saving, Subject, Target};
 use crate::lease::TaskLease;
@@ -90,6 +91,14 @@ impl PostgresEngine {
 impl ShardEngine for PostgresEngine {
     async fn hello(&self) -> ShardHello {
         inspect::hello(&self.access, &self.cluster).await
+    }
+
+    async fn health(&self) -> EngineResult<Health> {
+        let mut session = self.access.control("control").await?;
+        let lag = standbys::seen(&mut session, &self.access.track).await?.lag;
+        session.close().await;
+        // How much of the disk is free SQL cannot tell.
+        Ok(Health { lag, disk: None })
     }
 
     async fn identify(&self, cluster_uuid: &str) -> EngineResult<()> {

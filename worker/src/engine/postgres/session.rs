@@ -13,6 +13,7 @@ use sqlx::{ConnectOptions, Connection, PgConnection, Row};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::{OrTrouble, unreachable};
+use crate::engine::replicas::Track;
 use crate::engine::{EngineError, EngineResult};
 
 /// How long a connection may take.
@@ -39,6 +40,8 @@ pub(super) enum Purpose {
 #[derive(Clone)]
 pub(super) struct Access {
     pub(super) shard: ShardId,
+    /// How far the log has come, for how far standbys are behind.
+    pub(super) track: Arc<Track>,
     options: PgConnectOptions,
     permits: Arc<Semaphore>,
 }
@@ -56,7 +59,8 @@ impl Access {
             .on_shard(&shard)
         })?;
         let options = options.disable_statement_logging().statement_cache_capacity(64);
-        Ok(Self { shard, options, permits: Arc::new(Semaphore::new(CONTROL_SESSIONS)) })
+        let permits = Arc::new(Semaphore::new(CONTROL_SESSIONS));
+        Ok(Self { shard, track: Arc::default(), options, permits })
     }
 
     /// A session for control calls; waits while too many are open.

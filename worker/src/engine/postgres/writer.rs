@@ -18,8 +18,10 @@ use super::key::{Bound, shown};
 use super::session::{QUICK, Session, within};
 use super::set_aside::Misfit;
 use super::share;
+use super::standbys;
 use super::window::{Edges, Window};
-use crate::engine::{BatchReport, EngineError, EngineResult, RangeWriter, SetAside};
+use crate::engine::replicas::Track;
+use crate::engine::{BatchReport, EngineError, EngineResult, Lag, RangeWriter, SetAside};
 use crate::lease::TaskLease;
 
 /// How the rows of a window are changed.
@@ -33,6 +35,7 @@ pub(super) enum Change {
 /// What a claim has won.
 pub(super) struct Writer {
     pub(super) session: Session,
+    pub(super) track: Arc<Track>,
     pub(super) claim: Claim,
     pub(super) lower: Bound,
     pub(super) upper: Bound,
@@ -100,6 +103,10 @@ impl RangeWriter for Writer {
             Err(error) if error.gave_way() => Ok(None),
             outcome => outcome,
         }
+    }
+
+    async fn replica_lag(&mut self) -> EngineResult<Option<Lag>> {
+        standbys::lag(&mut self.session, &self.track).await
     }
 }
 

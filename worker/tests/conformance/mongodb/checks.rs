@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bson::doc;
 use serde_json::json;
+use shardlift_domain::Fault;
 use shardlift_domain::spec::{Assertion, Question, SpecBody};
 use shardlift_domain::verdict::{Finding, Severity};
 use shardlift_harness::wait::wait_for;
@@ -28,6 +29,8 @@ async fn documents_that_do_not_fit_a_new_validator_are_told_by_key() {
     let strict = "  - collMod: messages\n    validator: { absent: { $exists: true } }";
     let findings = found(&stage, schema_job(strict)).await;
     assert!(told(&findings, Severity::Warning, &["do not fit", "such as"]), "{findings:?}");
+    let fault = findings.iter().map(|finding| finding.failure.fault()).next();
+    assert_eq!(fault, Some(Fault::Application), "{findings:?}");
     let moderate = format!("{strict}\n    validationLevel: moderate");
     assert!(found(&stage, schema_job(&moderate)).await.is_empty());
 }

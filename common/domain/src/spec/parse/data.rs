@@ -16,6 +16,7 @@ use super::scalars::{boolean, count, duration, text, window, word};
 use super::tenants::{self, Wanted};
 use super::{anew, transform, verify};
 
+const LAG_BOUNDS: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(3600));
 const TARGET_BOUNDS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(30));
 const MAX_BATCH: u32 = 1_000_000;
 const MAX_WORKERS: u32 = 64;
@@ -31,7 +32,7 @@ pub(super) fn read(ctx: &mut Context, fields: &Fields<'_>) -> Option<DataSpec> {
         fields.require(ctx, "transform").and_then(|node| transform::read(ctx, node, source.as_ref()));
     let batch = section(ctx, fields, "batch", Batch::default(), batch);
     let parallel = section(ctx, fields, "parallel", Parallel::default(), parallel);
-    let throttle = section(ctx, fields, "throttle", Throttle::default(), throttle);
+    let throttle = section(ctx, fields, "throttle", (Throttle::default(), None), throttle);
     let on_error = match fields.get("on_error") {
         Some(node) => on_error(ctx, node),
         None => Some(OnError::default()),
@@ -53,12 +54,14 @@ pub(super) fn read(ctx: &mut Context, fields: &Fields<'_>) -> Option<DataSpec> {
     if let (Some(checks), Some(node)) = (&verify, fields.get("verify")) {
         anew::check(ctx, node, checks, transform.as_ref(), undo);
     }
+    let (throttle, max_replica_lag) = throttle?;
     Some(DataSpec {
         source: source?,
         transform: transform?,
         batch: batch?,
         parallel: parallel?,
-        throttle: throttle?,
+        throttle,
+        max_replica_lag,
         on_error: on_error?,
         verify: verify?,
         undo: undo?,
@@ -255,14 +258,23 @@ fn parallel(ctx: &mut Context, fields: &Fields<'_>, default: Parallel) -> Option
     Some(Parallel { ranges: ranges?, workers: workers? })
 }
 
-fn throttle(ctx: &mut Context, fields: &Fields<'_>, _default: Throttle) -> Option<Throttle> {
+/// How fast and when, which an operator may change, and how far replicas may be behind, which the spec alone says.
+type Limits = (Throttle, Option<Duration>);
+
+fn throttle(ctx: &mut Context, fields: &Fields<'_>, _default: Limits) -> Option<Limits> {
     let rows_per_second =
         fields.get("rows_per_second").map(|node| count(ctx, node, "throttle.rows_per_second", 1, MAX_RATE));
     let window = fields.get("window").map(|node| window(ctx, node, "throttle.window"));
-    Some(Throttle {
+    let max_replica_lag = match fields.get("max_replica_lag").map(|node| (node, &node.value)) {
+        None => Some(None),
+        Some((_, Value::Scalar(Scalar::Text(word, _)))) if word == "none" => Some(None),
+        Some((node, _)) => duration(ctx, node, "throttle.max_replica_lag", LAG_BOUNDS).map(Some),
+    };
+    let throttle = Throttle {
         rows_per_second: rows_per_second.map_or(Some(None), |read| read.map(Some))?,
         window: window.map_or(Some(None), |read| read.map(Some))?,
-    })
+    };
+    Some((throttle, max_replica_lag?))
 }
 
 fn on_error(ctx: &mut Context, node: &Node) -> Option<OnError> {

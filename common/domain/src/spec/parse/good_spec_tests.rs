@@ -80,6 +80,7 @@ fn every_key_arrives() {
             rows_per_second: Some(20_000),
             window: Some(Window { from_minute: 1320, to_minute: 360 }),
         },
+        max_replica_lag: None,
         undo: crate::spec::Undo::None,
         backup: crate::spec::Backup::Table,
         on_error: OnError::Fail,
@@ -97,6 +98,15 @@ fn a_budget_for_rows_that_cannot_be_changed_is_a_part_of_the_meaning() {
     assert_eq!(data(&with(100)).on_error, OnError::Quarantine { budget: 100 });
     assert_ne!(with(100).checksum, with(101).checksum);
     assert_ne!(with(100).checksum.as_str(), checksum(FULL));
+}
+
+#[test]
+fn a_bound_for_replicas_is_a_part_of_the_meaning_and_none_is_what_happens_without_the_word() {
+    let with = |bound: &str| FULL.replace("throttle: {", &format!("throttle: {{ max_replica_lag: {bound},"));
+    assert_eq!(data(&read("m.yaml", &with("5s"))).max_replica_lag, Some(Duration::from_secs(5)));
+    assert_ne!(checksum(&with("5s")), checksum(&with("6s")));
+    assert_ne!(checksum(&with("5s")), checksum(FULL));
+    assert_eq!(checksum(&with("none")), checksum(FULL));
 }
 
 #[test]

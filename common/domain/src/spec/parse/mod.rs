@@ -12,6 +12,7 @@ mod data;
 mod fields;
 mod json;
 mod nearest;
+mod on_block;
 mod references;
 mod rollout;
 mod scalars;

@@ -9,7 +9,7 @@ use crate::sql::{Statement, split};
 use super::context::Context;
 use super::fields::Fields;
 use super::scalars::{boolean, duration, text, word};
-use super::{allow, commands, verify};
+use super::{allow, commands, on_block, verify};
 
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 const LOCK_BOUNDS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(60));
@@ -48,6 +48,10 @@ pub(super) fn read(ctx: &mut Context, fields: &Fields<'_>) -> Option<SchemaSpec>
         Some(node) => duration(ctx, node, "lock_deadline", DEADLINE_BOUNDS).map(Some),
         None => Some(None),
     };
+    let on_block = match fields.get("on_block") {
+        Some(node) => on_block::read(ctx, node),
+        None => Some(None),
+    };
     let allow = match fields.get("allow") {
         Some(node) => allow::read(ctx, node),
         None => Some(Vec::new()),
@@ -69,6 +73,7 @@ pub(super) fn read(ctx: &mut Context, fields: &Fields<'_>) -> Option<SchemaSpec>
         lock_timeout: lock_timeout?,
         hold_timeout: hold_timeout?,
         lock_deadline: lock_deadline?,
+        on_block: on_block?,
         allow: allow?,
         verify: verify?,
         atomic: atomic?,

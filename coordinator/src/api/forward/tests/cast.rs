@@ -271,6 +271,7 @@ impl Player {
             fence: None,
             server_version: None,
             problem: None,
+            alarm: None,
         };
         let joining = Joining {
             worker: "w1".parse().expect("a name"),

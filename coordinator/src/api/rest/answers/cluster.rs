@@ -27,7 +27,7 @@ struct ShardBody {
     workers: Vec<String>,
     /// Free text of its server.
     server_version: Option<String>,
-    /// Why it cannot be used now.
+    /// Why it cannot be used now; of a reachable one, what is wrong with its health.
     problem: Option<FailureBody>,
 }
 

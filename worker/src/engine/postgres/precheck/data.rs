@@ -17,7 +17,7 @@ use crate::engine::postgres::session::{QUICK, Session, within};
 use crate::engine::postgres::table::{self, Table};
 use crate::engine::postgres::walk::{Scope, Walk, assignments, predicate};
 use crate::engine::postgres::window::Edges;
-use crate::engine::postgres::{anew, references};
+use crate::engine::postgres::{anew, references, standbys};
 use crate::engine::{DataJob, EngineResult};
 
 /// From this size on it is worth a word that a rewrite needs room.
@@ -59,6 +59,9 @@ pub(super) async fn look(
         _ => refuse(findings, format!("{relation} is not a table")),
     }
     within(QUICK, room(&mut session.conn, &table, findings)).await.or_trouble(&shard)?;
+    if job.data.max_replica_lag.is_some() {
+        standbys::look(session, findings).await?;
+    }
     let key = table::key(&mut session.conn, &table, &job.data.source.key);
     match within(QUICK, key).await.or_trouble(&shard)? {
         Err(why) => refuse(findings, why),

@@ -30,6 +30,9 @@ pub(super) async fn look(
     if job.schema.atomic {
         room_to_prepare(session, findings).await?;
     }
+    if job.schema.on_block.is_some() {
+        right_to_end(session, findings).await?;
+    }
     match ledger::applied(session, migration, Direction::Up, &job.spec.checksum).await {
         Err(EngineError::Failed(failure)) if failure.code == ErrorCode::LedgerConflict => {
             findings.error(failure);
@@ -37,6 +40,24 @@ pub(super) async fn look(
         }
         other => other.map(drop),
     }
+}
+
+/// Whether the role may end sessions of others, and see how old and how large their transactions are.
+async fn right_to_end(session: &mut Session, findings: &mut Findings) -> EngineResult<()> {
+    let lacks = sqlx::query_scalar(
+        "SELECT coalesce(string_agg(name, ' and ' ORDER BY name), '') \
+         FROM unnest(ARRAY['pg_signal_backend', 'pg_read_all_stats']) AS needed (name) \
+         WHERE NOT pg_has_role(name::name, 'USAGE')",
+    );
+    let lacks: String = within(QUICK, lacks.fetch_one(&mut session.conn)).await.or_trouble(&session.shard)?;
+    if !lacks.is_empty() {
+        let what =
+            format!("the worker's role may not end who is in the way, as on_block says: it lacks {lacks}");
+        let next =
+            format!("GRANT {} TO the worker's role, or leave on_block out", lacks.replace(" and ", ", "));
+        findings.of_spec(Severity::Error, ErrorCode::PrecheckRefused, what, next);
+    }
+    Ok(())
 }
 
 /// Whether a transaction can be prepared at all.
