@@ -27,6 +27,7 @@ use super::bench::{
     Bench, CLUSTER_UUID, Form, Item, SHARD, WRONG, failure, leader, lease, migration, range_lease,
 };
 use super::drive::{exactly_once, finish, open, split, walk};
+use super::undo::capturing;
 
 super::all_cases!(PostgresBench::start);
 
@@ -296,26 +297,34 @@ async fn a_former_owner_inside_a_batch_is_ended_and_its_locks_with_it() -> Resul
     exactly_once(&bench).await
 }
 
+/// Every form in which a batch of one statement comes.
+fn jobs(bench: &PostgresBench) -> [Arc<DataJob>; 2] {
+    let job = bench.job(Form::Everything);
+    [capturing(&job), job]
+}
+
 /// The batch had begun before the claim and waits for the row that the claim changes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_batch_that_waits_for_the_checkpoint_row_notices_the_claim() -> Result<()> {
     let bench = PostgresBench::start().await?;
     bench.add(1..=100).await?;
-    let (engine, job, leader) = (bench.engine(), bench.job(Form::Everything), leader(1, "a"));
-    split(&*engine, &leader, &job, 1).await?;
-    let lease = range_lease(&leader, 0, 1);
-    let mut zombie = open(&*engine, &lease, &job).await?;
-    let mut other = bench.connect().await?;
-    let mut claim = other.begin().await?;
-    sqlx::query("UPDATE shardlift.checkpoint SET attempt = 2, claim = gen_random_uuid()")
-        .execute(&mut *claim)
-        .await?;
-    let waiting = tokio::spawn(async move { zombie.run_batch(&lease, 50).await });
-    bench.wait_for_lock().await?;
-    claim.commit().await?;
-    let outcome = waiting.await?;
-    ensure!(matches!(outcome, Err(EngineError::LeaseLost)), "{outcome:?}");
-    ensure!(bench.items().await?.iter().all(|item| item.applied == 0), "a former owner wrote");
+    for (job, attempt) in jobs(&bench).into_iter().zip([1, 5]) {
+        let (engine, leader) = (bench.engine(), leader(1, "a"));
+        split(&*engine, &leader, &job, 1).await?;
+        let lease = range_lease(&leader, 0, attempt);
+        let mut zombie = open(&*engine, &lease, &job).await?;
+        let mut other = bench.connect().await?;
+        let mut claim = other.begin().await?;
+        sqlx::query("UPDATE shardlift.checkpoint SET attempt = attempt + 1, claim = gen_random_uuid()")
+            .execute(&mut *claim)
+            .await?;
+        let waiting = tokio::spawn(async move { zombie.run_batch(&lease, 50).await });
+        bench.wait_for_lock().await?;
+        claim.commit().await?;
+        let outcome = waiting.await?;
+        ensure!(matches!(outcome, Err(EngineError::LeaseLost)), "{outcome:?}");
+        ensure!(bench.items().await?.iter().all(|item| item.applied == 0), "a former owner wrote");
+    }
     Ok(())
 }
 
@@ -324,20 +333,26 @@ async fn a_batch_that_waits_for_the_checkpoint_row_notices_the_claim() -> Result
 async fn a_batch_that_had_to_wait_for_its_row_advances_it() -> Result<()> {
     let bench = PostgresBench::start().await?;
     bench.add(1..=100).await?;
-    let (engine, job, leader) = (bench.engine(), bench.job(Form::Everything), leader(1, "a"));
-    split(&*engine, &leader, &job, 1).await?;
-    let lease = range_lease(&leader, 0, 1);
-    let mut writer = open(&*engine, &lease, &job).await?;
-    let mut other = bench.connect().await?;
-    let mut touch = other.begin().await?;
-    // A new version of the row with the same claim: the batch must follow it.
-    sqlx::query("UPDATE shardlift.checkpoint SET at = now()").execute(&mut *touch).await?;
-    let waiting = tokio::spawn(async move { (writer.run_batch(&lease, 50).await, writer, lease) });
-    bench.wait_for_lock().await?;
-    touch.commit().await?;
-    let (outcome, mut writer, lease) = waiting.await?;
-    let report = outcome?;
-    ensure!(report.changed == 50 && report.range.seen == 50, "{report:?}");
+    let [capturing, plain] = jobs(&bench);
+    let (engine, leader) = (bench.engine(), leader(1, "a"));
+    split(&*engine, &leader, &plain, 1).await?;
+    let (mut seen, mut attempt) = (0, 0);
+    for job in [capturing, plain] {
+        (seen, attempt) = (seen + 40, attempt + 1);
+        let lease = range_lease(&leader, 0, attempt);
+        let mut writer = open(&*engine, &lease, &job).await?;
+        let mut other = bench.connect().await?;
+        let mut touch = other.begin().await?;
+        // A new version of the row with the same claim: the batch must follow it.
+        sqlx::query("UPDATE shardlift.checkpoint SET at = now()").execute(&mut *touch).await?;
+        let waiting = tokio::spawn(async move { writer.run_batch(&lease, 40).await });
+        bench.wait_for_lock().await?;
+        touch.commit().await?;
+        let report = waiting.await??;
+        ensure!(report.changed == 40 && report.range.seen == seen, "{report:?}");
+    }
+    let lease = range_lease(&leader, 0, attempt + 1);
+    let mut writer = open(&*engine, &lease, &bench.job(Form::Everything)).await?;
     finish(writer.as_mut(), &lease, 30).await?;
     exactly_once(&bench).await
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use shardlift_domain::spec::Undo;
 use shardlift_harness::proxy::{Cut, Proxy};
 use shardlift_harness::servers::{Postgres, shared_postgres_server};
 use shardlift_harness::wait::wait_for_ok;
@@ -12,18 +13,23 @@ use sqlx::Connection;
 use super::bench::{Bench, Form, leader, range_lease};
 use super::drive::{exactly_once, finish, open, split};
 use super::postgres::PostgresBench;
+use super::undo::capturing;
 
 /// The last key of the second batch: only the statement that commits it says it.
 const SECOND: &str = "200";
 
 /// Two batches of 100; the cut hits the second. Answers how many rows had been seen when the range was claimed again.
-async fn seen_after(form: Form, cut: Cut) -> Result<u64> {
+async fn seen_after(form: Form, undo: Undo, cut: Cut) -> Result<u64> {
     let bench = PostgresBench::start().await?;
     bench.add(1..=500).await?;
     let address = format!("127.0.0.1:{}", shared_postgres_server().await?.port());
     let proxy = Proxy::start(address.clone()).await?;
     let far = PostgresBench { dsn: proxy.instead_of(&address, &bench.dsn) };
-    let (near, job, leader) = (bench.engine(), bench.job(form), leader(1, "a"));
+    let job = match undo {
+        Undo::None => bench.job(form),
+        Undo::Capture => capturing(&bench.job(form)),
+    };
+    let (near, leader) = (bench.engine(), leader(1, "a"));
     split(&*near, &leader, &job, 1).await?;
     let lease = range_lease(&leader, 0, 1);
     let mut writer = open(&*far.engine(), &lease, &job).await?;
@@ -32,19 +38,20 @@ async fn seen_after(form: Form, cut: Cut) -> Result<u64> {
     let mut other = bench.connect().await?;
     let mut held = other.begin().await?;
     sqlx::query("SELECT FROM items WHERE id = 150 FOR UPDATE").execute(&mut *held).await?;
+    // Of batches that end with a statement of their own, it is that one that the cut hits.
+    let commits = form == Form::Worker || undo == Undo::Capture;
     let arm = async {
-        if form == Form::Worker {
+        if commits {
             bench.wait_for_lock().await?;
         }
         proxy.cut(cut);
         Ok::<(), anyhow::Error>(held.rollback().await?)
     };
-    let (outcome, armed) = match form {
-        Form::Worker => tokio::join!(writer.run_batch(&lease, 100), arm),
-        _ => {
-            let armed = arm.await;
-            (writer.run_batch(&lease, 100).await, armed)
-        }
+    let (outcome, armed) = if commits {
+        tokio::join!(writer.run_batch(&lease, 100), arm)
+    } else {
+        let armed = arm.await;
+        (writer.run_batch(&lease, 100).await, armed)
     };
     armed?;
     ensure!(matches!(outcome, Err(EngineError::Connection(_))), "{outcome:?}");
@@ -60,15 +67,19 @@ async fn seen_after(form: Form, cut: Cut) -> Result<u64> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reply_that_is_lost_after_the_commit_is_not_done_again() -> Result<()> {
-    ensure!(seen_after(Form::Everything, Cut::after(SECOND)).await? == 200);
-    ensure!(seen_after(Form::Worker, Cut::after("COMMIT")).await? == 200);
+    ensure!(seen_after(Form::Everything, Undo::None, Cut::after(SECOND)).await? == 200);
+    for (form, undo) in [(Form::Worker, Undo::None), (Form::Everything, Undo::Capture)] {
+        ensure!(seen_after(form, undo, Cut::after("COMMIT")).await? == 200);
+    }
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_that_is_lost_leaves_nothing() -> Result<()> {
-    ensure!(seen_after(Form::Everything, Cut::before(SECOND)).await? == 100);
-    ensure!(seen_after(Form::Worker, Cut::before("COMMIT")).await? == 100);
+    ensure!(seen_after(Form::Everything, Undo::None, Cut::before(SECOND)).await? == 100);
+    for (form, undo) in [(Form::Worker, Undo::None), (Form::Everything, Undo::Capture)] {
+        ensure!(seen_after(form, undo, Cut::before("COMMIT")).await? == 100);
+    }
     Ok(())
 }
 

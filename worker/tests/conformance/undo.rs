@@ -9,9 +9,10 @@ use shardlift_domain::spec::Undo;
 use shardlift_domain::verdict::Undone;
 use shardlift_worker::engine::{DataJob, EngineError, ShardEngine};
 use shardlift_worker::lease::Pulse;
+use sqlx::Connection;
 
-use super::bench::{Bench, Form, leader, lease, migration, range_lease};
-use super::drive::{open, split, walk};
+use super::bench::{Bench, CLUSTER_UUID, Form, leader, lease, migration, range_lease};
+use super::drive::{finish, open, split, walk};
 use super::postgres::{Change, PostgresBench, data_job, in_worker, set};
 
 /// The job, keeping before-images.
@@ -198,5 +199,61 @@ async fn rows_of_partitions_are_restored_as_well() -> Result<()> {
     ensure!(undone == Undone { restored: 100, conflicts: 0 }, "{undone:?}");
     let intact = "SELECT count(*)::text FROM parted WHERE body = 'body ' || id AND NOT done";
     ensure!(bench.value(intact).await? == "100");
+    Ok(())
+}
+
+/// The application changes a row and removes another one after the batch has begun and before it comes to them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_before_image_is_of_the_very_version_that_was_changed() -> Result<()> {
+    let bench = PostgresBench::start().await?;
+    bench
+        .execute(
+            "CREATE TABLE notes (id int PRIMARY KEY, body text, done boolean NOT NULL DEFAULT false);
+             INSERT INTO notes SELECT n, 'body ' || n FROM generate_series(1, 100) n",
+        )
+        .await?;
+    let (engine, leader) = (bench.engine(), leader(1, "a"));
+    let list = [("body", "upper(body)"), ("done", "true")];
+    let job = capturing(&data_job(("notes", &[], Some("NOT done")), set(&list), None));
+    split(&*engine, &leader, &job, 1).await?;
+    let walking = range_lease(&leader, 0, 1);
+    let mut writer = open(&*engine, &walking, &job).await?;
+    let mut other = bench.connect().await?;
+    let mut theirs = other.begin().await?;
+    let writes = "UPDATE notes SET body = 'theirs' WHERE id = 30; DELETE FROM notes WHERE id = 40";
+    sqlx::raw_sql(writes).execute(&mut *theirs).await?;
+    let waiting = tokio::spawn(async move { (writer.run_batch(&walking, 60).await, writer, walking) });
+    bench.wait_for_lock().await?;
+    theirs.commit().await?;
+    let (report, mut writer, walking) = waiting.await?;
+    ensure!(report?.changed == 59);
+    finish(writer.as_mut(), &walking, 60).await?;
+    ensure!(bench.value("SELECT body FROM notes WHERE id = 30").await? == "THEIRS");
+    let undone = undo(&*engine, &leader, &job, 9).await?;
+    ensure!(undone == Undone { restored: 99, conflicts: 0 }, "{undone:?}");
+    let as_before = "SELECT string_agg(body, ',' ORDER BY id) FROM notes WHERE body <> 'body ' || id OR done";
+    ensure!(bench.value(as_before).await? == "theirs");
+    Ok(())
+}
+
+/// What an earlier build has logged is never taken for changed rows: the shard is refused until it is gone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn before_images_whose_digests_are_not_read_any_more_are_refused() -> Result<()> {
+    let bench = PostgresBench::start().await?;
+    bench.add(1..=20).await?;
+    let (engine, job, leader) = (bench.engine(), capturing(&bench.job(Form::Pending)), leader(1, "a"));
+    let pass = split(&*engine, &leader, &job, 1).await?;
+    walk(&*engine, &leader, &job, &pass, 20).await?;
+    bench.execute("DELETE FROM shardlift.bookkeeping WHERE version > 6").await?;
+    let refused = engine.identify(CLUSTER_UUID).await;
+    ensure!(
+        matches!(&refused, Err(EngineError::Failed(failure)) if failure.message.contains("with that build")),
+        "{refused:?}"
+    );
+    bench.execute("DELETE FROM shardlift.undo").await?;
+    engine.identify(CLUSTER_UUID).await?;
+    let compressed = "SELECT count(*)::text FROM pg_attribute \
+                      WHERE attrelid = 'shardlift.undo'::regclass AND attcompression = 'l'";
+    ensure!(bench.value(compressed).await? == "4");
     Ok(())
 }

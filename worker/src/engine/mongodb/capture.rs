@@ -7,14 +7,14 @@
 //! ```
 //! One document for each batch, or several where it would grow too large. Digests are of BSON: type and bytes count.
 
-use bson::raw::{CStr, RawBsonRef, cstr};
+use bson::raw::{RawBsonRef, cstr};
 use bson::{Bson, Document, RawArrayBuf, RawDocument, RawDocumentBuf, doc};
 use mongodb::{ClientSession, Collection};
-use sha2::{Digest, Sha256};
 use shardlift_domain::ids::MigrationKey;
 use shardlift_domain::{ErrorCode, Failure};
 
 use super::connection::Books;
+use super::portion::{self, Portion, invalid};
 use super::transaction::{COMMAND_LIMIT, by_id};
 use super::{bracket, defect, error, ledger};
 use crate::engine::{EngineError, EngineResult};
@@ -105,38 +105,24 @@ impl Fields {
         }
     }
 
-    /// The same of a document as it came: what is only passed on need not be decoded.
-    fn kept_raw(&self, document: &RawDocument) -> EngineResult<RawDocumentBuf> {
-        let Fields::Named(names) = self else { return Ok(document.to_owned()) };
-        let mut found: Vec<Option<(&CStr, RawBsonRef<'_>)>> = vec![None; names.len()];
-        for element in document.iter_elements() {
-            let element = element.map_err(invalid)?;
-            let place = names.iter().position(|name| name.as_str() == element.key().as_str());
-            if let Some(found) = place.and_then(|place| found.get_mut(place)) {
-                *found = Some((element.key(), element.value().map_err(invalid)?));
+    /// The same of a document as it came, and the digest of all that is not kept, in the order of the document.
+    fn divided(&self, document: &RawDocument) -> EngineResult<(RawDocumentBuf, i64)> {
+        match self {
+            Fields::Named(names) => {
+                let portion = Portion::of(document, names)?;
+                Ok((portion.kept()?, portion.digest_of_rest()?))
             }
+            Fields::Whole => Ok((document.to_owned(), portion::digest(&RawDocumentBuf::new()))),
         }
-        let mut kept = RawDocumentBuf::new();
-        found.into_iter().flatten().for_each(|(name, value)| kept.append(name, value));
-        Ok(kept)
     }
 
-    /// All that is not kept, in the order of the document.
-    fn rest(&self, document: &RawDocument) -> EngineResult<RawDocumentBuf> {
-        let mut rest = RawDocumentBuf::new();
-        let Fields::Named(names) = self else { return Ok(rest) };
-        for element in document.iter_elements() {
-            let element = element.map_err(invalid)?;
-            if !names.iter().any(|name| name.as_str() == element.key().as_str()) {
-                rest.append(element.key(), element.value().map_err(invalid)?);
-            }
+    /// The digest of the kept part of a document as it came.
+    fn digest(&self, document: &RawDocument) -> EngineResult<i64> {
+        match self {
+            Fields::Named(names) => Portion::of(document, names)?.digest_of_kept(),
+            Fields::Whole => Ok(portion::digest(document)),
         }
-        Ok(rest)
     }
-}
-
-fn invalid(_: impl std::error::Error) -> EngineError {
-    defect("a document of the shard is not valid BSON")
 }
 
 fn root(path: &str) -> &str {
@@ -147,13 +133,7 @@ fn root(path: &str) -> &str {
 pub(super) fn digest(document: &Document) -> EngineResult<i64> {
     let raw = RawDocumentBuf::try_from(document)
         .map_err(|_| defect("a document of the shard cannot be written as BSON"))?;
-    Ok(digest_raw(&raw))
-}
-
-/// The same of a document as it came: the first eight bytes of its SHA-256, the first one highest.
-fn digest_raw(document: &RawDocument) -> i64 {
-    let hash = Sha256::digest(document.as_bytes());
-    hash.iter().take(8).fold(0_u64, |digest, byte| digest << 8 | u64::from(*byte)).cast_signed()
+    Ok(portion::digest(&raw))
 }
 
 /// One document as it was.
@@ -167,14 +147,14 @@ struct Image {
 
 impl Image {
     fn of(fields: &Fields, document: &RawDocument) -> EngineResult<Self> {
-        let inputs = digest_raw(&fields.rest(document)?);
-        Ok(Self { key: key(document)?, old: fields.kept_raw(document)?, inputs })
+        let (old, inputs) = fields.divided(document)?;
+        Ok(Self { key: key(document)?, old, inputs })
     }
+}
 
-    fn key(&self) -> EngineResult<Bson> {
-        let key = self.key.get("k").map_err(invalid)?.unwrap_or(RawBsonRef::Null);
-        Bson::try_from(key).map_err(invalid)
-    }
+fn id(document: &RawDocument, name: &str) -> EngineResult<Bson> {
+    let id = document.get(name).map_err(invalid)?.unwrap_or(RawBsonRef::Null);
+    Bson::try_from(id).map_err(invalid)
 }
 
 fn key(document: &RawDocument) -> EngineResult<RawDocumentBuf> {
@@ -191,6 +171,47 @@ pub(super) struct Images {
     images: Vec<Image>,
 }
 
+/// Documents that a change in the shard is about to find, as they are.
+pub(super) struct Found {
+    fields: Fields,
+    documents: Vec<RawDocumentBuf>,
+    /// The key at which the batch must end, if its images would be too large.
+    pub(super) cut: Option<Bson>,
+}
+
+impl Found {
+    /// Reads them in the batch's transaction.
+    pub(super) async fn read(
+        session: &mut ClientSession,
+        documents: &Collection<RawDocumentBuf>,
+        fields: Fields,
+        filter: Document,
+    ) -> EngineResult<Self> {
+        let doing = "reading documents";
+        let find = documents.find(filter).sort(doc! { "_id": 1 }).hint(by_id()).batch_size(10_000);
+        let mut cursor =
+            find.max_time(COMMAND_LIMIT).session(&mut *session).await.map_err(error::asking(doing))?;
+        let (mut bytes, mut documents, mut cut) = (0, Vec::<RawDocumentBuf>::new(), None);
+        while cursor.advance(&mut *session).await.map_err(error::asking(doing))? {
+            let document = cursor.current();
+            bytes += document.as_bytes().len();
+            if let Some(last) = documents.last().filter(|_| bytes > BUDGET) {
+                cut = Some(id(last, "_id")?);
+                break;
+            }
+            documents.push(document.to_owned());
+        }
+        Ok(Self { fields, documents, cut })
+    }
+
+    /// Makes the images, beside the tasks of the worker: meanwhile the server may change the documents.
+    pub(super) async fn images(self) -> EngineResult<Images> {
+        let Self { fields, documents, .. } = self;
+        let made = tokio::task::spawn_blocking(move || Images::of(fields, &documents)).await;
+        made.map_err(|_| defect("before-images could not be made"))?
+    }
+}
+
 /// Whose log it goes into.
 pub(super) struct Log<'a> {
     pub(super) books: &'a Books,
@@ -204,31 +225,6 @@ impl Images {
     pub(super) fn of(fields: Fields, documents: &[RawDocumentBuf]) -> EngineResult<Self> {
         let images = documents.iter().map(|document| Image::of(&fields, document));
         Ok(Self { images: images.collect::<EngineResult<_>>()?, fields })
-    }
-
-    /// Reads the documents that a change in the shard is about to find. The key at which the batch must end, if its
-    /// images would be too large.
-    pub(super) async fn read(
-        session: &mut ClientSession,
-        documents: &Collection<RawDocumentBuf>,
-        fields: &Fields,
-        filter: Document,
-    ) -> EngineResult<(Self, Option<Bson>)> {
-        let doing = "reading documents";
-        let find = documents.find(filter).sort(doc! { "_id": 1 }).hint(by_id()).batch_size(10_000);
-        let mut cursor =
-            find.max_time(COMMAND_LIMIT).session(&mut *session).await.map_err(error::asking(doing))?;
-        let (mut bytes, mut images, mut cut) = (0, Vec::<Image>::new(), None);
-        while cursor.advance(&mut *session).await.map_err(error::asking(doing))? {
-            let document = cursor.current();
-            bytes += document.as_bytes().len();
-            if let Some(last) = images.last().filter(|_| bytes > BUDGET) {
-                cut = Some(last.key()?);
-                break;
-            }
-            images.push(Image::of(fields, document)?);
-        }
-        Ok((Self { fields: fields.clone(), images }, cut))
     }
 
     pub(super) fn len(&self) -> u64 {
@@ -265,7 +261,7 @@ impl Images {
             let Some(image) = images.next_if(|image| image.key.as_bytes() == key.as_bytes()) else {
                 continue;
             };
-            parts.add(image, digest_raw(&self.fields.kept_raw(document)?))?;
+            parts.add(image, self.fields.digest(document)?)?;
         }
         drop(cursor);
         if images.next().is_some() {
@@ -325,7 +321,7 @@ impl Part {
 
 impl Parts {
     fn add(&mut self, image: Image, written: i64) -> EngineResult<()> {
-        let key = image.key()?;
+        let key = id(&image.key, "k")?;
         let mut row = image.key;
         row.append(cstr!("o"), &image.old);
         row.append(cstr!("w"), written);
@@ -381,7 +377,7 @@ mod tests {
         let raw = RawDocumentBuf::try_from(&document).expect("BSON");
         for fields in [Fields::Named(vec!["b".into(), "none".into(), "a".into()]), Fields::Whole] {
             let kept = fields.kept(&document);
-            assert_eq!(digest_raw(&fields.kept_raw(&raw).expect("kept")), digest(&kept).expect("a digest"));
+            assert_eq!(fields.digest(&raw).expect("kept"), digest(&kept).expect("a digest"));
             let others = |name: &String| matches!(&fields, Fields::Named(names) if !names.contains(name));
             let rest: Document = document.clone().into_iter().filter(|(name, _)| others(name)).collect();
             let image = Image::of(&fields, &raw).expect("an image");

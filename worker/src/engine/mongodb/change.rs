@@ -5,6 +5,7 @@ use mongodb::{ClientSession, Collection, Database};
 use shardlift_domain::{ErrorCode, Failure};
 
 use super::bracket;
+use super::capture::{Found, Images};
 use super::error::{self, Cause};
 use super::transaction::{COMMAND_LIMIT, by_id, limited};
 use crate::engine::{EngineError, EngineResult};
@@ -39,6 +40,23 @@ pub(super) async fn update(
         return Err(error::rejection(&Cause::of_write_error(first)));
     }
     Ok(reply.get("n").and_then(count).unwrap_or(0))
+}
+
+/// Changes the documents that the filter finds by a pipeline, and answers how many there were. Meanwhile the worker makes the
+/// before-images of those that it has found.
+pub(super) async fn by_pipeline(
+    session: &mut ClientSession,
+    collection: &Collection<RawDocumentBuf>,
+    database: &Database,
+    (filter, pipeline): (Document, &[Document]),
+    found: Option<Found>,
+) -> EngineResult<(u64, Option<Images>)> {
+    let statement = doc! { "q": filter, "u": pipeline, "multi": true, "hint": { "_id": 1 } };
+    let statement = [RawDocumentBuf::try_from(&statement).map_err(too_large)?];
+    let update = update(session, database, collection.name(), &statement);
+    let Some(found) = found else { return Ok((update.await?, None)) };
+    let (changed, images) = tokio::join!(update, found.images());
+    Ok((changed?, Some(images?)))
 }
 
 /// A document that cannot be sent as it is.

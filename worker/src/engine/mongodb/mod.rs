@@ -34,6 +34,7 @@ mod inspect;
 mod ledger;
 mod lookahead;
 mod placement;
+mod portion;
 mod precheck;
 mod privileges;
 mod proof;

@@ -10,8 +10,8 @@ use shardlift_domain::spec::Undo;
 use shardlift_domain::{ErrorCode, Failure, MigrationKey};
 
 use super::bracket::{self, Lower, window};
-use super::capture::{Fields, Images, Log};
-use super::change::{both, none_pending, too_large, update};
+use super::capture::{Fields, Found, Images, Log};
+use super::change::{both, by_pipeline, none_pending};
 use super::checkpoint::Layout;
 use super::connection::{Books, Connection};
 use super::lookahead::{Edge, Lookahead};
@@ -134,20 +134,16 @@ impl Rehearsing {
     async fn change(&mut self, filter: Document) -> EngineResult<(u64, Option<Images>)> {
         match &self.change {
             Change::InShard(pipeline) => {
-                let mut images = None;
+                let mut found = None;
                 if self.undo == Undo::Capture {
                     let fields = Fields::of(pipeline);
-                    let read = Images::read(&mut self.session, &self.raw, &fields, filter.clone()).await?;
-                    if read.1.is_some() {
+                    let read = Found::read(&mut self.session, &self.raw, fields, filter.clone()).await?;
+                    if read.cut.is_some() {
                         return Err(too_much());
                     }
-                    images = Some(read.0);
+                    found = Some(read);
                 }
-                let statement = doc! { "q": filter, "u": pipeline, "multi": true, "hint": { "_id": 1 } };
-                let statement = RawDocumentBuf::try_from(&statement).map_err(too_large)?;
-                let changed =
-                    update(&mut self.session, &self.database, self.raw.name(), &[statement]).await?;
-                Ok((changed, images))
+                by_pipeline(&mut self.session, &self.raw, &self.database, (filter, pipeline), found).await
             }
             Change::InWorker(transformer) => {
                 let (database, raw) = (&self.database, &self.raw);

@@ -23,8 +23,8 @@ use shardlift_domain::spec::{TenantKey, Transform, Undo, Where};
 use shardlift_domain::{ErrorCode, Failure};
 
 use super::bracket::{self, Lower, window};
-use super::capture::{Fields, Images, Log};
-use super::change::{both, none_pending, too_large, update};
+use super::capture::{Fields, Found, Images, Log};
+use super::change::{both, by_pipeline, none_pending};
 use super::checkpoint::{self, wrapped};
 use super::claim::{Claimed, claim};
 use super::connection::{Books, Connection};
@@ -139,22 +139,20 @@ impl Writer {
         let lower = self.lower();
         let (mut edge, mut keys) = (edge, None);
         let mut filter = both(&window(&lower, &edge.key), self.pending.as_ref());
-        let mut images = None;
-        let changed = match &self.change {
+        let (changed, images) = match &self.change {
             Change::InShard(pipeline) => {
+                let mut found = None;
                 if self.undo == Undo::Capture {
                     let fields = Fields::of(pipeline);
-                    let read = Images::read(&mut self.session, &self.raw, &fields, filter.clone()).await?;
-                    if let Some(key) = read.1 {
+                    let mut read = Found::read(&mut self.session, &self.raw, fields, filter.clone()).await?;
+                    if let Some(key) = read.cut.take() {
                         keys = Some(u64::from(count(&self.raw, window(&lower, &key)).await?));
                         edge = Edge { last: key == self.upper, key, keys: None };
                         filter = both(&window(&lower, &edge.key), self.pending.as_ref());
                     }
-                    images = Some(read.0);
+                    found = Some(read);
                 }
-                let statement = doc! { "q": filter, "u": pipeline, "multi": true, "hint": { "_id": 1 } };
-                let statement = RawDocumentBuf::try_from(&statement).map_err(too_large)?;
-                update(&mut self.session, &self.database, self.raw.name(), &[statement]).await?
+                by_pipeline(&mut self.session, &self.raw, &self.database, (filter, pipeline), found).await?
             }
             Change::InWorker(transformer) => {
                 let transformer = Arc::clone(transformer);
@@ -171,8 +169,7 @@ impl Writer {
                     keys = Some(u64::from(count(&self.raw, window(&lower, &key)).await?));
                     edge = Edge { last: key == self.upper, key, keys: None };
                 }
-                images = rewritten.images;
-                rewritten.changed
+                (rewritten.changed, rewritten.images)
             }
         };
         if let Some(images) = images {

@@ -4,22 +4,26 @@
 //! old text of every column that the batch changes, a digest of what was written, and a digest of the transform's other
 //! inputs. Every value has one text form in our sessions, so texts and digests hold for all types.
 //!
-//! The statement reads a row and changes it by the place where that version lies. Whoever changes the row in between moves
-//! it, so the before-image is of the very version that was changed; rows that got away are noticed by their number.
+//! A batch that runs in the shard reads its rows twice in one snapshot, once for their images and once to change them
+//! ([`Capture::gathered`]): the server refuses to change a row that is not any more what the snapshot holds, so the images
+//! are of the very versions that were changed. Where that was refused, and where the transform runs in the worker, rows are
+//! locked first, and their images travel with the change of each ([`Capture::images`], [`Capture::kept`]).
 
 use shardlift_domain::sql::{quote_ident, quote_literal};
 
+use super::key::KeyColumn;
 use super::table::Column;
 use super::walk::Walk;
 
-/// What the statement says when rows got away between being read and being changed.
+/// What the statement says when other rows were changed than were read.
 pub(super) const MOVED: &str = "shardlift-moved:";
 
 /// Which columns a batch keeps, and what of.
 #[derive(Debug, Clone)]
 pub(super) struct Capture {
     table: String,
-    keys: usize,
+    /// The key's columns, as expressions that an array can be made of.
+    keys: Vec<String>,
     fields: Vec<String>,
     inputs: Vec<String>,
 }
@@ -50,7 +54,65 @@ impl Capture {
         };
         let inputs = walk.table.columns.iter().filter(other).filter(named);
         let inputs = inputs.map(|column| column.name.clone()).collect();
-        Self { table: walk.table.sql.clone(), keys: key.len(), fields, inputs }
+        let keys = key.iter().map(|part| in_array(&walk.table.sql, part)).collect();
+        Self { table: walk.table.sql.clone(), keys, fields, inputs }
+    }
+
+    /// What is read of all rows at once, before any of them is changed: an array for each column of the key and of the
+    /// old values, and one of the inputs' digests.
+    pub(super) fn gathered(&self) -> String {
+        let keys = self.keys.iter().enumerate().map(|(n, key)| format!("array_agg({key}) AS shardlift_k{n}"));
+        let mut list: Vec<String> = keys.collect();
+        for (n, field) in self.fields.iter().enumerate() {
+            list.push(format!("array_agg({}.{}::text) AS shardlift_o{n}", self.table, quote_ident(field)));
+        }
+        if !self.inputs.is_empty() {
+            list.push(format!("array_agg({}) AS shardlift_in", digest(&self.table, &self.inputs)));
+        }
+        list.join(", ")
+    }
+
+    /// What the change of a row answers when images are gathered: its key, to see that it is the row that was read, and the
+    /// digest of what was written.
+    pub(super) fn answered(&self) -> String {
+        let keys = self.keys.iter().enumerate().map(|(n, key)| format!("{key} AS shardlift_k{n}"));
+        let out = format!("{} AS shardlift_out", digest(&self.table, &self.fields));
+        keys.chain([out]).collect::<Vec<_>>().join(", ")
+    }
+
+    /// The same of all rows, in the order in which they were changed.
+    pub(super) fn collected(&self) -> String {
+        let names = (0..self.keys.len()).map(|n| format!("shardlift_k{n}"));
+        let all = names.chain(["shardlift_out".to_owned()]);
+        all.map(|name| format!("array_agg({name}) AS {name}")).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Whether other rows were changed than were read, or in another order.
+    pub(super) fn differ(&self, before: &str, after: &str) -> String {
+        let differ = |n| format!("{before}.shardlift_k{n} IS DISTINCT FROM {after}.shardlift_k{n}");
+        (0..self.keys.len()).map(differ).collect::<Vec<_>>().join(" OR ")
+    }
+
+    /// The statement that writes the row of the log, from what was gathered and what was collected; `name` as in
+    /// [`Capture::log`].
+    pub(super) fn log_gathered(&self, name: &str, before: &str, after: &str) -> String {
+        let all = |letter: char, count: usize| {
+            let parts: Vec<String> =
+                (0..count).map(|n| format!("{before}.shardlift_{letter}{n}::text[]")).collect();
+            parts.join(" || ")
+        };
+        let inputs = match self.inputs.is_empty() {
+            true => format!("array_fill({NOTHING}, ARRAY[{after}.changed::int])"),
+            false => format!("{before}.shardlift_in"),
+        };
+        format!(
+            "{LOG} SELECT {name}, {fields}, {input_fields}, {after}.changed, {keys}, {old}, {after}.shardlift_out, {inputs} \
+             FROM {before}, {after} WHERE {after}.changed > 0",
+            fields = names(&self.fields),
+            input_fields = names(&self.inputs),
+            keys = all('k', self.keys.len()),
+            old = all('o', self.fields.len()),
+        )
     }
 
     /// What is read of a row beside its key: old texts, and the digest of the inputs.
@@ -65,7 +127,7 @@ impl Capture {
 
     /// What the change of a row answers: all that is kept of it.
     pub(super) fn kept(&self, before: &str) -> String {
-        let keys = (0..self.keys).map(|n| format!("{before}.shardlift_k{n}"));
+        let keys = (0..self.keys.len()).map(|n| format!("{before}.shardlift_k{n}"));
         let olds = (0..self.fields.len()).map(|n| format!("{before}.shardlift_o{n}"));
         let mut list: Vec<String> = keys.chain(olds).collect();
         list.push(format!("{before}.shardlift_in"));
@@ -82,23 +144,40 @@ impl Capture {
             parts.join(" || ")
         };
         format!(
-            "INSERT INTO shardlift.undo \
-             (migration, version, range_index, batch, fields, input_fields, rows, keys, old, written, inputs) \
-             SELECT {name}, {fields}, {inputs}, count(*), {keys}, {old}, array_agg(shardlift_out), \
+            "{LOG} SELECT {name}, {fields}, {inputs}, count(*), {keys}, {old}, array_agg(shardlift_out), \
              array_agg(shardlift_in) FROM changed HAVING count(*) > 0",
             fields = names(&self.fields),
             inputs = names(&self.inputs),
-            keys = all('k', self.keys),
+            keys = all('k', self.keys.len()),
             old = all('o', self.fields.len()),
         )
     }
 }
 
-/// The digest of some columns of a row: of their text form, with nulls told apart from empty texts.
+const LOG: &str = "INSERT INTO shardlift.undo \
+    (migration, version, range_index, batch, fields, input_fields, rows, keys, old, written, inputs)";
+/// The digest of no columns.
+const NOTHING: &str = "0::bigint";
+
+/// The digest of some columns of a row: of the text form of each, seeded by its place, put together by exclusive or. Nulls
+/// count nothing, so they are told apart from empty texts. (The text of the whole row would cost three times as much.)
 pub(super) fn digest(table: &str, columns: &[String]) -> String {
-    let columns: Vec<String> =
-        columns.iter().map(|column| format!("{table}.{}", quote_ident(column))).collect();
-    format!("hashtextextended(ROW({})::text COLLATE \"C\", 0)", columns.join(", "))
+    if columns.is_empty() {
+        return NOTHING.to_owned();
+    }
+    let part = |(n, column): (usize, &String)| {
+        let column = quote_ident(column);
+        format!("coalesce(hashtextextended({table}.{column}::text COLLATE \"C\", {}), 0)", n + 1)
+    };
+    format!("({})", columns.iter().enumerate().map(part).collect::<Vec<_>>().join(" # "))
+}
+
+/// A key's column as an element of an array. Only of types whose arrays are flat, and compared as exactly as their texts
+/// are; others are gathered as text.
+fn in_array(table: &str, part: &KeyColumn) -> String {
+    let plain = matches!(part.cast.as_str(), "smallint" | "integer" | "bigint" | "uuid" | "date");
+    let column = quote_ident(&part.name);
+    if plain { format!("{table}.{column}") } else { format!("{table}.{column}::text") }
 }
 
 fn names(columns: &[String]) -> String {

@@ -86,7 +86,11 @@ impl Stage for Rehearsing {
     async fn try_out(&mut self, rows: &First<Part>, shown: usize) -> EngineResult<Tried> {
         let window = Window { edge: rows.part.upper.clone(), rows: rows.rows, last: false };
         let shard = self.session.shard.clone();
-        let mut tx = within(QUICK, self.session.conn.begin()).await.or_trouble(&shard)?;
+        let beginning = match &self.change {
+            Change::Sql(batch) => batch.beginning(),
+            Change::Rows(_) => "BEGIN",
+        };
+        let mut tx = within(QUICK, self.session.conn.begin_with(beginning)).await.or_trouble(&shard)?;
         let act = Act { walk: self.edges.walk(), change: &mut self.change, checksum: &self.checksum };
         let tried = act.play(&mut tx, &rows.part.after, &window, shown).await;
         within(QUICK, tx.rollback()).await.or_trouble(&shard)?;
@@ -117,7 +121,7 @@ impl Act<'_> {
         let began = Instant::now();
         let advanced = match self.change {
             Change::Sql(batch) => {
-                within(limit, batch.run(conn, &claim, after, window)).await.map_err(Refusal::Database)?
+                within(limit, batch.once(conn, &claim, after, window)).await.map_err(Refusal::Database)?
             }
             Change::Rows(batch) => batch.steps(conn, &claim, after, window, limit).await?,
         };

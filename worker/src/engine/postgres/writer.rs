@@ -152,7 +152,6 @@ impl Writer {
                 within(limit, finish(&mut self.session.conn, &self.claim)).await.map_err(Refusal::Database)
             }
             Change::Sql(batch) => {
-                fail::fail_point!("pg-before-commit", |_| std::process::abort());
                 let run = batch.run(&mut self.session.conn, &self.claim, &after, &window);
                 within(limit, run).await.map_err(Refusal::Database)
             }

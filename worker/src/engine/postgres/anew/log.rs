@@ -189,7 +189,11 @@ pub(super) fn digest_of_columns(table: &str, columns: &[String]) -> String {
 
 /// The same of these expressions.
 pub(super) fn digest(values: impl Iterator<Item = String>) -> String {
-    format!("hashtextextended(ROW({})::text COLLATE \"C\", 0)", values.collect::<Vec<_>>().join(", "))
+    let parts = (1..).zip(values);
+    let parts = parts
+        .map(|(seed, value)| format!("coalesce(hashtextextended(({value})::text COLLATE \"C\", {seed}), 0)"));
+    let parts: Vec<String> = parts.collect();
+    if parts.is_empty() { "0::bigint".to_owned() } else { format!("({})", parts.join(" # ")) }
 }
 
 #[cfg(test)]
