@@ -115,16 +115,12 @@ function figuresOf(migration, sum) {
   if (migration.kind === "data" && !isUndoing(migration)) {
     all.push(["Walked", percent(sum.fraction), null]);
     all.push(["Rows changed", count(migration.rows_done), `of about ${count(migration.rows_total)}`]);
-    all.push(["Rows per second", sum.rate > 0 ? count(sum.rate) : "–", null]);
+    all.push(["Rows per second", sum.rate > 0 ? count(sum.rate) : "–", limits(migration.throttle)]);
     all.push(["Time left", sum.eta === null ? "–" : span(sum.eta), sum.eta === null ? null : "at this speed"]);
   }
   if (isUndoing(migration) && migration.kind === "data") {
     all.push(["Rows restored", count(migration.rows_restored), `of ${count(migration.rows_done)} changed`]);
     all.push(["Conflicts", count(migration.conflicts), "left alone"]);
-  }
-  const throttle = migration.throttle;
-  if (throttle && (throttle.in_spec || throttle.rows_per_second || throttle.window)) {
-    all.push(["Throttle", limits(throttle), throttle.in_spec ? `changed; the spec says: ${limits(throttle.in_spec)}` : null]);
   }
   all.push(["Shards done", count(sum.done), `of ${count(sum.shards)}`]);
   all.push(["Busy now", counted(sum.busy, "shard"), sum.workers > 0 ? `by ${counted(sum.workers, "worker")}` : null]);
@@ -134,9 +130,12 @@ function figuresOf(migration, sum) {
   return all;
 }
 
-/** A throttle in words. */
-function limits({ rows_per_second: rate, window }) {
-  return [rate ? `${count(rate)} rows/s` : "no limit", window ?? "at any time"].join(", ");
+/** A throttle in words; nothing where there is none. */
+function limits(throttle) {
+  if (!throttle) return null;
+  const { rows_per_second: rate, window, in_spec: before } = throttle;
+  const words = [rate ? `at most ${count(rate)} a shard` : before && "no limit", window, before && "not as in the spec"];
+  return words.filter(Boolean).join(", ") || null;
 }
 
 /** How it went since the page was opened. */

@@ -113,7 +113,7 @@ function sentence(text) {
 /** Tells those who do not see the page when the standing changes. */
 function announce(migration) {
   const key = migration && `${migration.id} ${standing(migration)}`;
-  if (key && announce.last?.id === migration.id && announce.last.key !== key) say(`${migration.id} is ${standing(migration)}.`);
+  if (key && announce.last?.id === migration.id && announce.last.key !== key) say(`${migration.id}: ${standing(migration)}.`);
   announce.last = migration && { id: migration.id, key };
 }
 

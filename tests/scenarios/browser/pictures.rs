@@ -14,6 +14,7 @@ use crate::stage::{Browser, Form, Items, ItemsSpec, Play};
 const PICTURES: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/pictures");
 /// Rows of six shards: each is at another place while it runs.
 const ROWS: [u64; 6] = [1_800, 4_000, 3_600, 3_200, 2_800, 2_400];
+const NEEDS_YOU: &str = "document.body.innerText.includes('Needs you')";
 const PHONE: (u32, u32) = (400, 860);
 
 /// Keeps what is seen now, and looks that it is not a blank page of nothing.
@@ -82,8 +83,8 @@ async fn six_shards_are_seen_waiting_running_halted_and_failed() {
     let halting = format!("{}{question}{}", &text[..at], &text[end..]);
     play.apply(&[halting.replace("rows_per_second: 240", "rows_per_second: 2000")]).await;
     browser.go(&page(&play, "0009_item_counts")).await;
-    let told = "document.querySelector('.callout')?.innerText.includes('verify.mismatch')";
-    browser.until("it to be halted", told).await;
+    browser.until("it to be halted", &badge("halted")).await;
+    browser.until("the list to say so, too", NEEDS_YOU).await;
     keep(&browser, "halted").await;
     play.installation.cli_json(&["cancel", "0009_item_counts"]).await.unwrap();
 
@@ -92,6 +93,7 @@ async fn six_shards_are_seen_waiting_running_halted_and_failed() {
     play.apply(&[failing.replace("rows_per_second: 240", "rows_per_second: 2000")]).await;
     browser.go(&page(&play, "0010_item_shares")).await;
     browser.until("it to have failed", &badge("failed")).await;
+    browser.until("the list to say so, too", NEEDS_YOU).await;
     keep(&browser, "failed").await;
     assert_eq!(browser.complaints().await, Vec::<String>::new(), "in the console");
 }
