@@ -16,10 +16,10 @@ const FEATURES: [&str; 2] = ["--features", "shardlift-coordinator/failpoints,sha
 /// How many tests of one program run at once; cargo's own name for it.
 const THREADS: &str = "RUST_TEST_THREADS";
 
-/// Twice the processors: scenarios mostly wait, for servers, leases and time-outs. Four times is a fifth faster, and leaves no
-/// processor for whoever must answer in time.
+/// Three times the processors: scenarios mostly wait, for servers, leases and time-outs. With twice, a third of two processors
+/// stood idle; four times leaves no processor for whoever must answer in time.
 fn threads() -> usize {
-    2 * std::thread::available_parallelism().map_or(1, usize::from)
+    3 * std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// Scenarios that look at the dashboard with a real browser. Packages of it are called otherwise on other systems, or are not
