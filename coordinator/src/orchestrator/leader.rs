@@ -238,6 +238,7 @@ impl Leader {
         gone.append(&mut self.broken);
         self.end_sessions(gone);
         self.queries.forget_unheard();
+        self.ask_waiting();
         self.open_gates();
         self.end_slow_votes(now);
         if now.saturating_sub(self.flushed) >= FLUSH_EVERY {

@@ -1,6 +1,8 @@
-//! Questions to workers that wait for their answers. Volatile: whoever asked asks again.
+//! Questions to workers that wait for their answers. Volatile: whoever asked asks again. What a plan asks waits for a worker,
+//! too: facts change nothing, so they may be asked twice.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use shardlift_domain::backup::{BackupAnswer, BackupRequest};
 use shardlift_domain::capability::{ANEW, ATOMIC, BACKUP, PURGE, REHEARSE, REPAIR, UNDO};
@@ -14,14 +16,26 @@ use shardlift_domain::prepared::PreparedTransaction;
 use shardlift_domain::quarantine::{QuarantineAnswer, QuarantineRequest};
 use shardlift_domain::rehearsal::{RehearsalRequest, ShardRehearsal};
 use shardlift_domain::repair::{RepairPage, RepairRequest};
+use shardlift_domain::task::Millis;
 
 use super::fleet::{Order, SessionId};
 use super::leader::{Leader, answer};
 use super::wake::Reply;
 
+/// How long a shard whose facts are asked for may be without a worker: one that was just started again, or that follows a new
+/// leader, is back sooner.
+const NOBODY_WITHIN: Duration = Duration::from_secs(5);
+
+/// A question for facts, kept whole until it is answered: it is asked again when its worker goes away under it.
+struct FactsQuestion {
+    shard: ShardId,
+    request: FactsRequest,
+    reply: Reply<ShardFacts>,
+}
+
 /// Who waits.
 enum Asker {
-    Facts(Reply<ShardFacts>),
+    Facts(FactsQuestion),
     Placement(Reply<PlacementPage>),
     Quarantine(Reply<QuarantineAnswer>),
     Conflicts(Reply<ConflictsPage>),
@@ -50,7 +64,7 @@ pub(super) enum Answer {
 impl Asker {
     fn gone(&self) -> bool {
         match self {
-            Asker::Facts(reply) => reply.is_closed(),
+            Asker::Facts(question) => question.reply.is_closed(),
             Asker::Placement(reply) => reply.is_closed(),
             Asker::Quarantine(reply) => reply.is_closed(),
             Asker::Conflicts(reply) => reply.is_closed(),
@@ -65,7 +79,7 @@ impl Asker {
 
     fn refuse(self, failure: Failure) {
         match self {
-            Asker::Facts(reply) => answer(reply, Err(failure)),
+            Asker::Facts(question) => answer(question.reply, Err(failure)),
             Asker::Placement(reply) => answer(reply, Err(failure)),
             Asker::Quarantine(reply) => answer(reply, Err(failure)),
             Asker::Conflicts(reply) => answer(reply, Err(failure)),
@@ -84,12 +98,15 @@ impl Asker {
 pub(super) struct Queries {
     open: BTreeMap<u64, (SessionId, Asker)>,
     asked: u64,
+    /// Those whose shard nobody serves at the moment, with the end of the wait.
+    waiting: Vec<(Millis, FactsQuestion)>,
 }
 
 impl Queries {
     /// Forgets questions whose askers have gone.
     pub(super) fn forget_unheard(&mut self) {
         self.open.retain(|_, (_, asker)| !asker.gone());
+        self.waiting.retain(|(_, question)| !question.reply.is_closed());
     }
 
     fn add(&mut self, session: SessionId, asker: Asker) -> u64 {
@@ -101,12 +118,33 @@ impl Queries {
 
 impl Leader {
     pub(super) fn ask_facts(&mut self, shard: ShardId, request: FactsRequest, reply: Reply<ShardFacts>) {
-        match self.somebody(&shard) {
+        self.ask_facts_soon(FactsQuestion { shard, request, reply });
+    }
+
+    /// Asks now, or as soon as somebody serves the shard.
+    fn ask_facts_soon(&mut self, question: FactsQuestion) {
+        let within = u64::try_from(NOBODY_WITHIN.as_millis()).unwrap_or(u64::MAX);
+        self.ask_facts_until(self.clock.millis().saturating_add(within), question);
+    }
+
+    fn ask_facts_until(&mut self, end: Millis, question: FactsQuestion) {
+        match self.somebody(&question.shard) {
             Ok((worker, session)) => {
-                let query = self.queries.add(session, Asker::Facts(reply));
+                let (shard, request) = (question.shard.clone(), question.request.clone());
+                let query = self.queries.add(session, Asker::Facts(question));
                 self.order(&worker, Order::AskFacts { query, shard, request });
             }
-            Err(problem) => self.outbox.tell(reply, Err(problem)),
+            Err(problem) if problem.code == ErrorCode::ShardNoWorker && self.clock.millis() < end => {
+                self.queries.waiting.push((end, question));
+            }
+            Err(problem) => self.outbox.tell(question.reply, Err(problem)),
+        }
+    }
+
+    /// Time has passed: workers may have come, and waits may be over.
+    pub(super) fn ask_waiting(&mut self) {
+        for (end, question) in std::mem::take(&mut self.queries.waiting) {
+            self.ask_facts_until(end, question);
         }
     }
 
@@ -256,7 +294,7 @@ impl Leader {
     pub(super) fn answer_query(&mut self, query: u64, told: Answer) {
         let Some((_, asker)) = self.queries.open.remove(&query) else { return };
         match (asker, told) {
-            (Asker::Facts(reply), Answer::Facts(facts)) => answer(reply, facts),
+            (Asker::Facts(question), Answer::Facts(facts)) => answer(question.reply, facts),
             (Asker::Placement(reply), Answer::Placement(page)) => answer(reply, page),
             (Asker::Quarantine(reply), Answer::Quarantine(told)) => answer(reply, told),
             (Asker::Conflicts(reply), Answer::Conflicts(page)) => answer(reply, page),
@@ -278,11 +316,14 @@ impl Leader {
         let mine: Vec<u64> =
             self.queries.open.iter().filter(|(_, (who, _))| *who == session).map(|(id, _)| *id).collect();
         for (_, asker) in mine.into_iter().filter_map(|query| self.queries.open.remove(&query)) {
-            asker.refuse(Failure::new(
-                ErrorCode::ShardNoWorker,
-                "the worker that was asked has gone",
-                "try again",
-            ));
+            match asker {
+                Asker::Facts(question) => self.ask_facts_soon(question),
+                asker => asker.refuse(Failure::new(
+                    ErrorCode::ShardNoWorker,
+                    "the worker that was asked has gone",
+                    "try again",
+                )),
+            }
         }
     }
 }

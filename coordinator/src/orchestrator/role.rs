@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use serde_json::json;
 use shardlift_domain::Epoch;
 use shardlift_domain::Failure;
 use shardlift_domain::migration::ApprovalRule;
@@ -22,7 +23,7 @@ use super::wake::{Handle, Wake};
 use crate::election::{Election, ElectionError, Leadership, Registered};
 use crate::metrics::Metrics;
 use crate::shard::Edit;
-use crate::store::{Store, StoreError};
+use crate::store::{HistoryEvent, Store, StoreError};
 
 /// How many wakes may wait: enough for a second of a large fleet; senders wait when it is full.
 const QUEUE: usize = 4096;
@@ -348,6 +349,8 @@ async fn begin(
     let mut book = Book::open(Arc::clone(&parts.store), Arc::new(permit)).await?;
     book.tell(parts.sink).await?;
     declare(&mut book, (parts.declare)()).await?;
+    let epochs = json!({ "epoch": book.permit().fence().epoch, "before": { "epoch": seen.epoch } });
+    book.note_of_the_installation(HistoryEvent::TakenOver, epochs, &parts.name.as_str().into());
     Ok(Leader::new(seat.clone(), book, leadership.reign()))
 }
 

@@ -11,18 +11,13 @@ use shardlift_domain::ids::{MigrationId, ShardId};
 use shardlift_domain::plan::Plan;
 use shardlift_domain::spec::{self, Spec, SpecFile};
 use shardlift_domain::topology::Topology;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use super::Services;
 use crate::planner::{self, Tenancy};
 
 /// How long a shard may take to tell its facts.
 const FACTS_WITHIN: Duration = Duration::from_secs(20);
-/// How long a shard may be without a worker meanwhile: one that was just started again, or that follows a new leader, is back
-/// sooner.
-const NOBODY_WITHIN: Duration = Duration::from_secs(5);
-/// How often it is looked whether one is back.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// A plan with the parsed specs that it was made from, in the order of the files.
 pub(super) struct Planned {
@@ -71,29 +66,10 @@ impl Services {
         needs: BTreeMap<ShardId, FactsRequest>,
     ) -> BTreeMap<ShardId, Result<ShardFacts, Failure>> {
         let asked = needs.into_iter().map(|(shard, request)| async move {
-            let told = timeout(FACTS_WITHIN, self.facts_of(&shard, &request)).await;
+            let told = timeout(FACTS_WITHIN, self.orchestrator.facts(shard.clone(), request)).await;
             (shard, told.unwrap_or_else(|_| Err(silent())))
         });
         join_all(asked).await.into_iter().collect()
-    }
-
-    /// Asks one shard, and again when its worker goes away under the question: facts change nothing.
-    async fn facts_of(&self, shard: &ShardId, request: &FactsRequest) -> Result<ShardFacts, Failure> {
-        let mut nobody_since = None;
-        loop {
-            let asked = Instant::now();
-            let told = self.orchestrator.facts(shard.clone(), request.clone()).await;
-            let Err(failure) = &told else { return told };
-            // A question that was under way when its worker went away: until then there was one.
-            if asked.elapsed() > LOOK_EVERY {
-                nobody_since = None;
-            }
-            let nobody_since = *nobody_since.get_or_insert_with(Instant::now);
-            if failure.code != ErrorCode::ShardNoWorker || nobody_since.elapsed() > NOBODY_WITHIN {
-                return told;
-            }
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
     }
 }
 

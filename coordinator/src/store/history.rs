@@ -111,6 +111,6 @@ events! {
     WorkerDrained = "worker_drained",
     /// A person has taken that back.
     WorkerUndrained = "worker_undrained",
-    /// A new leader continues it.
+    /// A coordinator began to lead, and continues what runs.
     TakenOver = "taken_over",
 }

@@ -5,6 +5,7 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::election::{Etcd, EtcdOptions};
+use crate::store::{HistoryEvent, Wanted};
 
 fn options(server: &Server) -> EtcdOptions {
     EtcdOptions {
@@ -123,6 +124,30 @@ async fn an_etcd_that_was_wiped_or_restored_repeats_no_epoch() {
     }
     assert!(epoch >= Epoch(5), "{epoch}");
     assert_eq!(store.fence().await.expect("the fence").epoch, epoch);
+    let told = timeout(WITHIN, async {
+        loop {
+            let told = take_overs(&store).await;
+            if told.last().is_some_and(|(_, last)| *last >= epoch.0) {
+                return told;
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+    });
+    let told = told.await.expect("the history tells of the last take-over");
+    assert!(told.len() >= 3 && told.iter().all(|(before, after)| before < after), "{told:?}");
+    assert!(told.windows(2).all(|pair| pair[0].1 <= pair[1].0), "in their order: {told:?}");
+}
+
+/// What the history tells of take-overs: the epoch before, and the new one.
+async fn take_overs(store: &Arc<dyn Store>) -> Vec<(u64, u64)> {
+    let all = Wanted { after: Some(0), limit: 1000, ..Wanted::default() };
+    let entries =
+        store.links(&all).await.expect("a history").into_iter().map(|link| link.entry.expect("readable"));
+    let epoch = |value: &serde_json::Value| value.as_u64().expect("a number");
+    entries
+        .filter(|entry| entry.event == HistoryEvent::TakenOver)
+        .map(|entry| (epoch(&entry.detail["before"]["epoch"]), epoch(&entry.detail["epoch"])))
+        .collect()
 }
 
 #[tokio::test]

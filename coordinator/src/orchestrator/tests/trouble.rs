@@ -305,18 +305,71 @@ async fn a_pass_without_ranges_is_over_at_once() {
     coordinator.crash().await;
 }
 
+/// The next question for facts.
+async fn asked(worker: &mut Player) -> (u64, ShardId) {
+    match timeout(WITHIN, worker.orders.recv()).await.expect("asked in time") {
+        Some(Order::AskFacts { query, shard, .. }) => (query, shard),
+        other => panic!("not a question for facts: {other:?}"),
+    }
+}
+
 #[tokio::test]
 async fn who_asked_a_worker_that_joined_again_is_told_at_once() {
     let coordinator = Coordinator::start(&memory());
-    let worker = Player::joined(coordinator.handle(), "w1").await;
+    let mut worker = Player::joined(coordinator.handle(), "w1").await;
     let handle = coordinator.handle().clone();
-    let asked = tokio::spawn(async move { handle.facts(name("s1"), FactsRequest::default()).await });
-    let mut orders = worker.orders;
-    let question = timeout(WITHIN, orders.recv()).await.expect("asked in time");
-    assert!(matches!(question, Some(Order::AskFacts { .. })), "{question:?}");
+    let telling = tokio::spawn(async move { handle.prepared(name("s1"), true).await });
+    let question = timeout(WITHIN, worker.orders.recv()).await.expect("asked in time");
+    assert!(matches!(question, Some(Order::AskPrepared { .. })), "{question:?}");
     let _again = Player::joined(coordinator.handle(), "w1").await;
-    let told = timeout(WITHIN, asked).await.expect("told in time").expect("not cancelled");
+    let told = timeout(WITHIN, telling).await.expect("told in time").expect("not cancelled");
     assert_eq!(told.expect_err("nobody answered").code, ErrorCode::ShardNoWorker);
+    coordinator.crash().await;
+}
+
+#[tokio::test]
+async fn facts_are_asked_of_whoever_serves_the_shard_next_when_its_worker_goes_away() {
+    let coordinator = Coordinator::start(&memory());
+    let mut worker = Player::joined(coordinator.handle(), "w1").await;
+    let handle = coordinator.handle().clone();
+    let telling = tokio::spawn(async move { handle.facts(name("s1"), FactsRequest::default()).await });
+    let (first, _) = asked(&mut worker).await;
+    // It joins again under the question, and then goes away under it, for longer than until the next tick.
+    let mut again = Player::joined(coordinator.handle(), "w1").await;
+    let (second, _) = asked(&mut again).await;
+    worker.say(facts(first, name("s1"), &[])).await;
+    let (session, handle) = (again.session, coordinator.handle().clone());
+    handle.leave(session).await.expect("heard");
+    let elsewhere = Player::joined_with(&handle, "w2", &["s2"]).await;
+    sleep(super::super::role::TICK * 2).await;
+    let mut other = Player::joined_with(&handle, "w3", &["s1"]).await;
+    let (third, shard) = asked(&mut other).await;
+    assert!(first < second && second < third, "{first} {second} {third}");
+    other.say(facts(third, shard, &["items".into()])).await;
+    let told = timeout(WITHIN, telling).await.expect("told in time").expect("not cancelled");
+    assert_eq!(
+        told.expect("facts").relations.len(),
+        1,
+        "the answer of a session that was over counts no more"
+    );
+    drop(elsewhere);
+    coordinator.crash().await;
+}
+
+#[tokio::test]
+async fn facts_of_a_shard_that_nobody_serves_are_refused_after_a_while() {
+    let coordinator = Coordinator::start(&memory());
+    let worker = Player::joined_with(coordinator.handle(), "w1", &["s2"]).await;
+    let living = tokio::spawn(async move {
+        loop {
+            worker.beat();
+            sleep(Duration::from_millis(100)).await;
+        }
+    });
+    let telling = coordinator.handle().facts(name("s1"), FactsRequest::default());
+    let told = timeout(WITHIN, telling).await.expect("told in time");
+    assert_eq!(told.expect_err("nobody serves it").code, ErrorCode::ShardNoWorker);
+    living.abort();
     coordinator.crash().await;
 }
 
