@@ -1,17 +1,22 @@
 //! The databases of the chat platform: two shards of each engine, their data, their application.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
 use futures::future::try_join_all;
 use shardlift_harness::dataset::{self, DatasetSize};
 use shardlift_harness::installation::{Engine, Installation};
 use shardlift_harness::process::Process;
 use shardlift_harness::servers::{Mongod, MongodOptions, Postgres, PostgresOptions};
+use shardlift_harness::wait::wait_for_ok;
 use shardlift_harness::writer::{Writer, WriterReport};
 
 use crate::control::{Control, Shape};
 
 const SHARDS: usize = 2;
 const DATABASE: &str = "chat";
+/// How long a killed server may take to be started again, and to be read.
+const SERVER_BACK: Duration = Duration::from_secs(300);
 
 enum Server {
     Postgres(Postgres),
@@ -73,13 +78,23 @@ impl Shard {
     /// What is wrong with the rows, and what the application did.
     async fn check(&self, writer: Writer) -> Result<(Vec<String>, String)> {
         let report = writer.stop().await?;
+        let problems = match self.look(&report).await {
+            Ok(problems) => problems,
+            // Somebody may kill its server even now: it is looked again when that is back.
+            Err(_) => wait_for_ok("a look at every row", SERVER_BACK, || self.look(&report)).await?,
+        };
+        let problems = problems.into_iter().map(|problem| format!("{}: {problem}", self.id)).collect();
+        Ok((problems, describe(&self.id, &report)))
+    }
+
+    /// What is wrong with any row, by other means than the product's.
+    async fn look(&self, report: &WriterReport) -> Result<Vec<String>> {
         let mut problems = report.lost_writes(&self.dsn()).await?;
         problems.extend(match &self.server {
             Server::Postgres(_) => dataset::check_postgres(&self.dsn()).await?,
             Server::Mongod(_) => dataset::check_mongodb(&self.dsn()).await?,
         });
-        let problems = problems.into_iter().map(|problem| format!("{}: {problem}", self.id)).collect();
-        Ok((problems, describe(&self.id, &report)))
+        Ok(problems)
     }
 }
 
