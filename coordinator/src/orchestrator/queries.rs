@@ -315,7 +315,8 @@ impl Leader {
     pub(super) fn forget_queries(&mut self, session: SessionId) {
         let mine: Vec<u64> =
             self.queries.open.iter().filter(|(_, (who, _))| *who == session).map(|(id, _)| *id).collect();
-        for (_, asker) in mine.into_iter().filter_map(|query| self.queries.open.remove(&query)) {
+        for query in mine {
+            let Some((_, asker)) = self.queries.open.remove(&query) else { continue };
             match asker {
                 Asker::Facts(question) => self.ask_facts_soon(question),
                 asker => asker.refuse(Failure::new(
