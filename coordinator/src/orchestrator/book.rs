@@ -80,6 +80,9 @@ pub(super) struct Book {
     order: Vec<MigrationKey>,
     pages: BTreeMap<MigrationKey, Page>,
     staged: Staged,
+    /// That this leader has taken over: it goes with the first commit. One of its own would be a commit more that a leader may
+    /// die after, and an entry for each that has done nothing.
+    took_over: Option<HistoryEntry>,
     unsaved: Unsaved,
     holders: Holders,
     outgoing: Option<telling::Outgoing>,
@@ -126,6 +129,7 @@ impl Book {
             order: Vec::new(),
             pages: BTreeMap::new(),
             staged: Staged::default(),
+            took_over: None,
             unsaved: Unsaved::default(),
             holders: Holders::inherit(
                 &snapshot.locks,
@@ -506,7 +510,8 @@ impl Book {
     }
 
     /// The one way into the store.
-    async fn stored(&mut self, change: Change) -> Result<(), StoreError> {
+    async fn stored(&mut self, mut change: Change) -> Result<(), StoreError> {
+        change.history.splice(0..0, self.took_over.take());
         if let Some(outgoing) = &mut self.outgoing {
             outgoing.note(&change);
         }

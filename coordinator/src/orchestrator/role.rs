@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use serde_json::json;
 use shardlift_domain::Epoch;
 use shardlift_domain::Failure;
 use shardlift_domain::migration::ApprovalRule;
@@ -23,7 +22,7 @@ use super::wake::{Handle, Wake};
 use crate::election::{Election, ElectionError, Leadership, Registered};
 use crate::metrics::Metrics;
 use crate::shard::Edit;
-use crate::store::{HistoryEvent, Store, StoreError};
+use crate::store::{Store, StoreError};
 
 /// How many wakes may wait: enough for a second of a large fleet; senders wait when it is full.
 const QUEUE: usize = 4096;
@@ -347,10 +346,9 @@ async fn begin(
     let permit = parts.store.take_over(&seen, above, random::nonce(), &parts.name).await?;
     tracing::info!(epoch = %permit.fence().epoch, "leads");
     let mut book = Book::open(Arc::clone(&parts.store), Arc::new(permit)).await?;
+    book.has_taken_over(&parts.name, seen.epoch);
     book.tell(parts.sink).await?;
     declare(&mut book, (parts.declare)()).await?;
-    let epochs = json!({ "epoch": book.permit().fence().epoch, "before": { "epoch": seen.epoch } });
-    book.note_of_the_installation(HistoryEvent::TakenOver, epochs, &parts.name.as_str().into());
     Ok(Leader::new(seat.clone(), book, leadership.reign()))
 }
 

@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use serde_json::json;
+use shardlift_domain::Epoch;
+
 use super::{Book, Refused};
 use crate::orchestrator::chronicle::of_the_installation;
 use crate::orchestrator::wake::Asker;
@@ -29,6 +32,12 @@ impl Book {
         let directory = Arc::make_mut(&mut self.directory);
         entries.iter().for_each(|entry| directory.apply(entry));
         Ok(())
+    }
+
+    /// A coordinator of this name leads after this epoch.
+    pub(in crate::orchestrator) fn has_taken_over(&mut self, name: &str, before: Epoch) {
+        let detail = json!({ "epoch": self.permit.fence().epoch, "before": { "epoch": before } });
+        self.took_over = Some(of_the_installation(HistoryEvent::TakenOver, detail, &name.into()));
     }
 
     /// Keeps something that happened to the installation, with the next commit.
