@@ -58,8 +58,8 @@ async fn main() -> Result<()> {
         figures.extend(mongodb::s5(flags.rows, flags.runs).await?);
     }
     if wanted("S7") {
-        figures.push(postgres::s7(flags.rows, flags.runs).await?);
-        figures.push(mongodb::s7(flags.rows, flags.runs).await?);
+        figures.extend(postgres::s7(flags.rows, flags.runs).await?);
+        figures.extend(mongodb::s7(flags.rows, flags.runs).await?);
     }
     if wanted("S12a") {
         figures.extend(scale::s12a(flags.workers).await?);

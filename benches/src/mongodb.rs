@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use ::mongodb::{Client, Collection};
+use ::mongodb::{Client, Collection, Database};
 use anyhow::Result;
 use bson::{Bson, Document, doc};
 use futures::TryStreamExt;
@@ -10,7 +10,8 @@ use shardlift_harness::installation::{Engine, Installation};
 use shardlift_harness::servers::{Mongod, MongodOptions};
 
 use crate::figure::{Figure, Goal};
-use crate::run::{Ranges, apply};
+use crate::postgres::{ONE, ONE_ANEW, ONE_DIGEST, verification};
+use crate::run::{Ranges, Took, apply};
 
 const DATABASE: &str = "bench";
 
@@ -71,7 +72,7 @@ impl Bench {
         Ok(began.elapsed())
     }
 
-    async fn migrated(&mut self, parallel: &str) -> Result<Duration> {
+    async fn migrated(&mut self, parallel: &str) -> Result<Took> {
         self.fresh().await?;
         self.runs += 1;
         let id = format!("run_{:03}", self.runs);
@@ -79,20 +80,23 @@ impl Bench {
             "id: {id}\nkind: data\nengine: mongodb\ncluster: bench\nsource: {{ collection: items, where: {{ migrated: false }} }}\n\
              transform:\n  pipeline:\n    - $set: {{ body: {{ $concat: [$body, \".\"] }}, applied: {{ $add: [$applied, 1] }}, migrated: true }}\n{parallel}"
         );
-        let checkpoints = self.client.database("shardlift").collection::<Document>("checkpoint");
-        let took = apply(&self.installation, &id, &spec, async || ranges(&checkpoints, &id).await).await?;
-        Ok(took.backfill)
+        let books = self.client.database("shardlift");
+        apply(&self.installation, &id, &spec, async || ranges(&books, &id).await).await
     }
 }
 
-async fn ranges(checkpoints: &Collection<Document>, id: &str) -> Result<Ranges> {
+async fn ranges(books: &Database, id: &str) -> Result<Ranges> {
+    let checkpoints = books.collection::<Document>("checkpoint");
     let found: Vec<Document> = checkpoints.find(doc! { "migration": id }).await?.try_collect().await?;
+    let walk = books.collection::<Document>("verifying").find_one(doc! { "_id.migration": id }).await?;
+    let walked = walk.map(|walk| walk.get_bool("done").unwrap_or(false));
     let number = |document: &Document, field: &str| match document.get(field) {
         Some(Bson::Int64(number)) => *number,
         Some(Bson::Int32(number)) => i64::from(*number),
         _ => 0,
     };
-    Ok(found.iter().fold(Ranges::default(), |sum, document| Ranges {
+    Ok(found.iter().fold(Ranges { walked, ..Ranges::default() }, |sum, document| Ranges {
+        walked,
         all: sum.all + 1,
         claimed: sum.claimed + i64::from(number(document, "epoch") > 0),
         done: sum.done + i64::from(document.get_bool("done").unwrap_or(false)),
@@ -106,8 +110,8 @@ pub(crate) async fn s5(rows: u64, runs: usize) -> Result<Vec<Figure>> {
     let (mut one, mut default) = (Vec::new(), Vec::new());
     for run in 1..=runs {
         let raw = bench.raw().await?.as_secs_f64();
-        let single = bench.migrated(crate::postgres::ONE).await?.as_secs_f64();
-        let parallel = bench.migrated("").await?.as_secs_f64();
+        let single = bench.migrated(ONE).await?.backfill.as_secs_f64();
+        let parallel = bench.migrated("").await?.backfill.as_secs_f64();
         println!(
             "S5 run {run}: raw {raw:.2} s, one connection {single:.2} s, default parallelism {parallel:.2} s"
         );
@@ -124,16 +128,29 @@ pub(crate) async fn s5(rows: u64, runs: usize) -> Result<Vec<Figure>> {
     Ok(vec![figure("S5", Goal::AtLeast(1.15), one), figure("S5b", Goal::AtLeast(1.80), default)])
 }
 
-/// S7b: what before-images leave of the speed, on one connection.
-pub(crate) async fn s7(rows: u64, runs: usize) -> Result<Figure> {
+/// S7b: what before-images leave of the speed, on one connection; S7d and S7f: how long their verification takes, of the
+/// backfill's time.
+pub(crate) async fn s7(rows: u64, runs: usize) -> Result<Vec<Figure>> {
     let mut bench = Bench::start(rows).await?;
-    let mut ratios = Vec::new();
+    let (mut ratios, mut anew, mut digest) = (Vec::new(), Vec::new(), Vec::new());
     for run in 1..=runs {
-        let without = bench.migrated(crate::postgres::ONE).await?.as_secs_f64();
-        let with = bench.migrated(crate::postgres::ONE_CAPTURING).await?.as_secs_f64();
-        println!("S7b run {run}: {without:.2} s, with before-images {with:.2} s");
+        let without = bench.migrated(ONE).await?.backfill.as_secs_f64();
+        let first = bench.migrated(ONE_ANEW).await?;
+        let second = bench.migrated(ONE_DIGEST).await?;
+        let with = (first.backfill.as_secs_f64() + second.backfill.as_secs_f64()) / 2.0;
+        println!(
+            "S7b run {run}: {without:.2} s, with before-images {with:.2} s; verified anew in {:.2} s, by digests in {:.2} s",
+            first.walk.as_secs_f64(),
+            second.walk.as_secs_f64(),
+        );
         ratios.push(without / with);
+        anew.push(first.walk.as_secs_f64() / with);
+        digest.push(second.walk.as_secs_f64() / with);
     }
     let against = "documents/s of the same migration without before-images";
-    Ok(Figure { name: "S7b", goal: Goal::AtLeast(0.65), runs: ratios, against, rows })
+    Ok(vec![
+        Figure { name: "S7b", goal: Goal::AtLeast(0.65), runs: ratios, against, rows },
+        verification("S7d", anew, rows),
+        verification("S7f", digest, rows),
+    ])
 }

@@ -23,6 +23,8 @@ pub(crate) struct Ranges {
     pub(crate) done: i64,
     /// Batches over all of them.
     pub(crate) batches: i64,
+    /// Whether a verification has walked over all before-images; `None`: none has begun.
+    pub(crate) walked: Option<bool>,
 }
 
 /// What one migration took.
@@ -32,6 +34,8 @@ pub(crate) struct Took {
     pub(crate) first_batch: Duration,
     /// From the first claim to the last range's end.
     pub(crate) backfill: Duration,
+    /// The walk of a verification over all before-images, if the spec asks for one.
+    pub(crate) walk: Duration,
 }
 
 /// Applies one spec and watches its checkpoints by `look`, which asks the shard.
@@ -46,8 +50,9 @@ pub(crate) async fn apply(
     let path = folder.display().to_string();
     let command = ["apply", &path, "--yes", "--no-watch"];
     let applying = installation.cli(&command);
+    let walks = spec.contains("verify:");
     let watching = async {
-        let (mut claimed, mut first) = (None, None);
+        let (mut claimed, mut first, mut backfill, mut walk) = (None, None, None, None);
         loop {
             let ranges = look().await?;
             if ranges.claimed > 0 {
@@ -59,7 +64,12 @@ pub(crate) async fn apply(
             if let (Some(claimed), Some(first), true) =
                 (claimed, first, ranges.all > 0 && ranges.all == ranges.done)
             {
-                return Ok(Took { first_batch: first - began, backfill: claimed.elapsed() });
+                let backfill = *backfill.get_or_insert_with(|| claimed.elapsed());
+                let walking = ranges.walked.map(|_| *walk.get_or_insert_with(Instant::now));
+                if !walks || ranges.walked == Some(true) {
+                    let walk = walking.map(|began| began.elapsed()).unwrap_or_default();
+                    return Ok(Took { first_batch: first - began, backfill, walk });
+                }
             }
             ensure!(began.elapsed() < WITHIN, "{id} did not end: {}", installation.status(id).await?);
             tokio::time::sleep(LOOK_EVERY).await;

@@ -13,14 +13,15 @@ use crate::exit::Exit;
 use crate::view::figures::{count, counted};
 use crate::view::harmless::line;
 
-/// Compare the rows of a data migration with what its transform gives, evaluated anew. Reads only; keys only, no other values.
+/// Compare the rows of a data migration with what its transform gives, or with what was written. Reads only; keys, no other values.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   shardlift mismatches 0008_message_text
   shardlift mismatches 0008_message_text --since --output json
 
 Needs `undo: capture` in the spec, and works as long as the before-images are kept. A mismatch is a row that nobody has changed since
-and that is not what the transform gives. Rows that somebody has changed or deleted since are counted, and listed with --since.
+and that is not what the transform gives. Where the spec asks `verify: digest` only, or the transform does not give the same again, rows are
+compared with the digests of what was written: one that differs was changed since. Rows that somebody has changed or deleted since are counted, and listed with --since.
 Ends with 0 when no row mismatches, and with 8 when some do.")]
 pub(crate) struct Mismatches {
     /// The migration's id.
@@ -85,7 +86,7 @@ fn figures(compared: &Compared) -> Value {
 fn summary(all: &Compared) -> String {
     let rows = usize::try_from(all.looked_at()).unwrap_or(usize::MAX);
     format!(
-        "{}: {} what the transform gives, {} not, {} changed since, {} gone",
+        "{}: {} right, {} not what the transform gives, {} changed since, {} gone",
         counted(rows, "row"),
         count(all.verified),
         count(all.mismatches),
@@ -101,7 +102,7 @@ mod tests {
     #[test]
     fn the_summary_counts_each_kind() {
         let all = Compared { verified: 1500, mismatches: 2, changed: 3, gone: 1, left_out: 0 };
-        let expected = "1,506 rows: 1,500 what the transform gives, 2 not, 3 changed since, 1 gone";
+        let expected = "1,506 rows: 1,500 right, 2 not what the transform gives, 3 changed since, 1 gone";
         assert_eq!(summary(&all), expected);
     }
 }

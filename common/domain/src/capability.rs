@@ -20,6 +20,8 @@ pub const ASSERT: &str = "verify.assert";
 pub const ATOMIC: &str = "atomic";
 /// Evaluating the transform anew on the before-images: as a check of `verify`, and for `mismatches`.
 pub const ANEW: &str = "verify.transform";
+/// Comparing rows by the digests of what was written: as a check of `verify`, and for `mismatches`.
+pub const DIGEST: &str = "verify.digest";
 /// Reading a spec some of whose tenants have opted out.
 pub const LEFT_OUT: &str = "tenants.left-out";
 /// Checking references in `verify`.
@@ -41,7 +43,8 @@ pub const REPAIR: &str = "repair";
 /// Walking under another throttle than the spec's, also from the next batch on.
 pub const THROTTLE: &str = "throttle";
 /// The words that are not the name of a transformer.
-const WORDS: [&str; 22] = [
+const WORDS: [&str; 23] = [
+    DIGEST,
     THROTTLE,
     LEFT_OUT,
     BACKUP,
@@ -119,11 +122,12 @@ impl Capabilities {
                 let undo = (data.undo == Undo::Capture).then(|| UNDO.to_owned());
                 let quarantine = data.on_error.budget().map(|_| QUARANTINE.to_owned());
                 let anew = data.anew().map(|_| ANEW.to_owned());
+                let digest = data.digest().map(|_| DIGEST.to_owned());
                 let backup = (data.backup == Backup::Table).then(|| BACKUP.to_owned());
                 let references = data.references().next().map(|_| REFERENCES.to_owned());
                 let words = ["data".to_owned(), transform].into_iter().chain(undo).chain(quarantine);
                 let lag = data.max_replica_lag.map(|_| REPLICA_LAG.to_owned());
-                words.chain(anew).chain(references).chain(backup).chain(lag).collect()
+                words.chain(anew).chain(digest).chain(references).chain(backup).chain(lag).collect()
             }
         };
         if !spec.rollout.is_empty() {

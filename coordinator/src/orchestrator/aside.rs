@@ -59,9 +59,9 @@ impl Leader {
             Failure::new(ErrorCode::RequestIllegal, message, why).in_migration(&migration.key)
         };
         migration.may_reopen().map_err(refuse)?;
-        if migration.purge.is_some() && verifies_anew(&page.spec.body) {
+        if migration.purge.is_some() && needs_images(&page.spec.body) {
             return Err(refuse(
-                "its before-images were purged, and `verify: transform` needs them: change the rows by hand, then discard them",
+                "its before-images were purged, and its `verify` needs them: change the rows by hand, then discard them",
             ));
         }
         if self.board.is_held(&migration.key) {
@@ -86,8 +86,8 @@ impl Leader {
     }
 }
 
-fn verifies_anew(body: &SpecBody) -> bool {
-    matches!(body, SpecBody::Data(data) if data.anew().is_some())
+fn needs_images(body: &SpecBody) -> bool {
+    matches!(body, SpecBody::Data(data) if data.anew().is_some() || data.digest().is_some())
 }
 
 /// More rows wait for a decision, on all shards together, than the spec allows.

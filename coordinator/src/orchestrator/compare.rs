@@ -1,10 +1,11 @@
-//! Whether the rows of a migration can be compared with what their transform gives, which needs what it has kept of them.
+//! Whether the rows of a migration can be compared with what their transform gives, or with what was written, which needs what
+//! it has kept of them; and whether they can be repaired.
 
 use serde_json::json;
 use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::ids::{MigrationId, MigrationKey, ShardId};
 use shardlift_domain::migration::Status;
-use shardlift_domain::spec::{SpecBody, Undo, unrepeatable};
+use shardlift_domain::spec::{DataSpec, SpecBody, Undo, unrepeatable};
 
 use super::book::Page;
 use super::leader::Leader;
@@ -33,6 +34,11 @@ impl Leader {
     fn repairable(&self, page: &Page) -> Result<Comparable, Failure> {
         let comparable = comparable(page)?;
         let migration = page.migration();
+        if let SpecBody::Data(data) = &page.spec.body
+            && let Some(failure) = unmendable(data)
+        {
+            return Err(failure.in_migration(&migration.key));
+        }
         let status = migration.status;
         let refuse = |next: &str| {
             let message = format!("cannot repair rows of a migration that is {status}");
@@ -55,26 +61,29 @@ impl Leader {
     }
 }
 
+/// Why nobody can say what its rows ought to be, so that nothing is repaired.
+fn unmendable(data: &DataSpec) -> Option<Failure> {
+    let message = match unrepeatable(&data.transform) {
+        Some(why) => format!("what its rows ought to be cannot be evaluated anew: {why}"),
+        None if data.known_by_digest() => {
+            "`verify: digest` says that a row is not what was written, not what it ought to be".to_owned()
+        }
+        None => return None,
+    };
+    let next =
+        "mend the rows by hand, or `rollback`; a spec with `verify: [ { transform: … } ]` can be repaired";
+    Some(Failure::new(ErrorCode::RequestIllegal, message, next))
+}
+
 fn comparable(page: &Page) -> Result<Comparable, Failure> {
     let migration = page.migration();
     let id = &migration.key.id;
     let refuse = |message: String, next: &str| {
         Err(Failure::new(ErrorCode::RequestIllegal, message, next).in_migration(&migration.key))
     };
-    let data = match &page.spec.body {
-        SpecBody::Data(data) if data.undo == Undo::Capture => data,
-        _ => {
-            return refuse(
-                format!(
-                    "{id} keeps nothing to compare its rows with: that needs `undo: capture` in its spec"
-                ),
-                "ask the shards with queries of your own",
-            );
-        }
-    };
-    if let Some(why) = unrepeatable(&data.transform) {
+    if !matches!(&page.spec.body, SpecBody::Data(data) if data.undo == Undo::Capture) {
         return refuse(
-            format!("the transform of {id} cannot be evaluated anew: {why}"),
+            format!("{id} keeps nothing to compare its rows with: that needs `undo: capture` in its spec"),
             "ask the shards with queries of your own",
         );
     }

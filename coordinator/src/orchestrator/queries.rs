@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use shardlift_domain::backup::{BackupAnswer, BackupRequest};
-use shardlift_domain::capability::{ANEW, ATOMIC, BACKUP, PURGE, REHEARSE, REPAIR, UNDO};
+use shardlift_domain::capability::{ANEW, ATOMIC, BACKUP, DIGEST, PURGE, REHEARSE, REPAIR, UNDO};
 use shardlift_domain::facts::{
     ConflictsPage, ConflictsRequest, FactsRequest, PlacementPage, PlacementRequest, Purged, ShardFacts,
 };
@@ -16,6 +16,7 @@ use shardlift_domain::prepared::PreparedTransaction;
 use shardlift_domain::quarantine::{QuarantineAnswer, QuarantineRequest};
 use shardlift_domain::rehearsal::{RehearsalRequest, ShardRehearsal};
 use shardlift_domain::repair::{RepairPage, RepairRequest};
+use shardlift_domain::spec::SpecBody;
 use shardlift_domain::task::Millis;
 
 use super::fleet::{Order, SessionId};
@@ -215,7 +216,10 @@ impl Leader {
         request: MismatchesRequest,
         reply: Reply<MismatchesPage>,
     ) {
-        match self.somebody_who(&shard, ANEW) {
+        let page = self.book.page(&request.migration);
+        let digest =
+            matches!(page.map(|page| &page.spec.body), Some(SpecBody::Data(data)) if data.known_by_digest());
+        match self.somebody_who(&shard, if digest { DIGEST } else { ANEW }) {
             Ok((worker, session)) => {
                 let query = self.queries.add(session, Asker::Mismatches(reply));
                 self.order(&worker, Order::AskMismatches { query, shard, request });

@@ -254,12 +254,16 @@ fn mismatch(report: &VerifyReport, undoable: bool) -> Failure {
         .map(|check| format!("{}: {}", check.check, check.detail))
         .collect();
     let found = if failed.is_empty() { "no check was made".to_owned() } else { failed.join("; ") };
-    let anew = report.checks.iter().any(|check| !check.passed && check.check == "transform");
+    let fails = |word| report.checks.iter().any(|check| !check.passed && check.check == word);
     let next = match undoable {
-        true if anew => {
+        true if fails("transform") => {
             "look at the rows (`shardlift mismatches`) and at what the application writes; `repair` (`--dry-run` first) gives \
                  rows that nobody may have changed what the transform gives, `resume` verifies again, `rollback` takes back \
                  what was changed, `cancel` leaves it as it is"
+        }
+        true if fails("digest") => {
+            "look at the rows (`shardlift mismatches --since`) and at who has changed them; `resume` verifies again, `rollback` takes \
+                 back what still is as it was written, `cancel` leaves it as it is"
         }
         true => {
             "look at the rows and at what the application writes; `resume` verifies again, `rollback` takes back \

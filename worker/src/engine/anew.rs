@@ -1,7 +1,8 @@
-//! The transform evaluated anew on what the undo log keeps: the walk over the log and what follows from it, the same for
-//! both engines. How a row is evaluated and compared is the engine's.
+//! The walk over what the undo log keeps of each changed row, and what follows from it, the same for both engines. How a row
+//! is evaluated and compared is the engine's.
 //!
-//! A row is *verified* when what is there is what the transform gives on the kept old values and the other values that are
+//! Asked is either whether a row is what was written (`verify: digest`), or whether it is what the transform gives when it is
+//! evaluated anew (`verify: transform`). Then a row is *verified* when what is there is what the transform gives on the kept old values and the other values that are
 //! there. Otherwise it is a *mismatch* only if nothing says that somebody else has been at it: its changed fields have the
 //! digest of what was written, and the transform's other inputs have theirs. Everything else is *changed since*, by whom
 //! nobody can tell.
@@ -10,15 +11,18 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use shardlift_domain::mismatch::{Compared, Difference, DifferingRow, LogPlace, MismatchesPage};
-use shardlift_domain::spec::{Anew, Sample};
+use shardlift_domain::spec::{Anew, Leeway, Sample};
 use shardlift_domain::verdict::CheckResult;
 use tokio::time::{Instant, sleep};
 
 use super::{EngineError, EngineResult};
 use crate::lease::TaskLease;
 
-/// Rows of the log that are compared at once, at first; fewer when the shard is slow.
-const ROWS: u32 = 1000;
+/// Rows of the log that are compared at once, at first; fewer when the shard is slow. About those of one entry: each look into an
+/// entry unpacks all of it.
+const ROWS: u32 = 10_000;
+/// How long a verification goes on before it keeps how far it is, if nothing differs: what is lost with a worker.
+const KEPT_EVERY: Duration = Duration::from_secs(1);
 /// Fewest.
 const FEWEST: u32 = 10;
 /// How often in a row the shard may be too slow, or hold what is asked for.
@@ -40,6 +44,43 @@ pub(super) const INPUTS: &str = "what the transform makes it of was changed sinc
 pub(super) const GONE: &str = "it is not there any more";
 /// Nobody has changed it, and yet.
 pub(super) const MISMATCH: &str = "nobody has changed it since, and the transform gives something else";
+
+/// What a verification asks of each changed row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// Is it what the transform gives?
+    Transform(Anew),
+    /// Is it what was written?
+    Digest(Leeway),
+}
+
+/// The word for [`Asked::Transform`] in the spec and in the shard's tables.
+pub(super) const TRANSFORM: &str = "transform";
+/// The same for [`Asked::Digest`].
+pub(super) const DIGEST: &str = "digest";
+
+impl Asked {
+    fn word(self) -> &'static str {
+        match self {
+            Asked::Transform(_) => TRANSFORM,
+            Asked::Digest(_) => DIGEST,
+        }
+    }
+
+    fn sample(self) -> Sample {
+        match self {
+            Asked::Transform(anew) => anew.sample,
+            Asked::Digest(_) => Sample::All,
+        }
+    }
+
+    fn allowed(self) -> Leeway {
+        match self {
+            Asked::Transform(anew) => anew.allowed(),
+            Asked::Digest(allowed) => allowed,
+        }
+    }
+}
 
 /// A walk over the before-images of one migration on one shard.
 #[async_trait]
@@ -155,22 +196,33 @@ pub(super) async fn page(
 pub(super) async fn verify(
     look: &mut dyn Look,
     lease: &TaskLease,
-    anew: &Anew,
+    asked: Asked,
     changed: u64,
 ) -> EngineResult<CheckResult> {
     let mut walked = look.begin(lease, changed).await?;
     let mut walk = Walk::new(Some(walked.after), ROWS);
+    let mut kept = Instant::now();
     loop {
         lease.check()?;
-        let seen = walk.next(look, anew.sample).await?;
+        let seen = walk.next(look, asked.sample()).await?;
         let room = usize::try_from(RECORDED - walked.recorded).unwrap_or(usize::MAX);
         walked.add(&seen);
-        look.keep(lease, &walked, seen.rows.get(..room).unwrap_or(&seen.rows)).await?;
-        fail::fail_point!("worker-verify-kept", |_| std::process::abort());
+        let found = seen.rows.get(..room).unwrap_or(&seen.rows);
+        if walked.done || !found.is_empty() || is_time_to_keep(kept) {
+            look.keep(lease, &walked, found).await?;
+            kept = Instant::now();
+            fail::fail_point!("worker-verify-kept", |_| std::process::abort());
+        }
         if walked.done {
-            return Ok(walked.judged(anew, changed));
+            return Ok(walked.judged(asked, changed));
         }
     }
+}
+
+/// Keeping is a transaction of the shard: not for each page of nothing but right rows.
+fn is_time_to_keep(kept: Instant) -> bool {
+    fail::fail_point!("worker-verify-keeps-each-page", |_| true);
+    kept.elapsed() >= KEPT_EVERY
 }
 
 /// Goes through the log, in smaller steps where the shard is slow.
@@ -221,30 +273,36 @@ impl Walked {
         }
     }
 
-    fn judged(&self, anew: &Anew, changed: u64) -> CheckResult {
+    fn judged(&self, asked: Asked, changed: u64) -> CheckResult {
         let Compared { verified, mismatches, changed: since, gone, left_out } = self.compared;
         let kept = self.compared.looked_at() + left_out;
         let missing = changed.saturating_sub(kept);
+        let Leeway { changed: most_changed, gone: most_gone } = asked.allowed();
         let within = |count: u64, most: Option<u32>| most.is_none_or(|most| count <= u64::from(most));
         let passed =
-            mismatches == 0 && missing == 0 && within(since, anew.changed) && within(gone, anew.gone);
+            mismatches == 0 && missing == 0 && within(since, most_changed) && within(gone, most_gone);
         let mut detail = format!("of {} rows", self.compared.looked_at());
-        if anew.sample != Sample::All {
-            detail.push_str(&format!(" ({} of {kept})", anew.sample));
+        if asked.sample() != Sample::All {
+            detail.push_str(&format!(" ({} of {kept})", asked.sample()));
+        }
+        match asked {
+            Asked::Transform(_) => detail.push_str(&format!(
+                " {verified} are what the transform gives, {mismatches} are not although nobody has changed them{}",
+                self.named(Difference::Mismatch),
+            )),
+            Asked::Digest(_) => detail.push_str(&format!(" {verified} are what was written")),
         }
         detail.push_str(&format!(
-            " {verified} are what the transform gives, {mismatches} are not although nobody has changed them{}, {since} \
-             were changed since{}{}, {gone} are gone{}{}",
-            self.named(Difference::Mismatch),
-            most(anew.changed),
+            ", {since} were changed since{}{}, {gone} are gone{}{}",
+            most(most_changed),
             self.named(Difference::Changed),
-            most(anew.gone),
+            most(most_gone),
             self.named(Difference::Gone),
         ));
         if missing > 0 {
             detail.push_str(&format!("; the before-images of {missing} rows are missing"));
         }
-        CheckResult { check: "transform".to_owned(), passed, detail }
+        CheckResult { check: asked.word().to_owned(), passed, detail }
     }
 
     fn named(&self, difference: Difference) -> String {
@@ -268,8 +326,8 @@ fn shortened(key: &str) -> String {
 mod tests {
     use super::*;
 
-    fn anew(changed: Option<u32>, gone: Option<u32>) -> Anew {
-        Anew { sample: Sample::All, changed, gone }
+    fn anew(changed: Option<u32>, gone: Option<u32>) -> Asked {
+        Asked::Transform(Anew { sample: Sample::All, changed, gone })
     }
 
     fn found(rows: &[(Option<(Difference, &'static str)>, &str)]) -> Walked {
@@ -333,11 +391,12 @@ mod tests {
     async fn a_verification_that_loses_its_worker_goes_on_where_it_stopped_and_tells_all() {
         let (walked, recorded, looked_at) = (Walked::default(), Vec::new(), Vec::new());
         let mut log = Kept { rows: 43, walked, recorded, looked_at, pages: 4 };
-        let lost = verify(&mut log, &lease(), &anew(None, None), 43).await;
+        let lost = verify(&mut log, &lease(), anew(None, None), 43).await;
         assert!(matches!(lost, Err(EngineError::LeaseLost)), "{lost:?}");
         log.pages = 100;
-        let report = verify(&mut log, &lease(), &anew(None, None), 43).await.expect("a report");
-        assert_eq!(log.looked_at, (0..43).collect::<Vec<_>>(), "each row once");
+        let report = verify(&mut log, &lease(), anew(None, None), 43).await.expect("a report");
+        let again = (0..20).chain(15..43).collect::<Vec<_>>();
+        assert_eq!(log.looked_at, again, "rows once more that were seen since something was kept");
         let rows: Vec<u32> = log.recorded.iter().map(|place| place.row).collect();
         assert_eq!(rows, [0, 10, 20, 30, 40]);
         assert!(
@@ -369,11 +428,11 @@ mod tests {
     fn a_report_passes_without_mismatches_and_within_what_is_allowed() {
         let changed = Some((Difference::Changed, CHANGED));
         let rows = found(&[(None, "1"), (changed, "2"), (Some((Difference::Gone, GONE)), "3")]);
-        assert!(rows.judged(&anew(None, None), 3).passed);
-        assert!(rows.judged(&anew(Some(1), Some(1)), 3).passed);
-        assert!(!rows.judged(&anew(Some(0), None), 3).passed);
-        assert!(!rows.judged(&anew(None, Some(0)), 3).passed);
-        let report = rows.judged(&anew(Some(0), None), 3);
+        assert!(rows.judged(anew(None, None), 3).passed);
+        assert!(rows.judged(anew(Some(1), Some(1)), 3).passed);
+        assert!(!rows.judged(anew(Some(0), None), 3).passed);
+        assert!(!rows.judged(anew(None, Some(0)), 3).passed);
+        let report = rows.judged(anew(Some(0), None), 3);
         assert!(
             report.detail.contains("1 were changed since (allowed: 0) (2), 1 are gone (3)"),
             "{report:?}"
@@ -381,11 +440,26 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_as_it_was_written_passes_only_where_the_spec_allows_it() {
+        let changed = Some((Difference::Changed, CHANGED));
+        let mut rows = found(&[(changed, "2"), (Some((Difference::Gone, GONE)), "3")]);
+        rows.compared.verified = 40;
+        let report = rows.judged(Asked::Digest(Leeway::NONE), 42);
+        let detail = "of 42 rows 40 are what was written, 1 were changed since (allowed: 0) (2), 1 are gone (allowed: 0) (3)";
+        assert_eq!((report.check.as_str(), report.passed, report.detail.as_str()), ("digest", false, detail));
+        assert!(rows.judged(Asked::Digest(Leeway { changed: Some(1), gone: None }), 42).passed);
+        assert!(
+            !rows.judged(Asked::Digest(Leeway { changed: None, gone: None }), 43).passed,
+            "an image is missing"
+        );
+    }
+
+    #[test]
     fn a_mismatch_and_a_missing_before_image_never_pass() {
         let rows = found(&[(None, "1"), (Some((Difference::Mismatch, MISMATCH)), "42")]);
-        let report = rows.judged(&anew(None, None), 2);
+        let report = rows.judged(anew(None, None), 2);
         assert!(!report.passed && report.detail.contains("nobody has changed them (42)"), "{report:?}");
-        let report = found(&[(None, "1")]).judged(&anew(None, None), 3);
+        let report = found(&[(None, "1")]).judged(anew(None, None), 3);
         assert!(
             !report.passed && report.detail.contains("before-images of 2 rows are missing"),
             "{report:?}"
@@ -397,7 +471,7 @@ mod tests {
         let long = "ä".repeat(500);
         let mismatch = Some((Difference::Mismatch, MISMATCH));
         let rows: Vec<_> = (0..50).map(|_| (mismatch, long.as_str())).collect();
-        let report = found(&rows).judged(&anew(None, None), 50);
+        let report = found(&rows).judged(anew(None, None), 50);
         assert_eq!(report.detail.matches('…').count(), NAMED);
     }
 }

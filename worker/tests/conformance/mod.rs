@@ -1,6 +1,6 @@
 //! The conformance suite of [`ShardEngine`](shardlift_worker::engine::ShardEngine).
 //!
-//! [`bench`] is what an engine brings, [`cases`], [`sharing`], [`aside`], [`undo`], [`rehearsal`], [`anew`], [`repair`] and [`backup`] what must hold for all of them, [`drive`] walks ranges as an executor
+//! [`bench`] is what an engine brings, [`cases`], [`sharing`], [`aside`], [`undo`], [`rehearsal`], [`anew`], [`digest`], [`repair`] and [`backup`] what must hold for all of them, [`drive`] walks ranges as an executor
 //! would; one module per engine names its bench and adds what only this engine can get wrong.
 
 mod anew;
@@ -8,6 +8,7 @@ mod aside;
 mod backup;
 mod bench;
 mod cases;
+mod digest;
 mod drive;
 mod mongodb;
 mod postgres;
@@ -111,6 +112,12 @@ macro_rules! all_cases {
             a_row_that_was_changed_twice_is_no_mismatch,
             pages_of_a_listing_tell_each_row_once,
             a_sample_looks_at_the_same_rows_every_time,
+        }
+        $crate::conformance::conformance! { $start, digest;
+            what_the_shard_wrote_and_is_altered_or_gone_is_named,
+            what_the_worker_wrote_and_is_altered_or_gone_is_named,
+            a_row_that_was_migrated_twice_is_what_was_written_last,
+            a_comparison_of_digests_with_a_smaller_token_is_refused,
         }
         $crate::conformance::conformance! { $start, repair;
             what_the_shard_wrote_wrongly_is_repaired_and_can_be_undone,

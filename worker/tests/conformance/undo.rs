@@ -244,7 +244,14 @@ async fn before_images_whose_digests_are_not_read_any_more_are_refused() -> Resu
     let (engine, job, leader) = (bench.engine(), capturing(&bench.job(Form::Pending)), leader(1, "a"));
     let pass = split(&*engine, &leader, &job, 1).await?;
     walk(&*engine, &leader, &job, &pass, 20).await?;
-    bench.execute("DELETE FROM shardlift.bookkeeping WHERE version > 6").await?;
+    bench
+        .execute(
+            "DELETE FROM shardlift.bookkeeping WHERE version > 6;
+             ALTER TABLE shardlift.verifying DROP COLUMN asked, ADD PRIMARY KEY (migration, version);
+             ALTER TABLE shardlift.difference DROP COLUMN asked,
+               ADD PRIMARY KEY (migration, version, range_index, batch, part, row_index)",
+        )
+        .await?;
     let refused = engine.identify(CLUSTER_UUID).await;
     ensure!(
         matches!(&refused, Err(EngineError::Failed(failure)) if failure.message.contains("with that build")),

@@ -10,7 +10,7 @@ use serde_json::Value as Json;
 use crate::sql::{canonical as sql, parse_relation};
 
 use super::{
-    Anew, Assertion, Backup, DataSpec, Engine, OnError, OnVerifyFailure, Question, Ranges, Reach,
+    Anew, Assertion, Backup, DataSpec, Engine, Leeway, OnError, OnVerifyFailure, Question, Ranges, Reach,
     SchemaChange, SchemaSpec, Spec, SpecBody, Transform, Undo, VerifyCheck, WaveSpec, Where,
 };
 
@@ -181,11 +181,16 @@ fn check(check: &VerifyCheck) -> String {
         VerifyCheck::Count { tolerance } => format!("{} {tolerance}", check.label()),
         VerifyCheck::References(references) => format!("{} {references}", check.label()),
         VerifyCheck::Transform(Anew { sample, changed, gone }) => {
-            let most =
-                |count: &Option<u32>| count.map_or_else(|| "any".to_owned(), |count| count.to_string());
-            format!("{} {sample} {} {}", check.label(), most(changed), most(gone))
+            format!("{} {sample} {} {}", check.label(), most(*changed), most(*gone))
+        }
+        VerifyCheck::Digest(Leeway { changed, gone }) => {
+            format!("{} {} {}", check.label(), most(*changed), most(*gone))
         }
     }
+}
+
+fn most(count: Option<u32>) -> String {
+    count.map_or_else(|| "any".to_owned(), |count| count.to_string())
 }
 
 fn assertion(asked: &Assertion) -> Json {

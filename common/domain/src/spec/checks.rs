@@ -14,6 +14,8 @@ pub enum VerifyCheck {
     },
     /// The transform is evaluated anew on what the undo log keeps, and what comes out is what is there.
     Transform(Anew),
+    /// What the migration wrote is still there, by the digests of the undo log.
+    Digest(Leeway),
     /// Whatever rows refer to is there, on the same shard.
     References(References),
     /// A question of the user's own has the answer that it must have.
@@ -46,6 +48,27 @@ pub struct Anew {
     pub changed: Option<u32>,
     /// Most rows of a shard that may be gone. `None`: any number.
     pub gone: Option<u32>,
+}
+
+impl Anew {
+    /// Most rows that may differ.
+    pub fn allowed(self) -> Leeway {
+        Leeway { changed: self.changed, gone: self.gone }
+    }
+}
+
+/// Most rows of a shard that may not be what was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Leeway {
+    /// That somebody may have changed since. `None`: any number.
+    pub changed: Option<u32>,
+    /// That may be gone. `None`: any number.
+    pub gone: Option<u32>,
+}
+
+impl Leeway {
+    /// Everything is as it was written.
+    pub const NONE: Leeway = Leeway { changed: Some(0), gone: Some(0) };
 }
 
 /// How many rows are looked at.
@@ -129,6 +152,7 @@ impl VerifyCheck {
             VerifyCheck::Remaining
             | VerifyCheck::Count { .. }
             | VerifyCheck::Transform(_)
+            | VerifyCheck::Digest(_)
             | VerifyCheck::References(_) => None,
         }
     }
@@ -139,6 +163,7 @@ impl VerifyCheck {
             VerifyCheck::Remaining => "remaining",
             VerifyCheck::Count { .. } => "count",
             VerifyCheck::Transform(_) => "transform",
+            VerifyCheck::Digest(_) => "digest",
             VerifyCheck::References(_) => "references",
             VerifyCheck::Assert(Assertion { question: Question::Sql(_), .. }) => "sql",
             VerifyCheck::Assert(_) => "documents",

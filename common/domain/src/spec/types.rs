@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{Checksum, ClusterName, MigrationId};
 
-use super::checks::{Anew, Assertion, References, VerifyCheck};
+use super::anew::unrepeatable;
+use super::checks::{Anew, Assertion, Leeway, References, VerifyCheck};
 use super::throttle::Throttle;
 
 /// A spec as the user wrote it: what is submitted, stored and sent to workers, so that there is one parser only.
@@ -385,6 +386,20 @@ impl DataSpec {
             VerifyCheck::Transform(anew) => Some(*anew),
             _ => None,
         })
+    }
+
+    /// How many rows may not be what was written, if `verify` asks for that.
+    pub fn digest(&self) -> Option<Leeway> {
+        self.verify.iter().find_map(|check| match check {
+            VerifyCheck::Digest(leeway) => Some(*leeway),
+            _ => None,
+        })
+    }
+
+    /// Whether its rows are compared by the digests of what was written alone: nothing asks what the transform gives, or it
+    /// would not give the same again.
+    pub fn known_by_digest(&self) -> bool {
+        self.anew().is_none() && (self.digest().is_some() || unrepeatable(&self.transform).is_some())
     }
 }
 

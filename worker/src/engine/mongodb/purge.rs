@@ -42,7 +42,9 @@ async fn forget(books: &Books, migration: &MigrationKey) -> EngineResult<Purged>
     for beside in [books.repaired(), books.difference()] {
         beside.delete_many(name.clone()).await.map_err(error::asking(doing))?;
     }
-    books.verifying().delete_one(doc! { "_id": name }).await.map_err(error::asking(doing))?;
+    let of_it = name.into_iter().map(|(field, value)| (format!("_id.{field}"), value));
+    let of_it: Document = of_it.collect();
+    books.verifying().delete_many(of_it).await.map_err(error::asking(doing))?;
     Ok(Purged::default())
 }
 

@@ -51,7 +51,8 @@ async fn data(
                 remaining(&documents, job, aside.as_ref().map_or(&[], |aside| &aside.keys)).await?
             }
             VerifyCheck::References(wanted) => references::check(&documents, wanted).await?,
-            VerifyCheck::Transform(how) => anew::verify(connection, lease, job, how).await?,
+            VerifyCheck::Transform(how) => anew::verify(connection, lease, job, *how).await?,
+            VerifyCheck::Digest(allowed) => anew::digest(connection, lease, job, *allowed).await?,
             VerifyCheck::Count { tolerance } => count(connection, lease, &documents, *tolerance).await?,
         });
     }

@@ -29,10 +29,7 @@ pub(super) async fn verify(access: &Access, lease: &TaskLease, job: &Job) -> Eng
             let relation = parse_relation(&job.data.source.relation).map_err(|problem| {
                 misfit(&access.shard, format!("the table's name is no name: {}", problem.message))
             })?;
-            let anew = match job.data.anew() {
-                Some(anew) => Some(anew::verify(access, lease, job, &anew).await?),
-                None => None,
-            };
+            let anew = anew::verify(access, lease, job).await?;
             let relation = relation.to_string();
             let data = data(&mut session.conn, migration, &relation, job, anew);
             watched(access, lease, pid, data).await?
@@ -47,7 +44,7 @@ async fn data(
     migration: &MigrationKey,
     relation: &str,
     job: &DataJob,
-    anew: Option<CheckResult>,
+    anew: Vec<CheckResult>,
 ) -> Result<(Vec<CheckResult>, Option<Held>), sqlx::Error> {
     let mut tx = conn.begin().await?;
     sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY").execute(&mut *tx).await?;
@@ -61,7 +58,10 @@ async fn data(
             VerifyCheck::References(wanted) => {
                 references::check(&mut tx, relation, &job.data.source.key, wanted).await?
             }
-            VerifyCheck::Transform(_) => anew.clone().unwrap_or_else(|| not_made(check)),
+            VerifyCheck::Transform(_) | VerifyCheck::Digest(_) => {
+                let made = anew.iter().find(|result| result.check == check.label());
+                made.cloned().unwrap_or_else(|| not_made(check))
+            }
             check => walked(check, walk.unwrap_or_default()),
         });
     }

@@ -5,7 +5,7 @@ use anyhow::{Result, ensure};
 use bson::{Document, doc};
 use shardlift_domain::ids::{MigrationId, MigrationKey, Version};
 use shardlift_domain::mismatch::{Compared, Difference, MismatchesPage, MismatchesRequest};
-use shardlift_domain::spec::SpecFile;
+use shardlift_domain::spec::{Leeway, SpecFile, VerifyCheck};
 use shardlift_worker::engine::{DataJob, ShardEngine};
 
 use super::{Stage, job};
@@ -30,6 +30,37 @@ fn keys(page: &MismatchesPage, difference: Difference) -> Vec<String> {
 
 const CAPTURE: &str = "\nundo: capture\nverify: [remaining, { transform: all }]";
 
+async fn compared_by_digest(stage: &Stage, job: &DataJob) -> Result<MismatchesPage> {
+    let mut data = job.data.clone();
+    data.verify = vec![VerifyCheck::Digest(Leeway::NONE)];
+    let job = DataJob { spec: job.spec.clone(), data, transformer: job.transformer.clone() };
+    compared(stage, &job).await
+}
+
+/// Also of fields that were there before and are gone, and in another order: the server sends them in that of the document.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_clock_has_written_is_looked_for_by_its_digest() -> Result<()> {
+    let stage = Stage::set().await;
+    stage.load((0..40).map(|n| doc! { "_id": n, "v": 1, "z": n, "text": "x", "rest": "y" })).await;
+    let list = "  where: { v: 1 }\ntransform:\n  pipeline:\n    - $set: { at: $$NOW, z: { a: $z, b: $$NOW }, v: 2 }\n    - $unset: text";
+    let job = job(&format!("{list}\nundo: capture\nverify: [remaining, digest]"));
+    changed(&stage, &job).await;
+    let page = compared(&stage, &job).await?;
+    ensure!(page.compared == Compared { verified: 40, ..Compared::default() }, "{page:?}");
+    let documents = stage.documents();
+    documents.update_many(doc! {}, doc! { "$set": { "rest": "of the application" } }).await?;
+    documents.update_one(doc! { "_id": 3 }, doc! { "$set": { "z.a": 3_i64 } }).await?;
+    documents.update_one(doc! { "_id": 4 }, doc! { "$set": { "text": "x" } }).await?;
+    documents.update_one(doc! { "_id": 5 }, doc! { "$unset": { "at": "" } }).await?;
+    documents.delete_one(doc! { "_id": 6 }).await?;
+    let page = compared(&stage, &job).await?;
+    ensure!(
+        page.compared == Compared { verified: 36, changed: 3, gone: 1, ..Compared::default() },
+        "types and absent fields count, other fields do not: {page:?}"
+    );
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn documents_that_are_built_anew_are_compared_as_a_whole() -> Result<()> {
     let stage = Stage::set().await;
@@ -45,8 +76,19 @@ async fn documents_that_are_built_anew_are_compared_as_a_whole() -> Result<()> {
         changed(&stage, &job).await;
         let page = compared(&stage, &job).await?;
         ensure!(page.compared == Compared { verified: 50, ..Compared::default() }, "{stages}: {page:?}");
+        let page = compared_by_digest(&stage, &job).await?;
+        ensure!(page.compared == Compared { verified: 50, ..Compared::default() }, "{stages}: {page:?}");
+        if from < 3 {
+            continue;
+        }
+        stage.documents().update_one(doc! { "_id": 7 }, doc! { "$set": { "all.more": 9_i64 } }).await?;
+        for page in [compared(&stage, &job).await?, compared_by_digest(&stage, &job).await?] {
+            ensure!(
+                page.compared == Compared { verified: 49, changed: 1, ..Compared::default() },
+                "{page:?}"
+            );
+        }
     }
-    stage.documents().update_one(doc! { "_id": 7 }, doc! { "$set": { "all.more": 8_i64 } }).await?;
     Ok(())
 }
 

@@ -1,7 +1,7 @@
-//! `verify: transform`: the transform evaluated anew.
+//! `verify: transform` and `verify: digest`: rows compared by what the undo log keeps.
 
 use crate::spec::yaml::{Mark, Node, Scalar, Value};
-use crate::spec::{Anew, Sample, Transform, Undo, VerifyCheck, unrepeatable};
+use crate::spec::{Anew, Leeway, Sample, Transform, Undo, VerifyCheck, unrepeatable};
 
 use super::context::Context;
 use super::fields::Fields;
@@ -23,9 +23,18 @@ pub(super) fn read(ctx: &mut Context, node: &Node) -> Option<Anew> {
         Some(node) => sample(ctx, node, "verify.transform.rows"),
         None => Some(Sample::All),
     };
-    let changed = most(ctx, below.get("changed"), "verify.transform.changed");
-    let gone = most(ctx, below.get("gone"), "verify.transform.gone");
+    let changed = most(ctx, below.get("changed"), "verify.transform.changed", None);
+    let gone = most(ctx, below.get("gone"), "verify.transform.gone", None);
     Some(Anew { sample: rows?, changed: changed?, gone: gone? })
+}
+
+/// `digest` with options: it asks whether everything is as it was written, so none may differ unless they say so.
+pub(super) fn read_digest(ctx: &mut Context, node: &Node) -> Option<Leeway> {
+    let below = Fields::open(ctx, node, "verify.digest")?;
+    let Leeway { changed, gone } = Leeway::NONE;
+    let changed = most(ctx, below.get("changed"), "verify.digest.changed", changed);
+    let gone = most(ctx, below.get("gone"), "verify.digest.gone", gone);
+    Some(Leeway { changed: changed?, gone: gone? })
 }
 
 fn sample(ctx: &mut Context, node: &Node, what: &str) -> Option<Sample> {
@@ -50,9 +59,9 @@ fn percent(text: &str) -> Option<u32> {
     share.parse().ok().filter(|share| digits && (1..=99).contains(share))
 }
 
-/// `any`, which is also what happens without the key, or a number of rows.
-fn most(ctx: &mut Context, node: Option<&Node>, what: &str) -> Option<Option<u32>> {
-    let Some(node) = node else { return Some(None) };
+/// `any` or a number of rows.
+fn most(ctx: &mut Context, node: Option<&Node>, what: &str, default: Option<u32>) -> Option<Option<u32>> {
+    let Some(node) = node else { return Some(default) };
     let found = match &node.value {
         Value::Scalar(Scalar::Text(text, _)) if text == "any" => Some(None),
         Value::Scalar(Scalar::Int(value)) => {
@@ -68,7 +77,7 @@ fn most(ctx: &mut Context, node: Option<&Node>, what: &str) -> Option<Option<u32
     found
 }
 
-/// Whether the transform can be evaluated anew at all: on what is kept, and with the same result.
+/// Whether there is something to compare with, and whether a transform that is to be evaluated anew gives the same again.
 pub(super) fn check(
     ctx: &mut Context,
     verify: &Node,
@@ -76,26 +85,33 @@ pub(super) fn check(
     transform: Option<&Transform>,
     undo: Option<Undo>,
 ) {
-    if !checks.iter().any(|check| matches!(check, VerifyCheck::Transform(_))) {
-        return;
+    for check in checks {
+        let does = match check {
+            VerifyCheck::Transform(_) => "it evaluates the transform anew on what the undo log keeps",
+            VerifyCheck::Digest(_) => "it compares rows with the digests that the undo log keeps",
+            _ => continue,
+        };
+        let word = check.label();
+        if undo == Some(Undo::None) {
+            ctx.invalid(place(verify, word), format!("verify: {word} needs undo: capture: {does}"));
+        }
     }
-    let at = place(verify);
-    if undo == Some(Undo::None) {
-        ctx.invalid(
-            at,
-            "verify: transform needs undo: capture: it evaluates the transform anew on what the undo log keeps",
+    let anew = checks.iter().any(|check| matches!(check, VerifyCheck::Transform(_)));
+    if let Some(why) = transform.filter(|_| anew).and_then(unrepeatable) {
+        let message = format!(
+            "verify: transform cannot evaluate this transform anew: {why}; verify: digest sees whether what it has \
+             written is still there"
         );
-    }
-    if let Some(why) = transform.and_then(unrepeatable) {
-        ctx.invalid(at, format!("verify: transform cannot evaluate this transform anew: {why}"));
+        ctx.invalid(place(verify, "transform"), message);
     }
 }
 
 /// Where the check stands in the list.
-fn place(verify: &Node) -> Mark {
+fn place(verify: &Node, word: &str) -> Mark {
     let Value::Sequence(items) = &verify.value else { return verify.at };
     let is_it = |item: &&Node| match &item.value {
-        Value::Mapping(entries) => entries.iter().any(|entry| entry.key == "transform"),
+        Value::Mapping(entries) => entries.iter().any(|entry| entry.key == word),
+        Value::Scalar(Scalar::Text(text, _)) => text == word,
         _ => false,
     };
     items.iter().find(is_it).map_or(verify.at, |item| item.at)
@@ -175,10 +191,43 @@ mod tests {
     }
 
     #[test]
+    fn what_was_written_is_to_be_there_unless_the_spec_allows_less() {
+        let read = |check: &str| {
+            let rest = format!(
+                "transform: {{ sql: {{ done: \"true\", at: now() }} }}\nundo: capture\nverify: [{check}]"
+            );
+            let file = SpecFile { name: "m.yaml".into(), text: text(&rest) };
+            let spec = parse(&file).map_err(|problems| problems.to_string())?;
+            let SpecBody::Data(data) = spec.body else { return Err("no data spec".to_owned()) };
+            Ok((data.digest(), data.known_by_digest(), spec.checksum.to_string()))
+        };
+        let plain = read("digest").expect("a good spec");
+        assert_eq!((plain.0, plain.1), (Some(Leeway::NONE), true));
+        assert_eq!(read("{ digest: { changed: 0, gone: 0 } }"), Ok(plain), "defaults spelled out");
+        let (allowed, ..) = read("{ digest: { changed: any, gone: 3 } }").expect("a good spec");
+        assert_eq!(allowed, Some(Leeway { changed: None, gone: Some(3) }));
+        for (check, why) in [
+            ("{ digest: { changed: few } }", "verify.digest.changed must be any, or a number of rows"),
+            ("{ digest: { rows: all } }", "unknown key"),
+            ("{ digest: all }", "verify.digest"),
+            ("digest, { digest: { gone: 1 } }", "names \"digest\" twice"),
+            ("digest, { transform: all }", "it calls now: it reads the clock"),
+        ] {
+            let found = read(check).expect_err("refused");
+            assert!(found.contains(why), "{check}: {found}");
+        }
+        let both = good("{ transform: sample 5 % }, digest");
+        assert_eq!(both.0.sample, Sample::Percent(5), "one does not exclude the other");
+    }
+
+    #[test]
     fn without_capture_and_for_what_is_not_repeatable_it_is_refused_with_all_reasons_at_once() {
         let rest = "transform: { sql: { done: \"true\", at: now() } }\nverify: [{ transform: all }]";
         let found = read(rest).expect_err("refused");
         assert!(found.contains("7:10: verify: transform needs undo: capture"), "{found}");
         assert!(found.contains("it calls now: it reads the clock (transform.sql, at)"), "{found}");
+        let rest = "transform: { sql: { done: \"true\" } }\nverify: [remaining, digest]";
+        let found = read(rest).expect_err("refused");
+        assert!(found.contains("7:21: verify: digest needs undo: capture: it compares"), "{found}");
     }
 }

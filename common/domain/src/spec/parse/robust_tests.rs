@@ -131,10 +131,12 @@ fn with_bad_value(path: &str, kind: Kind, engine: Engine) -> String {
     }
     match path.strip_prefix("verify.") {
         Some("remaining") => text + &format!("verify: [ {{ remaining: {bad} }} ]\n"),
-        Some(word @ ("count" | "transform")) => text + &format!("verify: [ {{ {word}: {bad} }} ]\n"),
-        Some(inner) if inner.starts_with("transform.") => {
-            let option = inner.trim_start_matches("transform.");
-            text + &format!("verify: [ {{ transform: {{ {option}: {bad} }} }} ]\n")
+        Some(word @ ("count" | "transform" | "digest")) => {
+            text + &format!("verify: [ {{ {word}: {bad} }} ]\n")
+        }
+        Some(inner) if inner.starts_with("transform.") || inner.starts_with("digest.") => {
+            let (word, option) = inner.split_once('.').expect("an option of a check");
+            text + &format!("verify: [ {{ {word}: {{ {option}: {bad} }} }} ]\n")
         }
         Some(_) => text + &format!("verify: [ {{ count: {{ tolerance: {bad} }} }} ]\n"),
         None => {

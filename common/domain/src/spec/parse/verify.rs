@@ -2,7 +2,7 @@
 
 use crate::spec::keys::{KEYS, Key, Support, find};
 use crate::spec::yaml::{Mark, Node, Scalar, Value};
-use crate::spec::{Assertion, Kind, VerifyCheck};
+use crate::spec::{Assertion, Kind, Leeway, VerifyCheck};
 
 use super::context::Context;
 use super::fields::Fields;
@@ -62,7 +62,7 @@ fn check(ctx: &mut Context, node: &Node) -> Option<VerifyCheck> {
         Value::Scalar(Scalar::Text(word, _)) => named(ctx, node.at, word),
         Value::Mapping(_) => {
             let fields = Fields::open(ctx, node, "verify")?;
-            let own: Vec<(&str, &Node)> = ["remaining", "count", "transform", "references"]
+            let own: Vec<(&str, &Node)> = ["remaining", "count", "transform", "digest", "references"]
                 .into_iter()
                 .filter_map(|word| fields.get(word).map(|options| (word, options)))
                 .collect();
@@ -87,7 +87,7 @@ fn check(ctx: &mut Context, node: &Node) -> Option<VerifyCheck> {
             ctx.invalid(
                 node.at,
                 format!(
-                    "a check of verify must be remaining, count, transform, references or a question, not {}",
+                    "a check of verify must be remaining, count, transform, digest, references or a question, not {}",
                     node.describe()
                 ),
             );
@@ -105,6 +105,7 @@ fn with_options(ctx: &mut Context, (word, options): (&str, &Node)) -> Option<Ver
             Some(VerifyCheck::Count { tolerance })
         }
         "transform" => anew::read(ctx, options).map(VerifyCheck::Transform),
+        "digest" => anew::read_digest(ctx, options).map(VerifyCheck::Digest),
         "references" => references::read(ctx, options).map(VerifyCheck::References),
         _ => {
             ctx.invalid(options.at, "verify: remaining takes no options; write the word alone");
@@ -118,7 +119,7 @@ fn named(ctx: &mut Context, at: Mark, word: &str) -> Option<VerifyCheck> {
         return unknown(ctx, at, word);
     };
     match (key.support, word) {
-        (Support::Now, "remaining" | "count" | "transform" | "references")
+        (Support::Now, "remaining" | "count" | "transform" | "digest" | "references")
             if ctx.kind == Some(Kind::Schema) =>
         {
             ctx.invalid(
@@ -129,6 +130,7 @@ fn named(ctx: &mut Context, at: Mark, word: &str) -> Option<VerifyCheck> {
         }
         (Support::Now, "remaining") => Some(VerifyCheck::Remaining),
         (Support::Now, "count") => Some(VerifyCheck::Count { tolerance: TOLERANCE }),
+        (Support::Now, "digest") => Some(VerifyCheck::Digest(Leeway::NONE)),
         (Support::Now, "transform") => {
             ctx.invalid(at, format!("verify: transform must be told which rows: {}", anew::FORMS));
             None

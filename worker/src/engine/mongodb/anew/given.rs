@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use bson::{Bson, Document, RawDocumentBuf, doc};
+use bson::{Bson, Document, RawDocument, RawDocumentBuf, doc};
 use futures::TryStreamExt;
 use mongodb::Collection;
 use mongodb::options::ReadConcern;
 use vrl::value::{ObjectMap, Value};
 
-use super::log::{Fields, Row, digest};
+use super::log::{Fields, Row, digest_of};
 use super::unreadable;
 use crate::engine::mongodb::diff::object;
 use crate::engine::mongodb::error::{self, Cause};
@@ -38,29 +38,31 @@ pub(super) struct Candidate {
     pub(super) digest: i64,
     /// About how much memory it takes.
     pub(super) bytes: usize,
-    pub(super) now: Document,
+    now: RawDocumentBuf,
     before: Document,
 }
 
 impl Candidate {
-    pub(super) fn new(n: usize, fields: &Fields, row: &Row, now: Document) -> EngineResult<Self> {
-        let before = fields.before(&row.old, &now);
-        let bytes = raw(&now)?.len() + raw(&before)?.len();
-        let digest_now = digest(&fields.of(&now))?;
-        Ok(Self {
-            n,
-            as_written: digest_now == row.written,
-            digest: digest_now,
-            inputs: digest(&fields.others(&now))? == row.inputs,
-            bytes,
-            now,
-            before,
-        })
+    pub(super) fn new(n: usize, fields: &Fields, row: &Row, now: RawDocumentBuf) -> EngineResult<Self> {
+        let before = fields.before(&row.old, &now)?;
+        let bytes = now.as_bytes().len() + raw(&before)?.as_bytes().len();
+        let digest = digest_of(&fields.part(&now)?);
+        let inputs = digest_of(&fields.others(&now)?) == row.inputs;
+        Ok(Self { n, as_written: digest == row.written, digest, inputs, bytes, now, before })
+    }
+
+    /// The document as it is.
+    pub(super) fn now(&self) -> EngineResult<Document> {
+        decoded(&self.now)
     }
 }
 
-fn raw(document: &Document) -> EngineResult<Vec<u8>> {
-    RawDocumentBuf::try_from(document).map(RawDocumentBuf::into_bytes).map_err(|_| unreadable())
+fn raw(document: &Document) -> EngineResult<RawDocumentBuf> {
+    RawDocumentBuf::try_from(document).map_err(|_| unreadable())
+}
+
+fn decoded(document: &RawDocument) -> EngineResult<Document> {
+    Document::try_from(document).map_err(|_| unreadable())
 }
 
 impl How {
@@ -72,11 +74,13 @@ impl How {
         candidate: &Candidate,
     ) -> EngineResult<Option<Document>> {
         match self {
-            How::Pipeline(stages) => match run(documents, stages, std::slice::from_ref(candidate)).await {
-                Ok(given) => Ok(given.into_iter().next()),
-                Err(EngineError::Row(_)) => Ok(None),
-                Err(error) => Err(error),
-            },
+            How::Pipeline(stages) => {
+                match run(documents, stages, fields, std::slice::from_ref(candidate)).await {
+                    Ok(given) => given.first().map(|given| decoded(given)).transpose(),
+                    Err(EngineError::Row(_)) => Ok(None),
+                    Err(error) => Err(error),
+                }
+            }
             How::Program(program) => Ok(made_by(program.as_ref(), fields, candidate)),
         }
     }
@@ -93,7 +97,7 @@ impl How {
             How::Program(program) => {
                 let mut same = Vec::with_capacity(candidates.len());
                 for candidate in candidates {
-                    same.push(in_worker(program.as_ref(), fields, candidate));
+                    same.push(in_worker(program.as_ref(), fields, candidate)?);
                     if same.len().is_multiple_of(TURN) {
                         tokio::task::yield_now().await;
                     }
@@ -117,7 +121,7 @@ async fn in_shard(
         if from == to {
             continue;
         }
-        match run(documents, stages, &candidates[from..to]).await {
+        match run(documents, stages, fields, &candidates[from..to]).await {
             Ok(given) => {
                 for (n, given) in (from..to).zip(given) {
                     same[n] = equal(fields, &candidates[n].now, &given)?;
@@ -135,13 +139,14 @@ async fn in_shard(
     Ok(same)
 }
 
-/// What the pipeline makes of each document. It runs on the collection, since its collation decides what is equal, but sees
+/// What the pipeline makes of each document, of the changed fields alone. It runs on the collection, since its collation decides what is equal, but sees
 /// none of its documents; empty if the collection is.
 async fn run(
     documents: &Collection<Document>,
     stages: &[Document],
+    fields: &Fields,
     candidates: &[Candidate],
-) -> EngineResult<Vec<Document>> {
+) -> EngineResult<Vec<RawDocumentBuf>> {
     let before: Vec<Bson> = candidates.iter().map(|candidate| candidate.before.clone().into()).collect();
     let mut all = vec![
         doc! { "$limit": 1 },
@@ -150,31 +155,35 @@ async fn run(
         doc! { "$replaceWith": "$shardlift" },
     ];
     all.extend_from_slice(stages);
+    if let Fields::Named(names) = fields
+        && !names.is_empty()
+    {
+        let names = names.iter().map(|name| (name.clone(), Bson::Int32(1)));
+        let wanted = std::iter::once(("_id".to_owned(), Bson::Int32(0))).chain(names);
+        all.push(doc! { "$project": wanted.collect::<Document>() });
+    }
     let given = async {
         let given = documents.aggregate(all).read_concern(ReadConcern::majority()).max_time(COMMAND_LIMIT);
-        given.await?.try_collect::<Vec<Document>>().await
+        given.with_type::<RawDocumentBuf>().await?.try_collect::<Vec<_>>().await
     };
     given.await.map_err(|error| error::rejection(&Cause::from(&error)))
 }
 
 /// The same bytes; of whole documents, wherever `_id` stands, which an update puts back by itself.
-fn equal(fields: &Fields, now: &Document, given: &Document) -> EngineResult<bool> {
-    let part = |document: &Document| {
-        let mut part = fields.of(document);
-        if *fields == Fields::Whole {
-            part.remove("_id");
-        }
-        raw(&part)
+fn equal(fields: &Fields, now: &RawDocument, given: &RawDocument) -> EngineResult<bool> {
+    let part = |document: &RawDocument| match fields {
+        Fields::Named(_) => fields.part(document),
+        Fields::Whole => Fields::Named(vec!["_id".to_owned()]).others(document),
     };
-    Ok(part(now)? == part(given)?)
+    Ok(part(now)?.as_bytes() == part(given)?.as_bytes())
 }
 
 /// Runs the program on the document as it was.
-fn in_worker(program: &dyn Transformer, fields: &Fields, candidate: &Candidate) -> bool {
-    let Candidate { now, before, .. } = candidate;
+fn in_worker(program: &dyn Transformer, fields: &Fields, candidate: &Candidate) -> EngineResult<bool> {
+    let (now, before) = (&candidate.now()?, &candidate.before);
     let mut given: ObjectMap = image_of(before);
     if program.transform(&mut given).is_err() {
-        return false;
+        return Ok(false);
     }
     let written = |name: &str| match fields {
         Fields::Named(names) => names.iter().any(|field| field == name),
@@ -182,13 +191,13 @@ fn in_worker(program: &dyn Transformer, fields: &Fields, candidate: &Candidate) 
     };
     let mut names: Vec<&str> = now.keys().chain(before.keys()).map(String::as_str).collect();
     names.extend(given.keys().map(|name| name.as_str()));
-    names.into_iter().all(|name| match (now.get(name), given.get(name)) {
+    Ok(names.into_iter().all(|name| match (now.get(name), given.get(name)) {
         (Some(now), Some(given)) if written(name) => same(now, given),
         // What it leaves alone must be as it was.
         (Some(now), Some(given)) => is_image(now, given),
         (None, None) => true,
         _ => false,
-    })
+    }))
 }
 
 /// What the program makes of the document as it was; `None`: nothing, or it changes what it left alone when it was written.
@@ -251,8 +260,8 @@ mod tests {
     fn judged(old: Document, now: Document) -> bool {
         let fields = Fields::Named(vec!["body".into(), "text".into()]);
         let row = Row { key: 1.into(), old, written: 0, inputs: 0 };
-        let candidate = Candidate::new(0, &fields, &row, now).expect("a candidate");
-        in_worker(&Upper, &fields, &candidate)
+        let candidate = Candidate::new(0, &fields, &row, raw(&now).expect("BSON")).expect("a candidate");
+        in_worker(&Upper, &fields, &candidate).expect("compares")
     }
 
     #[test]
@@ -278,8 +287,11 @@ mod tests {
 
     #[test]
     fn whole_documents_are_compared_wherever_their_key_stands() {
-        let (now, given) = (doc! { "_id": 1, "a": 2 }, doc! { "a": 2 });
-        assert!(equal(&Fields::Whole, &now, &given).expect("compares"));
-        assert!(!equal(&Fields::Whole, &now, &doc! { "a": 2_i64 }).expect("compares"), "types count");
+        let whole = |given: Document| {
+            let (now, given) = (raw(&doc! { "_id": 1, "a": 2 }), raw(&given));
+            equal(&Fields::Whole, &now.expect("BSON"), &given.expect("BSON")).expect("compares")
+        };
+        assert!(whole(doc! { "a": 2 }) && whole(doc! { "a": 2, "_id": 1 }));
+        assert!(!whole(doc! { "a": 2_i64 }), "types count");
     }
 }

@@ -1,9 +1,11 @@
 //! The undo log as it is read for a comparison: entry by entry in the order in which ranges and batches wrote it, some rows
 //! at a time.
 
-use bson::{Bson, Document, RawDocumentBuf, doc};
+use bson::raw::{CStr, RawBsonRef};
+use bson::{Bson, Document, RawDocument, RawDocumentBuf, doc};
 use futures::TryStreamExt;
 use mongodb::options::ReadConcern;
+use sha2::{Digest, Sha256};
 use shardlift_domain::Checksum;
 use shardlift_domain::ids::MigrationKey;
 use shardlift_domain::mismatch::LogPlace;
@@ -46,39 +48,71 @@ impl Fields {
         }
     }
 
-    /// The part that the digest of the other inputs is made of.
-    pub(super) fn others(&self, document: &Document) -> Document {
-        match self {
-            Fields::Named(names) => document
-                .iter()
-                .filter(|(name, _)| !names.contains(name))
-                .map(|(name, value)| (name.clone(), value.clone()))
-                .collect(),
-            Fields::Whole => Document::new(),
+    /// The same part of a document as it came; of a name that stands there twice, the last.
+    pub(super) fn part(&self, document: &RawDocument) -> EngineResult<RawDocumentBuf> {
+        let Fields::Named(names) = self else { return Ok(document.to_owned()) };
+        let mut found: Vec<Option<(&CStr, RawBsonRef<'_>)>> = vec![None; names.len()];
+        for element in document {
+            let (name, value) = element.map_err(|_| unreadable())?;
+            let place = names.iter().position(|wanted| wanted == name.as_str());
+            if let Some(found) = place.and_then(|place| found.get_mut(place)) {
+                *found = Some((name, value));
+            }
         }
+        let mut part = RawDocumentBuf::new();
+        for (name, value) in found.into_iter().flatten() {
+            part.append(name, value);
+        }
+        Ok(part)
+    }
+
+    /// The part that the digest of the other inputs is made of.
+    pub(super) fn others(&self, document: &RawDocument) -> EngineResult<RawDocumentBuf> {
+        let mut others = RawDocumentBuf::new();
+        let Fields::Named(names) = self else { return Ok(others) };
+        for element in document {
+            let (name, value) = element.map_err(|_| unreadable())?;
+            if !names.iter().any(|field| field == name.as_str()) {
+                others.append(name, value);
+            }
+        }
+        Ok(others)
     }
 
     /// The document as it was: the kept values, and the present ones of the other fields.
-    pub(super) fn before(&self, old: &Document, now: &Document) -> Document {
-        let Fields::Named(names) = self else { return old.clone() };
+    pub(super) fn before(&self, old: &Document, now: &RawDocument) -> EngineResult<Document> {
+        let Fields::Named(names) = self else { return Ok(old.clone()) };
         let mut before = Document::new();
-        for (name, value) in now {
-            let value = if names.contains(name) { old.get(name) } else { Some(value) };
-            before.extend(value.map(|value| (name.clone(), value.clone())));
+        for element in now {
+            let (name, value) = element.map_err(|_| unreadable())?;
+            let name = name.as_str();
+            if !names.iter().any(|field| field == name) {
+                before.insert(name, Bson::try_from(value).map_err(|_| unreadable())?);
+            } else if let Some(old) = old.get(name) {
+                before.insert(name, old.clone());
+            }
         }
-        for (name, value) in old.iter().filter(|(name, _)| !now.contains_key(name.as_str())) {
-            before.insert(name, value.clone());
+        for (name, value) in old {
+            if !before.contains_key(name) {
+                before.insert(name, value.clone());
+            }
         }
-        before
+        Ok(before)
     }
 }
 
-/// Sixty-four bits over the bytes of a document, as the log has them.
-pub(super) fn digest(document: &Document) -> EngineResult<i64> {
-    let bytes = RawDocumentBuf::try_from(document).map_err(|_| unreadable())?;
-    let sum = Checksum::of(bytes.as_bytes());
-    let first = sum.as_str().get(..16).and_then(|digits| u64::from_str_radix(digits, 16).ok());
-    first.map(u64::cast_signed).ok_or_else(unreadable)
+/// Sixty-four bits over the bytes of a document, as the log has them: the first eight of a SHA-256, the first one highest.
+pub(super) fn digest_of(document: &RawDocument) -> i64 {
+    let hash = Sha256::digest(document.as_bytes());
+    hash.iter().take(8).fold(0_u64, |digest, byte| digest << 8 | u64::from(*byte)).cast_signed()
+}
+
+/// What is read of each row of an entry.
+pub(super) trait Logged: Sized {
+    /// What the server is to send of some rows.
+    fn sent(rows: Document) -> Document;
+
+    fn read(row: &Bson) -> Option<Self>;
 }
 
 /// One row of the log.
@@ -90,8 +124,12 @@ pub(super) struct Row {
     pub(super) inputs: i64,
 }
 
-impl Row {
-    pub(super) fn read(row: &Bson) -> Option<Self> {
+impl Logged for Row {
+    fn sent(rows: Document) -> Document {
+        rows
+    }
+
+    fn read(row: &Bson) -> Option<Self> {
         let row = row.as_document()?;
         Some(Self {
             key: row.get("k")?.clone(),
@@ -100,7 +138,27 @@ impl Row {
             inputs: row.get_i64("i").ok()?,
         })
     }
+}
 
+/// A key, and the digest of what was written under it.
+#[derive(Debug, Clone)]
+pub(super) struct Mark {
+    pub(super) key: Bson,
+    pub(super) written: i64,
+}
+
+impl Logged for Mark {
+    fn sent(rows: Document) -> Document {
+        doc! { "$map": { "input": rows, "in": { "k": "$$this.k", "w": "$$this.w" } } }
+    }
+
+    fn read(row: &Bson) -> Option<Self> {
+        let row = row.as_document()?;
+        Some(Self { key: row.get("k")?.clone(), written: row.get_i64("w").ok()? })
+    }
+}
+
+impl Row {
     /// By the key: the same rows every time.
     pub(super) fn in_sample(&self, sample: Sample) -> bool {
         if sample == Sample::All {
@@ -113,14 +171,14 @@ impl Row {
 }
 
 /// Some rows of one entry.
-pub(super) struct Entry {
+pub(super) struct Entry<R> {
     pub(super) place: LogPlace,
     total: u32,
     pub(super) fields: Fields,
-    pub(super) rows: Vec<Row>,
+    pub(super) rows: Vec<R>,
 }
 
-impl Entry {
+impl<R: Logged> Entry<R> {
     /// The rows behind a place, at most so many, of the entry that it is in or of the one that follows.
     pub(super) async fn after(
         books: &Books,
@@ -141,13 +199,14 @@ impl Entry {
             { "$eq": ["$range", range] }, { "$eq": ["$batch", batch] }, { "$eq": ["$part", part] },
         ] };
         let from = doc! { "$cond": [here, i64::from(place.row), 0_i64] };
+        let some = R::sent(doc! { "$slice": ["$rows", from.clone(), i64::from(rows.max(1))] });
         let stages = [
             doc! { "$match": wanted },
             doc! { "$sort": { "range": 1, "batch": 1, "part": 1 } },
             doc! { "$limit": 1 },
             doc! { "$project": {
-                "_id": 0, "range": 1, "batch": 1, "part": 1, "fields": 1, "from": from.clone(),
-                "total": { "$size": "$rows" }, "rows": { "$slice": ["$rows", from, i64::from(rows.max(1))] },
+                "_id": 0, "range": 1, "batch": 1, "part": 1, "fields": 1, "from": from,
+                "total": { "$size": "$rows" }, "rows": some,
             } },
         ];
         let found = books.undo().aggregate(stages).read_concern(ReadConcern::majority()).await;
@@ -169,7 +228,7 @@ impl Entry {
             part: small("part")?,
             row: small("from")?,
         };
-        let rows: Option<Vec<Row>> = entry.get_array("rows").ok()?.iter().map(Row::read).collect();
+        let rows: Option<Vec<R>> = entry.get_array("rows").ok()?.iter().map(R::read).collect();
         Some(Self { place, total: small("total")?, fields, rows: rows? })
     }
 
@@ -191,12 +250,26 @@ mod tests {
     #[test]
     fn a_document_is_put_together_as_it_was() {
         let now = doc! { "_id": 1, "a": "new", "rest": 5, "added": true };
+        let raw = RawDocumentBuf::try_from(&now).expect("BSON");
         let old = doc! { "a": "old", "gone": 7 };
         let fields = named(&["a", "gone", "added"]);
-        assert_eq!(fields.before(&old, &now), doc! { "_id": 1, "a": "old", "rest": 5, "gone": 7 });
+        let before = fields.before(&old, &raw).expect("a document");
+        assert_eq!(before, doc! { "_id": 1, "a": "old", "rest": 5, "gone": 7 });
         assert_eq!(fields.of(&now), doc! { "a": "new", "added": true });
-        assert_eq!(fields.others(&now), doc! { "_id": 1, "rest": 5 });
-        assert_eq!(Fields::Whole.before(&old, &now), old);
+        let others = fields.others(&raw).expect("a document");
+        assert_eq!(Document::try_from(others).expect("BSON"), doc! { "_id": 1, "rest": 5 });
+        assert_eq!(Fields::Whole.before(&old, &raw).expect("a document"), old);
+    }
+
+    #[test]
+    fn a_document_as_it_came_has_the_digest_of_a_decoded_one() {
+        let document = doc! { "_id": f64::NAN, "a": { "b": [1, null] }, "x": "y", "b": 3_i64 };
+        let raw = RawDocumentBuf::try_from(&document).expect("BSON");
+        for fields in [named(&["b", "none", "a"]), named(&[]), Fields::Whole] {
+            let part = RawDocumentBuf::try_from(&fields.of(&document)).expect("BSON");
+            let expected = digest_of(&part);
+            assert_eq!(digest_of(&fields.part(&raw).expect("a part")), expected, "{fields:?}");
+        }
     }
 
     #[test]

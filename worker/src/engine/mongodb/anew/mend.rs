@@ -10,10 +10,11 @@ use shardlift_domain::mismatch::LogPlace;
 use shardlift_domain::repair::{Fate, RepairPage, RepairRequest};
 
 use super::given::Candidate;
-use super::log::{Fields, Row, digest};
-use super::progress::{difference, order, place, place_of};
+use super::log::{Fields, Logged, Row};
+use super::progress::{self, difference, order, place, place_of};
+use super::written::later;
 use super::{Look, unreadable};
-use crate::engine::anew::Known;
+use crate::engine::anew::{Known, TRANSFORM};
 use crate::engine::mongodb::change::{too_large, update};
 use crate::engine::mongodb::connection::Connection;
 use crate::engine::mongodb::error::Cause;
@@ -36,7 +37,7 @@ struct Rows {
 /// it the document and the fence, for a minute.
 pub(super) async fn take(connection: &Connection, look: &Look, leader: &Fence) -> EngineResult<()> {
     fence::admit(&look.books, leader).await?;
-    let name = doc! { "_id": ledger::name(&look.books, &look.migration) };
+    let name = doc! { "_id": progress::name(&look.books, &look.migration, TRANSFORM) };
     let mine = doc! { "$set": { "repairing": look.session.id() } };
     let former = look.books.verifying().find_one_and_update(name, mine).max_time(COMMAND_LIMIT).await;
     let former = former.map_err(error::asking(DOING))?;
@@ -65,7 +66,7 @@ pub(super) async fn page(
 #[async_trait]
 impl Mender for Rows {
     async fn recorded(&mut self, after: Option<LogPlace>, limit: u32) -> EngineResult<Vec<Recorded>> {
-        let mut wanted = ledger::name(&self.look.books, &self.look.migration);
+        let mut wanted = progress::name(&self.look.books, &self.look.migration, TRANSFORM);
         if let Some(after) = after {
             wanted.insert("$or", behind(after));
         }
@@ -148,7 +149,7 @@ impl Rows {
         {
             return Ok((Fate::Left, ALTERED));
         }
-        let mut name = ledger::name(&self.look.books, &self.look.migration);
+        let mut name = progress::name(&self.look.books, &self.look.migration, TRANSFORM);
         name.extend(place(recorded.place));
         let forgotten = self.look.books.difference().delete_one(name).session(&mut self.look.session).await;
         forgotten.map_err(error::asking(DOING))?;
@@ -178,26 +179,20 @@ impl Rows {
         Ok(Some(Image { id, fields: Fields::read(&entry), row }))
     }
 
-    async fn document(&mut self, key: &Bson) -> EngineResult<Option<Document>> {
-        let found = self.look.documents.find_one(doc! { "_id": { "$eq": key } }).max_time(COMMAND_LIMIT);
+    async fn document(&mut self, key: &Bson) -> EngineResult<Option<RawDocumentBuf>> {
+        let documents = self.look.documents.clone_with_type::<RawDocumentBuf>();
+        let found = documents.find_one(doc! { "_id": { "$eq": key } }).max_time(COMMAND_LIMIT);
         found.session(&mut self.look.session).await.map_err(error::asking(DOING))
     }
 
     /// Whether no later pass has migrated the document once more.
     async fn newest(&self, at: LogPlace, key: &Bson) -> EngineResult<bool> {
         let books = &self.look.books;
-        let name = ledger::name(books, &self.look.migration);
-        let mut mine = name.clone();
-        mine.insert("range", i64::from(at.range));
-        let mine = books.checkpoint().find_one(mine).await.map_err(error::asking(DOING))?;
-        let pass = mine.and_then(|range| range.get_i64("pass").ok()).unwrap_or_default();
-        let mut later = name.clone();
-        later.insert("pass", doc! { "$gt": pass });
-        let ranges = books.checkpoint().distinct("range", later).await.map_err(error::asking(DOING))?;
+        let ranges = later(books, &self.look.migration, at.range).await?;
         if ranges.is_empty() {
             return Ok(true);
         }
-        let mut newer = name;
+        let mut newer = ledger::name(books, &self.look.migration);
         newer.extend(doc! { "range": { "$in": ranges }, "rows.k": { "$eq": key } });
         let newer = books.undo().find_one(newer).projection(doc! { "_id": 1 }).max_time(COMMAND_LIMIT).await;
         Ok(newer.map_err(error::asking(DOING))?.is_none())
@@ -223,7 +218,7 @@ impl Rows {
         if !self.known(&image.fields, &after).await?.same {
             return Ok(false);
         }
-        let set = doc! { "$set": { format!("rows.{}.w", at.row): digest(&image.fields.of(&after.now))? } };
+        let set = doc! { "$set": { format!("rows.{}.w", at.row): after.digest } };
         let log = self.look.books.undo();
         let told = log.update_one(doc! { "_id": &image.id }, set).session(&mut self.look.session).await;
         if told.map_err(error::asking(DOING))?.matched_count != 1 {
@@ -231,7 +226,7 @@ impl Rows {
         }
         let mut kept = ledger::name(&self.look.books, &self.look.migration);
         kept.extend(doc! {
-            "key": &image.row.key, "replaced": image.fields.of(&before.now), "at": bson::DateTime::now(),
+            "key": &image.row.key, "replaced": image.fields.of(&before.now()?), "at": bson::DateTime::now(),
         });
         let kept = self.look.books.repaired().insert_one(kept).session(&mut self.look.session).await;
         kept.map_err(error::asking(DOING))?;

@@ -1,7 +1,7 @@
-//! The transform evaluated anew on what the undo log keeps, and compared with what is there.
+//! The transform evaluated anew on what the undo log keeps, and compared with what is there; or only the digests of what was written.
 //!
 //! [`log`] reads the log, entry by entry; [`given`] has the shard run a pipeline, or the worker a program, on documents that
-//! are made of the kept values and the present ones of the other fields; [`progress`] keeps how far a verification is and what
+//! are made of the kept values and the present ones of the other fields; [`written`] compares without either; [`progress`] keeps how far a verification is and what
 //! it has found, which [`mend`] repairs. Nothing here is used by what wrote the documents: of
 //! that only the digest's formula is shared, which the log was written with.
 
@@ -9,11 +9,12 @@ mod given;
 mod log;
 mod mend;
 mod progress;
+mod written;
 
 use std::collections::HashMap;
 
 use async_trait::async_trait;
-use bson::{Bson, Document, doc};
+use bson::{Bson, Document, RawDocumentBuf, doc};
 use futures::TryStreamExt;
 use mongodb::options::ReadConcern;
 use mongodb::{ClientSession, Collection};
@@ -21,19 +22,22 @@ use shardlift_domain::fence::Fence;
 use shardlift_domain::ids::MigrationKey;
 use shardlift_domain::mismatch::{Difference, LogPlace, MismatchesPage, MismatchesRequest};
 use shardlift_domain::repair::{RepairPage, RepairRequest};
-use shardlift_domain::spec::{Anew, Sample, Transform};
+use shardlift_domain::spec::{Anew, Leeway, Sample, Transform};
 use shardlift_domain::verdict::CheckResult;
 use shardlift_domain::{ErrorCode, Failure};
 
 use self::given::{Candidate, How};
 use self::log::{Entry, Fields, Row};
+use self::written::Written;
 use super::connection::{Books, Connection};
 use super::transaction::{COMMAND_LIMIT, answered, session};
 use super::{bracket, defect, error, extjson, ledger};
-use crate::engine::anew::{self, Differing, GONE, Known, Seen, Walked};
+use crate::engine::anew::{self, Asked, Differing, GONE, Known, Seen, TRANSFORM, Walked};
 use crate::engine::{DataJob, EngineError, EngineResult};
 use crate::lease::TaskLease;
 
+/// Documents that the server sends at once.
+const SENT: u32 = 5000;
 /// Bytes of documents that are evaluated at once.
 const BUDGET: usize = 8 << 20;
 
@@ -47,16 +51,28 @@ struct Look {
     session: ClientSession,
 }
 
-/// The check of `verify`.
+/// The check `transform`.
 pub(super) async fn verify(
     connection: &Connection,
     lease: &TaskLease,
     job: &DataJob,
-    anew: &Anew,
+    anew: Anew,
 ) -> EngineResult<CheckResult> {
     let mut look = Look::open(connection, &lease.task().migration, job).await?;
-    let changed = look.changed(job).await?;
-    anew::verify(&mut look, lease, anew, changed).await
+    let changed = changed(&look.books, &look.migration, job).await?;
+    anew::verify(&mut look, lease, Asked::Transform(anew), changed).await
+}
+
+/// The check `digest`.
+pub(super) async fn digest(
+    connection: &Connection,
+    lease: &TaskLease,
+    job: &DataJob,
+    allowed: Leeway,
+) -> EngineResult<CheckResult> {
+    let mut written = Written::open(connection, &lease.task().migration, job).await?;
+    let changed = changed(&written.books, &written.migration, job).await?;
+    anew::verify(&mut written, lease, Asked::Digest(allowed), changed).await
 }
 
 /// One page of a listing.
@@ -65,6 +81,10 @@ pub(super) async fn mismatches(
     request: &MismatchesRequest,
     job: &DataJob,
 ) -> EngineResult<MismatchesPage> {
+    if job.data.known_by_digest() {
+        let mut written = Written::open(connection, &request.migration, job).await?;
+        return anew::page(&mut written, request.after, request.limit).await;
+    }
     let mut look = Look::open(connection, &request.migration, job).await?;
     anew::page(&mut look, request.after, request.limit).await
 }
@@ -88,36 +108,20 @@ impl Look {
         Ok(Self { books, documents, migration: migration.clone(), how, session })
     }
 
-    /// How many documents the ranges say were changed, each of which has left its before-image. A program that is run over
-    /// all documents may leave some of them as they are, and those leave none.
-    async fn changed(&self, job: &DataJob) -> EngineResult<u64> {
-        if job.data.source.pending.is_none() && job.data.transform.runs_in_worker() {
-            return Ok(0);
-        }
-        let doing = "counting what was changed";
-        let stages = [
-            doc! { "$match": ledger::name(&self.books, &self.migration) },
-            doc! { "$group": { "_id": null, "rows": { "$sum": "$rows" } } },
-        ];
-        let sums = self.books.checkpoint().aggregate(stages).read_concern(ReadConcern::majority()).await;
-        let sum = sums.map_err(error::asking(doing))?.try_next().await.map_err(error::asking(doing))?;
-        let sum = sum.and_then(|sum| sum.get_i64("rows").ok()).unwrap_or_default();
-        Ok(u64::try_from(sum).unwrap_or_default())
-    }
-
     /// Compares these rows of an entry: the verdict of each, in their order.
     async fn compare(&self, fields: &Fields, rows: &[Row]) -> EngineResult<Vec<Verdict>> {
         let doing = "reading documents";
         let mut wanted: HashMap<String, usize> = HashMap::with_capacity(rows.len());
         wanted.extend(rows.iter().enumerate().map(|(n, row)| (bracket::text(&row.key), n)));
         let keys: Vec<Bson> = rows.iter().map(|row| row.key.clone()).collect();
-        let found =
-            self.documents.find(doc! { "_id": { "$in": keys } }).max_time(COMMAND_LIMIT).batch_size(500);
+        let documents = self.documents.clone_with_type::<RawDocumentBuf>();
+        let found = documents.find(doc! { "_id": { "$in": keys } }).max_time(COMMAND_LIMIT).batch_size(SENT);
         let mut found = found.await.map_err(error::asking(doing))?;
         let mut verdicts: Vec<Verdict> = vec![(Some((Difference::Gone, GONE)), None); rows.len()];
         let (mut candidates, mut bytes) = (Vec::new(), 0);
         while let Some(now) = found.try_next().await.map_err(error::asking(doing))? {
-            let Some(n) = now.get("_id").and_then(|key| wanted.remove(&bracket::text(key))) else { continue };
+            let key = now.get("_id").ok().flatten().and_then(|key| Bson::try_from(key).ok());
+            let Some(n) = key.and_then(|key| wanted.remove(&bracket::text(&key))) else { continue };
             let candidate = Candidate::new(n, fields, &rows[n], now)?;
             bytes += candidate.bytes;
             candidates.push(candidate);
@@ -145,6 +149,23 @@ impl Look {
     }
 }
 
+/// How many documents the ranges say were changed, each of which has left its before-image. A program that is run over all
+/// documents may leave some of them as they are, and those leave none.
+async fn changed(books: &Books, migration: &MigrationKey, job: &DataJob) -> EngineResult<u64> {
+    if job.data.source.pending.is_none() && job.data.transform.runs_in_worker() {
+        return Ok(0);
+    }
+    let doing = "counting what was changed";
+    let stages = [
+        doc! { "$match": ledger::name(books, migration) },
+        doc! { "$group": { "_id": null, "rows": { "$sum": "$rows" } } },
+    ];
+    let sums = books.checkpoint().aggregate(stages).read_concern(ReadConcern::majority()).await;
+    let sum = sums.map_err(error::asking(doing))?.try_next().await.map_err(error::asking(doing))?;
+    let sum = sum.and_then(|sum| sum.get_i64("rows").ok()).unwrap_or_default();
+    Ok(u64::try_from(sum).unwrap_or_default())
+}
+
 /// How a row differs, and in words; and the digest of its changed fields, if it is there.
 type Verdict = (Option<(Difference, &'static str)>, Option<i64>);
 
@@ -152,7 +173,7 @@ type Verdict = (Option<(Difference, &'static str)>, Option<i64>);
 impl anew::Look for Look {
     async fn next(&mut self, after: LogPlace, rows: u32, sample: Sample) -> EngineResult<Seen> {
         answered(async {
-            let entry = Entry::after(&self.books, &self.migration, after, rows).await?;
+            let entry = Entry::<Row>::after(&self.books, &self.migration, after, rows).await?;
             let Some(entry) = entry else { return Ok(Seen::default()) };
             let mut page = Seen { next: Some(entry.next()), ..Seen::default() };
             let all = entry.rows.len();
@@ -172,11 +193,11 @@ impl anew::Look for Look {
     }
 
     async fn begin(&mut self, lease: &TaskLease, changed: u64) -> EngineResult<Walked> {
-        answered(progress::begin(&self.books, lease, changed)).await
+        answered(progress::begin(&self.books, lease, TRANSFORM, changed)).await
     }
 
     async fn keep(&mut self, lease: &TaskLease, walked: &Walked, found: &[Differing]) -> EngineResult<()> {
-        answered(progress::keep(&self.books, &mut self.session, lease, walked, found)).await
+        answered(progress::keep(&self.books, &mut self.session, lease, TRANSFORM, walked, found)).await
     }
 }
 

@@ -2,8 +2,8 @@
 //! repaired.
 //!
 //! ```text
-//! verifying   _id {db, migration, version}   epoch, attempt, rows_changed, range, batch, part, row, the figures, done
-//! difference  db, migration, version, range, batch, part, row; difference, key, found: the digest of its changed fields or null
+//! verifying   _id {db, migration, version, asked}   epoch, attempt, rows_changed, range, batch, part, row, the figures, done
+//! difference  db, migration, version, asked, range, batch, part, row; difference, key, found: the digest of its changed fields or null
 //! ```
 
 use std::str::FromStr;
@@ -12,6 +12,7 @@ use bson::{Bson, Document, doc};
 use futures::TryStreamExt;
 use mongodb::ClientSession;
 use mongodb::options::ReturnDocument;
+use shardlift_domain::ids::MigrationKey;
 use shardlift_domain::mismatch::{Compared, Difference, LogPlace};
 
 use crate::engine::anew::{Differing, NAMED, Walked};
@@ -25,10 +26,22 @@ use crate::lease::TaskLease;
 
 const DOING: &str = "keeping how far the verification is";
 
+/// The name of one verification of a migration, which asks this.
+pub(super) fn name(books: &Books, migration: &MigrationKey, asked: &str) -> Document {
+    let mut name = ledger::name(books, migration);
+    name.insert("asked", asked);
+    name
+}
+
 /// Takes the verification over: goes on with what an earlier hand-out has begun, or begins anew.
-pub(super) async fn begin(books: &Books, lease: &TaskLease, changed: u64) -> EngineResult<Walked> {
+pub(super) async fn begin(
+    books: &Books,
+    lease: &TaskLease,
+    asked: &str,
+    changed: u64,
+) -> EngineResult<Walked> {
     fence::admit(books, lease.leader()).await?;
-    let name = ledger::name(books, &lease.task().migration);
+    let name = name(books, &lease.task().migration, asked);
     let mut fresh = doc! { "_id": &name, "epoch": 0_i64, "attempt": 0_i64, "rows_changed": -1_i64 };
     fresh.extend(fields(&Walked::default()));
     match books.verifying().insert_one(fresh).await {
@@ -140,11 +153,13 @@ pub(super) async fn keep(
     books: &Books,
     session: &mut ClientSession,
     lease: &TaskLease,
+    asked: &str,
     walked: &Walked,
     found: &[Differing],
 ) -> EngineResult<()> {
+    let name = name(books, &lease.task().migration, asked);
     begin_transaction(session).await?;
-    match kept(books, session, lease, walked, found).await {
+    match kept(books, session, lease, &name, walked, found).await {
         Ok(()) => commit(session).await,
         Err(error) => {
             abandon(session).await;
@@ -157,12 +172,12 @@ async fn kept(
     books: &Books,
     session: &mut ClientSession,
     lease: &TaskLease,
+    name: &Document,
     walked: &Walked,
     found: &[Differing],
 ) -> EngineResult<()> {
-    let name = ledger::name(books, &lease.task().migration);
     let (epoch, attempt) = checkpoint::token(lease.token());
-    let mine = doc! { "_id": &name, "epoch": epoch, "attempt": attempt };
+    let mine = doc! { "_id": name, "epoch": epoch, "attempt": attempt };
     let kept =
         books.verifying().update_one(mine, doc! { "$set": fields(walked) }).session(&mut *session).await;
     if kept.map_err(error::asking(DOING))?.matched_count != 1 {

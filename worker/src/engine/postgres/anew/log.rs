@@ -140,31 +140,60 @@ impl Entry {
     /// A query that makes rows of a part: `k0…` the key's columns, `o0…` the old values, `w` the digest of what was written,
     /// `i` that of the inputs, `n` its number; only those in the sample. All with the prefix `shardlift_`.
     pub(super) fn unfolded(&self, keys: usize, part: Part, sample: Sample) -> String {
-        let slice = |array: &str, n: usize| {
-            let begin = u64::from(self.rows) * n as u64;
-            format!("u.{array}[{}:{}]", begin + u64::from(part.from) + 1, begin + u64::from(part.to))
-        };
+        let of =
+            [("keys", keys, 'k'), ("old", self.fields.len(), 'o'), ("written", 1, 'w'), ("inputs", 1, 'i')];
+        self.unnested(&of, part, &sampled(keys, sample))
+    }
+
+    /// The same of nothing but keys, digests of what was written, and numbers.
+    pub(super) fn written(&self, keys: usize, part: Part) -> String {
+        self.unnested(&[("keys", keys, 'k'), ("written", 1, 'w')], part, "")
+    }
+
+    /// Of each array so many columns, under this letter; numbered if it may have several.
+    fn unnested(&self, of: &[(&str, usize, char)], part: Part, condition: &str) -> String {
         let (mut arrays, mut names) = (Vec::new(), Vec::new());
-        for n in 0..keys {
-            arrays.push(slice("keys", n));
-            names.push(format!("shardlift_k{n}"));
-        }
-        for n in 0..self.fields.len() {
-            arrays.push(slice("old", n));
-            names.push(format!("shardlift_o{n}"));
-        }
-        for (array, name) in [("written", "w"), ("inputs", "i")] {
-            arrays.push(slice(array, 0));
-            names.push(format!("shardlift_{name}"));
+        for (array, columns, letter) in of {
+            for n in 0..*columns {
+                let begin = u64::from(self.rows) * n as u64;
+                let (from, to) = (begin + u64::from(part.from) + 1, begin + u64::from(part.to));
+                arrays.push(format!("u.{array}[{from}:{to}]"));
+                let number = if matches!(letter, 'k' | 'o') { n.to_string() } else { String::new() };
+                names.push(format!("shardlift_{letter}{number}"));
+            }
         }
         format!(
             "SELECT l.* FROM shardlift.undo u, unnest({}) WITH ORDINALITY AS l ({}, shardlift_n) \
-             WHERE u.migration = $1 AND u.version = $2 AND u.range_index = $3 AND u.batch = $4 AND u.part = $5{}",
+             WHERE u.migration = $1 AND u.version = $2 AND u.range_index = $3 AND u.batch = $4 AND u.part = $5{condition}",
             arrays.join(", "),
             names.join(", "),
-            sampled(keys, sample),
         )
     }
+}
+
+/// A query that makes the keys of all rows that passes after the entry's own have migrated, named as in [`Entry::unfolded`].
+pub(super) fn later(keys: usize) -> String {
+    let slices = (0..keys).map(|n| format!("u.keys[{n} * u.rows + 1:{} * u.rows]", n + 1));
+    let names = (0..keys).map(|n| format!("shardlift_k{n}"));
+    format!(
+        "SELECT l.* FROM shardlift.checkpoint c JOIN shardlift.undo u USING (migration, version, range_index), \
+         unnest({}) AS l ({}) WHERE c.migration = $1 AND c.version = $2 AND c.pass > \
+           (SELECT o.pass FROM shardlift.checkpoint o WHERE o.migration = $1 AND o.version = $2 AND o.range_index = $3)",
+        slices.collect::<Vec<_>>().join(", "),
+        names.collect::<Vec<_>>().join(", "),
+    )
+}
+
+/// The end of a statement whose part `shardlift_log` has the rows of an entry, and `shardlift_other` those that differ, with the
+/// digest of what they are as `shardlift_is`: how many there are, and number, digest and key of each that differs, and more.
+/// One row at least.
+pub(super) fn told(keys: usize, more: &str) -> String {
+    format!(
+        "SELECT (SELECT count(*) FROM shardlift_log), shardlift_other.shardlift_n, shardlift_other.shardlift_is, \
+         ARRAY[{}]::text[], {more} FROM (SELECT) AS shardlift_one LEFT JOIN shardlift_other ON true \
+         ORDER BY shardlift_other.shardlift_n",
+        key(keys, "shardlift_other"),
+    )
 }
 
 /// By the key: the same rows every time.

@@ -19,7 +19,7 @@ use shardlift_domain::spec::Sample;
 
 const RECORDED: &str = "\
     SELECT range_index, batch, part, row_index, difference, key, found FROM shardlift.difference
-    WHERE migration = $1 AND version = $2
+    WHERE migration = $1 AND version = $2 AND asked = 'transform'
       AND ($7 OR (range_index, batch, part, row_index) > ($3, $4, $5, $6))
     ORDER BY range_index, batch, part, row_index LIMIT $8";
 /// Whether a later pass has migrated a row with these parts of a key. Where the key has several columns this may also be
@@ -32,7 +32,8 @@ const NEWER: &str = "\
                       WHERE o.migration = $1 AND o.version = $2 AND o.range_index = $3))";
 const FORGET: &str = "\
     DELETE FROM shardlift.difference
-    WHERE migration = $1 AND version = $2 AND range_index = $3 AND batch = $4 AND part = $5 AND row_index = $6";
+    WHERE migration = $1 AND version = $2 AND asked = 'transform'
+      AND range_index = $3 AND batch = $4 AND part = $5 AND row_index = $6";
 
 /// The rows of one migration, under one leader.
 struct Rows {

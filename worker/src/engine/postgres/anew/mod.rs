@@ -1,7 +1,7 @@
-//! The transform evaluated anew on what the undo log keeps, and compared with what is there.
+//! The transform evaluated anew on what the undo log keeps, and compared with what is there; or only the digests of what was written.
 //!
 //! [`log`] reads the log, entry by entry; [`set_list`] has the shard evaluate a `SET` list, [`program`] runs a program of
-//! the worker; [`repeatable`] asks the shard whether a list gives the same again; [`progress`] keeps how far a verification is
+//! the worker; [`written`] compares without either; [`repeatable`] asks the shard whether a list gives the same again; [`progress`] keeps how far a verification is
 //! and what it has found, which [`mend`] repairs. Nothing here is used by what wrote the
 //! rows: of that only the names of columns and the digest's formula are shared, which stand in the log itself.
 
@@ -11,6 +11,7 @@ mod program;
 mod progress;
 mod repeatable;
 mod set_list;
+mod written;
 
 use std::time::Duration;
 
@@ -21,18 +22,19 @@ use shardlift_domain::ids::{MigrationKey, ShardId, TaskId};
 use shardlift_domain::migration::Step;
 use shardlift_domain::mismatch::{LogPlace, MismatchesPage, MismatchesRequest};
 use shardlift_domain::repair::{RepairPage, RepairRequest};
-use shardlift_domain::spec::{Anew, Sample};
+use shardlift_domain::spec::Sample;
 use shardlift_domain::verdict::{CheckResult, Severity};
 use sqlx::Row;
 
 use self::log::{Entry, Part};
 use self::program::Program;
 use self::set_list::SetList;
+use self::written::Written;
 use super::error::{OrTrouble, sqlstate, trouble, words};
 use super::fence::unsigned;
 use super::session::{Access, Purpose, QUICK, Session, task_name, within};
 use super::walk::{Walk, assignments};
-use crate::engine::anew::{Differing, Known, Seen, Walked};
+use crate::engine::anew::{Asked, Differing, Known, Seen, TRANSFORM, Walked};
 use crate::engine::findings::Findings;
 use crate::engine::{DataJob, EngineError, EngineResult, anew};
 use crate::lease::TaskLease;
@@ -57,18 +59,26 @@ struct Look {
     how: How,
 }
 
-/// The check of `verify`.
+/// The checks of `verify` that walk over the log.
 pub(super) async fn verify(
     access: &Access,
     lease: &TaskLease,
     job: &DataJob,
-    anew: &Anew,
-) -> EngineResult<CheckResult> {
-    let mut look = Look::open(access, lease.task(), job).await?;
-    let changed = look.changed().await?;
-    let result = anew::verify(&mut look, lease, anew, changed).await?;
-    look.session.close().await;
-    Ok(result)
+) -> EngineResult<Vec<CheckResult>> {
+    let mut results = Vec::new();
+    if let Some(allowed) = job.data.digest() {
+        let mut written = Written::open(access, lease.task(), job).await?;
+        let changed = written.changed().await?;
+        results.push(anew::verify(&mut written, lease, Asked::Digest(allowed), changed).await?);
+        written.close().await;
+    }
+    if let Some(anew) = job.data.anew() {
+        let mut look = Look::open(access, lease.task(), job).await?;
+        let changed = changed(&mut look.session, &look.migration).await?;
+        results.push(anew::verify(&mut look, lease, Asked::Transform(anew), changed).await?);
+        look.session.close().await;
+    }
+    Ok(results)
 }
 
 /// One page of a listing.
@@ -79,6 +89,12 @@ pub(super) async fn mismatches(
 ) -> EngineResult<MismatchesPage> {
     let (migration, shard) = (request.migration.clone(), access.shard.clone());
     let task = TaskId { migration, shard, step: Step::Verify, range: None };
+    if job.data.known_by_digest() {
+        let mut written = Written::open(access, &task, job).await?;
+        let page = anew::page(&mut written, request.after, request.limit).await?;
+        written.close().await;
+        return Ok(page);
+    }
     let mut look = Look::open(access, &task, job).await?;
     let page = anew::page(&mut look, request.after, request.limit).await?;
     look.session.close().await;
@@ -131,18 +147,18 @@ impl Look {
         };
         Ok(Self { session, migration: task.migration.clone(), how })
     }
+}
 
-    /// How many rows the ranges say were changed.
-    async fn changed(&mut self) -> EngineResult<u64> {
-        let sum = sqlx::query(
-            "SELECT coalesce(sum(rows_changed), 0)::int8 FROM shardlift.checkpoint WHERE migration = $1 AND version = $2",
-        )
-        .bind(self.migration.id.as_str())
-        .bind(i64::from(self.migration.version.0))
-        .fetch_one(&mut self.session.conn);
-        let sum = within(QUICK, sum).await.and_then(|row| row.try_get(0));
-        sum.map(unsigned).or_trouble(&self.session.shard)
-    }
+/// How many rows the ranges say were changed.
+async fn changed(session: &mut Session, migration: &MigrationKey) -> EngineResult<u64> {
+    let sum = sqlx::query(
+        "SELECT coalesce(sum(rows_changed), 0)::int8 FROM shardlift.checkpoint WHERE migration = $1 AND version = $2",
+    )
+    .bind(migration.id.as_str())
+    .bind(i64::from(migration.version.0))
+    .fetch_one(&mut session.conn);
+    let sum = within(QUICK, sum).await.and_then(|row| row.try_get(0));
+    sum.map(unsigned).or_trouble(&session.shard)
 }
 
 #[async_trait]
@@ -166,11 +182,11 @@ impl anew::Look for Look {
     }
 
     async fn begin(&mut self, lease: &TaskLease, changed: u64) -> EngineResult<Walked> {
-        progress::begin(&mut self.session, lease, changed).await
+        progress::begin(&mut self.session, lease, TRANSFORM, changed).await
     }
 
     async fn keep(&mut self, lease: &TaskLease, walked: &Walked, found: &[Differing]) -> EngineResult<()> {
-        progress::keep(&mut self.session, lease, walked, found).await
+        progress::keep(&mut self.session, lease, TRANSFORM, walked, found).await
     }
 }
 

@@ -132,14 +132,14 @@ impl Program {
     }
 
     fn seen(&self, row: &PgRow, entry: &Entry) -> Result<Seen, sqlx::Error> {
-        let there = row.try_get("there")?;
+        let (there, now) = (row.try_get("there")?, row.try_get("now")?);
         Ok(Seen {
             number: row.try_get("shardlift_n")?,
             key: row.try_get("key")?,
             there,
-            as_written: row.try_get("written")?,
+            as_written: there && row.try_get::<Option<i64>, _>("shardlift_w")? == Some(now),
             inputs: row.try_get("inputs")?,
-            now: row.try_get("now")?,
+            now,
             given: if there { self.given(row, entry) } else { None },
         })
     }
@@ -245,8 +245,7 @@ impl Program {
         format!(
             "WITH shardlift_log AS MATERIALIZED ({log}) \
              SELECT shardlift_log.shardlift_n, ARRAY[{key}] AS key, {there} AS there, \
-               coalesce({there} AND {now} = shardlift_log.shardlift_w, false) AS written, \
-               coalesce({there} AND {inputs} = shardlift_log.shardlift_i, false) AS inputs, \
+               shardlift_log.shardlift_w, coalesce({there} AND {inputs} = shardlift_log.shardlift_i, false) AS inputs, \
                {now} AS now, {columns} \
              FROM shardlift_log LEFT JOIN {table} ON {joins} ORDER BY shardlift_log.shardlift_n",
             log = entry.unfolded(keys, part, sample),
