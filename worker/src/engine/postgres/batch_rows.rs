@@ -19,7 +19,7 @@ use super::checkpoint::{Claim, state};
 use super::key::{Bound, shown};
 use super::session::within;
 use super::walk::Walk;
-use super::window::Window;
+use super::window::{Stretch, Window};
 use super::writer::still_pending;
 use super::{batch_sql::Advanced, document};
 use crate::engine::EngineError;
@@ -65,13 +65,11 @@ impl RowsBatch {
     pub(super) async fn run(
         &self,
         conn: &mut PgConnection,
-        claim: &Claim,
-        after: &Bound,
-        window: &Window,
+        stretch: Stretch<'_>,
         limit: Duration,
     ) -> Result<Advanced, Refusal> {
         let mut tx = within(limit, conn.begin()).await?;
-        let done = self.steps(&mut tx, claim, after, window, limit).await;
+        let done = self.steps(&mut tx, stretch, limit).await;
         if matches!(done, Ok(Some(_))) {
             fail::fail_point!("pg-before-commit", |_| std::process::abort());
             within(limit, tx.commit()).await?;
@@ -86,11 +84,10 @@ impl RowsBatch {
     pub(super) async fn steps(
         &self,
         conn: &mut PgConnection,
-        claim: &Claim,
-        after: &Bound,
-        window: &Window,
+        stretch: Stretch<'_>,
         limit: Duration,
     ) -> Result<Advanced, Refusal> {
+        let Stretch { claim, after, window } = stretch;
         let held = format!("SELECT c.batches FROM shardlift.checkpoint c WHERE {} FOR UPDATE", Claim::HOLDS);
         let held = claim.bind(sqlx::query(AssertSqlSafe(Arc::<str>::from(held)))).fetch_optional(&mut *conn);
         let Some(held) = within(limit, held).await? else { return Ok(None) };
@@ -99,7 +96,7 @@ impl RowsBatch {
         let changed = if changes.is_empty() {
             0
         } else {
-            self.write(&mut *conn, &changes, (claim, batch), after, window, limit).await?
+            self.write(&mut *conn, &changes, batch, stretch, limit).await?
         };
         let advance = format!(
             "UPDATE shardlift.checkpoint c SET last_key = $8::text[], rows_changed = c.rows_changed + $9, \
@@ -201,11 +198,11 @@ impl RowsBatch {
         &self,
         conn: &mut PgConnection,
         changes: &Changes,
-        (claim, batch): (&Claim, i64),
-        after: &Bound,
-        window: &Window,
+        batch: i64,
+        stretch: Stretch<'_>,
         limit: Duration,
     ) -> Result<i64, Refusal> {
+        let Stretch { claim, after, window } = stretch;
         let statement = changes.statement(&self.walk, after.is_some(), self.undo);
         let query = changes.bind(sqlx::query(AssertSqlSafe(statement))).bind(after).bind(&window.edge);
         let query = query.bind(self.walk.tenant_keys());

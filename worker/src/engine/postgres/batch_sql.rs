@@ -12,9 +12,8 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 use super::capture::{Capture, MOVED};
 use super::checkpoint::{Claim, state};
 use super::error::sqlstate;
-use super::key::Bound;
 use super::walk::{Walk, set_list};
-use super::window::Window;
+use super::window::Stretch;
 use shardlift_domain::range::RangeState;
 use shardlift_domain::spec::Undo;
 
@@ -87,12 +86,10 @@ impl SqlBatch {
     pub(super) async fn run(
         &mut self,
         conn: &mut PgConnection,
-        claim: &Claim,
-        after: &Bound,
-        window: &Window,
+        stretch: Stretch<'_>,
     ) -> Result<Advanced, sqlx::Error> {
         if self.locking.as_mut().is_some_and(|locking| locking.patience.tries()) {
-            let done = self.in_one_snapshot(&mut *conn, claim, after, window).await;
+            let done = self.in_one_snapshot(&mut *conn, stretch).await;
             let refused = done.as_ref().is_err_and(gave_way);
             if let Some(locking) = &mut self.locking {
                 locking.patience.learn(refused);
@@ -103,19 +100,17 @@ impl SqlBatch {
         }
         fail::fail_point!("pg-before-commit", |_| std::process::abort());
         let forms = self.locking.as_ref().map_or(&self.statement, |locking| &locking.statement);
-        self.play(forms, conn, claim, after, window).await
+        self.play(forms, conn, stretch).await
     }
 
     /// The rows are read and changed in one snapshot, so the transaction takes more than the statement to say so.
     async fn in_one_snapshot(
         &self,
         conn: &mut PgConnection,
-        claim: &Claim,
-        after: &Bound,
-        window: &Window,
+        stretch: Stretch<'_>,
     ) -> Result<Advanced, sqlx::Error> {
         let mut tx = conn.begin_with(self.beginning()).await?;
-        let done = self.once(&mut tx, claim, after, window).await;
+        let done = self.once(&mut tx, stretch).await;
         if matches!(done, Ok(Some(_))) {
             fail::fail_point!("pg-before-commit", |_| std::process::abort());
             tx.commit().await?;
@@ -130,21 +125,18 @@ impl SqlBatch {
     pub(super) async fn once(
         &self,
         conn: &mut PgConnection,
-        claim: &Claim,
-        after: &Bound,
-        window: &Window,
+        stretch: Stretch<'_>,
     ) -> Result<Advanced, sqlx::Error> {
-        self.play(&self.statement, conn, claim, after, window).await
+        self.play(&self.statement, conn, stretch).await
     }
 
     async fn play(
         &self,
         forms: &Forms,
         conn: &mut PgConnection,
-        claim: &Claim,
-        after: &Bound,
-        window: &Window,
+        stretch: Stretch<'_>,
     ) -> Result<Advanced, sqlx::Error> {
+        let Stretch { claim, after, window } = stretch;
         let sql = if after.is_some() { &forms.next } else { &forms.first };
         let row = claim
             .bind(sqlx::query(AssertSqlSafe(Arc::clone(sql))))

@@ -19,7 +19,7 @@ use super::key::{Bound, shown as key_shown};
 use super::session::{Access, Purpose, QUICK, Session, within};
 use super::split;
 use super::walk::Walk;
-use super::window::{Edges, Window};
+use super::window::{Edges, Stretch, Window};
 use super::writer::{Change, refused};
 use crate::engine::rehearsal::{First, PARTS, Stage, Tried, run};
 use crate::engine::{DataJob, EngineResult};
@@ -119,11 +119,12 @@ impl Act<'_> {
         let log = sqlx::query_scalar("SELECT pg_current_wal_insert_lsn()::text").fetch_one(&mut *conn);
         let log: String = within(QUICK, log).await?;
         let began = Instant::now();
+        let stretch = Stretch { claim: &claim, after, window };
         let advanced = match self.change {
             Change::Sql(batch) => {
-                within(limit, batch.once(conn, &claim, after, window)).await.map_err(Refusal::Database)?
+                within(limit, batch.once(conn, stretch)).await.map_err(Refusal::Database)?
             }
-            Change::Rows(batch) => batch.steps(conn, &claim, after, window, limit).await?,
+            Change::Rows(batch) => batch.steps(conn, stretch, limit).await?,
         };
         // What would be refused by the commit is refused now.
         let constraints = sqlx::query("SET CONSTRAINTS ALL IMMEDIATE").execute(&mut *conn);

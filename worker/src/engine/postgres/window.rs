@@ -2,6 +2,7 @@
 
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 
+use super::checkpoint::Claim;
 use super::key::Bound;
 use super::walk::Walk;
 
@@ -14,6 +15,16 @@ pub(super) struct Window {
     pub(super) rows: u32,
     /// Nothing comes after it in the range.
     pub(super) last: bool,
+}
+
+/// A window as a batch goes over it.
+#[derive(Clone, Copy)]
+pub(super) struct Stretch<'a> {
+    /// Who may advance the checkpoint.
+    pub(super) claim: &'a Claim,
+    /// The key before the window; `None`: it begins with the table.
+    pub(super) after: &'a Bound,
+    pub(super) window: &'a Window,
 }
 
 /// The statements that find windows; they differ by which bounds there are.

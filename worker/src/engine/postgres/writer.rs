@@ -19,7 +19,7 @@ use super::session::{QUICK, Session, within};
 use super::set_aside::Misfit;
 use super::share;
 use super::standbys;
-use super::window::{Edges, Window};
+use super::window::{Edges, Stretch, Window};
 use crate::engine::replicas::Track;
 use crate::engine::{BatchReport, EngineError, EngineResult, Lag, RangeWriter, SetAside};
 use crate::lease::TaskLease;
@@ -147,17 +147,16 @@ impl Writer {
         let limit = self.statement + QUICK;
         let window = self.edges.next(&mut self.session.conn, &after, &self.upper, rows);
         let window = within(limit, window).await.map_err(|error| trouble(&self.session.shard, error))?;
+        let stretch = Stretch { claim: &self.claim, after: &after, window: &window };
         let advanced = match &mut self.change {
             _ if window.edge.is_none() => {
                 within(limit, finish(&mut self.session.conn, &self.claim)).await.map_err(Refusal::Database)
             }
             Change::Sql(batch) => {
-                let run = batch.run(&mut self.session.conn, &self.claim, &after, &window);
+                let run = batch.run(&mut self.session.conn, stretch);
                 within(limit, run).await.map_err(Refusal::Database)
             }
-            Change::Rows(batch) => {
-                batch.run(&mut self.session.conn, &self.claim, &after, &window, limit).await
-            }
+            Change::Rows(batch) => batch.run(&mut self.session.conn, stretch, limit).await,
         };
         fail::fail_point!("pg-after-commit", |_| std::process::abort());
         match advanced {
