@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use shardlift_domain::ended::EndedSession;
 use shardlift_domain::fence::{Fence, Token};
 use shardlift_domain::ids::TaskId;
 use shardlift_domain::migration::Pace;
@@ -79,6 +80,7 @@ impl Pulse {
             pulse: Arc::clone(self),
             withdrawn: CancellationToken::new(),
             wish: Arc::default(),
+            ended: Arc::default(),
         }
     }
 
@@ -95,6 +97,7 @@ pub struct TaskLease {
     pulse: Arc<Pulse>,
     withdrawn: CancellationToken,
     wish: Arc<Mutex<Option<Wish>>>,
+    ended: Arc<Mutex<Vec<EndedSession>>>,
 }
 
 /// How the coordinator wants a running range to go on.
@@ -143,6 +146,16 @@ impl TaskLease {
     /// What the coordinator wished since the last call.
     pub fn take_wish(&self) -> Option<Wish> {
         self.wish.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// A session of the application was ended under it: whatever becomes of the task, that is to be told.
+    pub fn has_ended(&self, session: EndedSession) {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner).push(session);
+    }
+
+    /// The sessions that were ended since the last call.
+    pub fn take_ended(&self) -> Vec<EndedSession> {
+        std::mem::take(&mut *self.ended.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Ends when the lease is withdrawn (not when the coordinator falls silent): for waits that should not outlast it.

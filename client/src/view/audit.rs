@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 use shardlift_client::model::{AuditEntry, AuditFact, Verified};
+use shardlift_domain::ended::EndedSession;
+use shardlift_domain::ids::ShardId;
 use shardlift_domain::spec::Throttle;
 
 use super::harmless::line;
@@ -79,9 +81,25 @@ fn what(detail: &str) -> String {
     words.extend(word(&detail["worker"]));
     words.extend(word(&detail["shard"]));
     words.extend(word(&detail["step"]));
+    words.extend(ended(&detail).iter().map(ToString::to_string));
     words.extend(word(&detail["code"]).or_else(|| word(&detail["failure"]["code"])));
     words.extend(detail["wave"].as_u64().map(|wave| format!("wave {}", wave + 1)));
     words.join(" ")
+}
+
+/// The sessions of the application that were ended, if the detail has any.
+fn ended(detail: &Value) -> Vec<EndedSession> {
+    serde_json::from_value(detail["sessions"].clone()).unwrap_or_default()
+}
+
+/// The same of an entry, each with its shard.
+pub(crate) fn ended_by(entry: &AuditEntry) -> Vec<(ShardId, EndedSession)> {
+    let detail = entry.fact.as_ref().ok().map(|fact| fact.detail.as_str());
+    let detail: Value = detail.and_then(|detail| serde_json::from_str(detail).ok()).unwrap_or_default();
+    let Some(shard) = detail["shard"].as_str().and_then(|shard| ShardId::new(shard).ok()) else {
+        return Vec::new();
+    };
+    ended(&detail).into_iter().map(|session| (shard.clone(), session)).collect()
 }
 
 /// One entry as a line of a log.
@@ -170,6 +188,14 @@ more: --after 8
         let line = "7  2026-11-28T21:00:00.123456Z olaf\\u{1b}[2J 0001_text@1 started pending/precheck -> running/precheck\n";
         assert_eq!(sentence(&told), line);
         assert_eq!(sentence(&wrong), "8  unreadable: no event\n");
+        let mut ended = told.clone();
+        let fact = ended.fact.as_mut().expect("readable");
+        fact.detail = r#"{"shard":"pg-02","step":"apply","sessions":[{"pid":7,"application":"reports","user":"reader","state":"active","open_seconds":3,"quiet_seconds":1,"statement":"SELECT"}]}"#.into();
+        let who = "pid 7 (reports, user reader, active, transaction open for 3 s, SELECT 1 s ago)";
+        assert!(sentence(&ended).ends_with(&format!("pg-02 apply {who}\n")), "{}", sentence(&ended));
+        let (shard, session) = ended_by(&ended).pop().expect("a session");
+        assert_eq!((shard.as_str(), session.to_string().as_str()), ("pg-02", who));
+        assert!(ended_by(&told).is_empty());
         let mut drained = told.clone();
         let fact = drained.fact.as_mut().expect("readable");
         (fact.migration, fact.event) = (None, "worker_drained".into());

@@ -1,7 +1,9 @@
 //! One migration in full: figures, shards, and everything that went wrong.
 
 use shardlift_client::model::{MigrationView, ShardView};
+use shardlift_domain::ended::EndedSession;
 use shardlift_domain::failure::Failure;
+use shardlift_domain::ids::ShardId;
 use shardlift_domain::migration::{Phase, Status};
 use shardlift_domain::spec::{Kind, Throttle};
 use shardlift_domain::verdict::Undone;
@@ -12,6 +14,9 @@ use super::harmless::line;
 use super::list::{seconds, standing, tone};
 use super::paint::{Paint, Tone};
 use super::table::{Cell, Side, Table};
+
+/// Most sessions that are named.
+const ENDED: usize = 10;
 
 /// The whole page.
 pub(crate) fn status(paint: Paint, view: &MigrationView) -> String {
@@ -79,6 +84,22 @@ pub(crate) fn status(paint: Paint, view: &MigrationView) -> String {
     }
     if let Some(hint) = hint(view) {
         text.push_str(&format!("\n{hint}\n"));
+    }
+    text
+}
+
+/// The sessions of the application that were ended, one line for each of the newest.
+pub(crate) fn ended(sessions: &[(ShardId, EndedSession)]) -> String {
+    if sessions.is_empty() {
+        return String::new();
+    }
+    let mut text = String::from("\nsessions that kept it from its locks were ended:\n");
+    let older = sessions.len().saturating_sub(ENDED);
+    if older > 0 {
+        text.push_str(&format!("  {older} before these (shardlift events)\n"));
+    }
+    for (shard, session) in sessions.iter().skip(older) {
+        text.push_str(&format!("  {shard}: {}\n", line(&session.to_string())));
     }
     text
 }
@@ -328,6 +349,21 @@ mend the cause, then: shardlift retry 0008_message_text   (or give up: shardlift
             text.contains("\nchat-pg-02: shard.unreachable: connection refused (tried again by itself)\n"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn sessions_that_were_ended_are_named_the_newest_if_they_are_many() {
+        let session =
+            |pid| EndedSession { pid, application: "re\u{1b}ports".into(), ..EndedSession::default() };
+        let all: Vec<_> =
+            (1..=12).map(|pid| (ShardId::new("pg-02").expect("a name"), session(pid))).collect();
+        let text = ended(&all);
+        assert!(
+            text.contains("\n  2 before these (shardlift events)\n  pg-02: pid 3 (re\\u{1b}ports"),
+            "{text}"
+        );
+        assert!(!text.contains("pid 2 ") && text.contains("pid 12 "), "{text}");
+        assert_eq!(ended(&[]), "");
     }
 
     #[test]

@@ -11,6 +11,7 @@
 
 pub mod backup;
 pub mod capability;
+pub mod ended;
 pub mod facts;
 pub mod failure;
 pub mod fence;

@@ -11,10 +11,10 @@ use shardlift_domain::ids::WorkerId;
 use shardlift_domain::range::Rest;
 use shardlift_proto::convert::{
     WireError, backup_answer_from_wire, backup_query_to_wire, check_request_to_wire,
-    conflicts_page_from_wire, conflicts_to_wire, depth_to_wire, facts_from_wire, failure_from_wire,
-    held_from_wire, hello_from_wire, mismatches_page_from_wire, mismatches_to_wire, outcome_from_wire,
-    page_from_wire, placement_to_wire, prepared_from_wire, purged_from_wire, quarantine_to_wire,
-    quarantined_from_wire, range_from_wire, receipt_from_wire, rehearsal_query_to_wire,
+    conflicts_page_from_wire, conflicts_to_wire, depth_to_wire, ended_from_wire, facts_from_wire,
+    failure_from_wire, held_from_wire, hello_from_wire, mismatches_page_from_wire, mismatches_to_wire,
+    outcome_from_wire, page_from_wire, placement_to_wire, prepared_from_wire, purged_from_wire,
+    quarantine_to_wire, quarantined_from_wire, range_from_wire, receipt_from_wire, rehearsal_query_to_wire,
     repair_page_from_wire, repair_to_wire, saved_from_wire, shard_rehearsal_from_wire, task_from_wire,
     task_to_wire, throttle_to_wire, token_from_wire, token_to_wire,
 };
@@ -169,6 +169,10 @@ pub(super) fn report(message: from_worker::Message) -> Result<Option<Report>, Wi
         }
         Message::Released(released) => {
             Report::Released(task_from_wire(released.task)?, token_from_wire(released.token)?)
+        }
+        Message::Ended(told) => {
+            let sessions = told.sessions.into_iter().map(ended_from_wire).collect();
+            Report::Ended(task_from_wire(told.task)?, sessions)
         }
         Message::Shared(shared) => {
             let (pass, rest) = (shared.pass, shared.rest);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use shardlift_domain::backup::{BackupAnswer, BackupRequest};
 use shardlift_domain::capability::{Capabilities, SHARE};
+use shardlift_domain::ended::EndedSession;
 use shardlift_domain::facts::{
     ConflictsPage, ConflictsRequest, FactsRequest, PlacementPage, PlacementRequest, Purged, ShardFacts,
     ShardHello,
@@ -179,6 +180,8 @@ pub enum Report {
     Broke(TaskId, Token, Failure),
     /// A task was given back.
     Released(TaskId, Token),
+    /// A task has ended sessions of the application.
+    Ended(TaskId, Vec<EndedSession>),
     /// A range was asked to share: what it split off, if anything.
     Shared(TaskId, Token, Option<Rest>),
     /// It is about to stop.

@@ -1,5 +1,7 @@
 //! What workers report, turned into events of the board and of migrations.
 
+use serde_json::json;
+use shardlift_domain::ended::EndedSession;
 use shardlift_domain::facts::ShardHello;
 use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::fence::{Epoch, Fence, FenceVerdict, Token};
@@ -12,6 +14,7 @@ use shardlift_domain::verdict::{Saved, Sweep, TaskOutcome, Undone, VerifyReport}
 use super::fleet::{Report, SessionId};
 use super::leader::{Leader, StepDown};
 use super::queries::Answer;
+use crate::store::HistoryEvent;
 
 impl Leader {
     /// A worker reports. A session that is over says nothing any more.
@@ -40,6 +43,7 @@ impl Leader {
             Report::Rehearsed(query, answer) => self.answer_query(query, Answer::Rehearsed(answer)),
             Report::Progress(task, token, receipt) => self.on_progress(&task, token, receipt),
             Report::Released(task, token) => drop(self.board.on(&task, TaskEvent::Released(token))),
+            Report::Ended(task, sessions) => self.on_ended(&task, &sessions),
             Report::Shared(task, token, rest) => self.on_shared(&task, token, rest),
             Report::Leaving => self.on_leaving(&worker),
             // The worker's trouble, not the migration's: another worker may reach the right database, or know more.
@@ -84,6 +88,13 @@ impl Leader {
         } else if let Some(pass) = self.board.receive(task, receipt) {
             self.book.progress(&task.migration, &task.shard, pass);
         }
+        self.changed();
+    }
+
+    /// It has happened, whatever became of the task and whose it is now.
+    fn on_ended(&mut self, task: &TaskId, sessions: &[EndedSession]) {
+        let detail = json!({ "shard": task.shard, "step": task.step, "sessions": sessions });
+        self.book.note(&task.migration, HistoryEvent::SessionsEnded, detail);
         self.changed();
     }
 

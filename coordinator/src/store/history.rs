@@ -97,6 +97,8 @@ events! {
     Reopened = "reopened",
     /// So many rows of a shard that verification had found different were given what their transform gives.
     Repaired = "repaired",
+    /// A step of a shard has ended sessions of the application that kept it from its locks.
+    SessionsEnded = "sessions_ended",
     /// A step of a shard failed for good.
     StepFailed = "step_failed",
     /// It was decided whether shards commit or roll back what they have prepared.

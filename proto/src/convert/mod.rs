@@ -5,6 +5,7 @@
 mod backup;
 mod cluster;
 mod common;
+mod ended;
 mod fleet;
 mod migration;
 mod mismatch;
@@ -25,6 +26,7 @@ pub use cluster::{
 pub use common::{
     failure_from_wire, key_from_wire, pass_from_wire, pass_to_wire, range_from_wire, range_to_wire, timestamp,
 };
+pub use ended::{ended_from_wire, ended_to_wire};
 pub use fleet::{
     check_request_from_wire, check_request_to_wire, depth_from_wire, depth_to_wire, facts_from_wire,
     facts_to_wire, hello_from_wire, hello_to_wire, outcome_from_wire, outcome_to_wire, receipt_from_wire,

@@ -102,6 +102,10 @@ impl Tasks {
             forget(&leases, &lease);
             tracing::debug!(task = %lease.task(), ?ending, "ends");
             open.ended(spans::ended(&ending));
+            if let Some(sessions) = wire::ended(&lease) {
+                // The worker's log has them, too.
+                let _ = out.send(sessions).await;
+            }
             if out.send(wire::ending(&lease, ending)).await.is_err() {
                 tracing::info!(task = %lease.task(), token = %lease.token(), "ended after its session: the next leader learns it from the shard, or has it done again");
             }

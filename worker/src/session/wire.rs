@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use shardlift_domain::ended::EndedSession;
 use shardlift_domain::ids::TaskId;
 use shardlift_domain::migration::Pace;
 use shardlift_domain::progress::Receipt;
 use shardlift_proto::convert::{
-    WireError, held_to_wire, outcome_to_wire, range_to_wire, saved_to_wire, task_from_wire, task_to_wire,
-    throttle_from_wire, token_from_wire, token_to_wire,
+    WireError, ended_to_wire, held_to_wire, outcome_to_wire, range_to_wire, saved_to_wire, task_from_wire,
+    task_to_wire, throttle_from_wire, token_from_wire, token_to_wire,
 };
 use shardlift_proto::v1::{self, from_worker};
 
@@ -48,6 +49,14 @@ pub(super) fn ending(lease: &TaskLease, ending: Ending) -> v1::FromWorker {
         }
         Ending::Released => from_worker::Message::Released(v1::TaskReleased { task, token }),
     })
+}
+
+/// The sessions that a task has ended; `None`: none.
+pub(super) fn ended(lease: &TaskLease) -> Option<v1::FromWorker> {
+    let sessions: Vec<EndedSession> = lease.take_ended();
+    let task = Some(task_to_wire(lease.task()));
+    let sessions: Vec<_> = sessions.into_iter().map(ended_to_wire).collect();
+    (!sessions.is_empty()).then(|| wrap(from_worker::Message::Ended(v1::SessionsEnded { task, sessions })))
 }
 
 /// News of a running range.

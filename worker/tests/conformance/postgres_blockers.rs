@@ -10,6 +10,7 @@ use shardlift_domain::verdict::Severity;
 use shardlift_runtime::config::Secret;
 use shardlift_worker::engine::postgres::PostgresEngine;
 use shardlift_worker::engine::{EngineError, Job, SchemaJob, ShardEngine};
+use shardlift_worker::lease::TaskLease;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
 use super::bench::{Bench, SHARD, failure, leader, lease, migration};
@@ -60,7 +61,11 @@ impl Stage {
     }
 
     async fn apply(&self, policy: EndBlockers) -> Result<bool, EngineError> {
-        self.bench.engine().apply(&lease(&leader(1, "a"), Step::Apply, 1), &ending(policy)).await
+        self.apply_under(&lease(&leader(1, "a"), Step::Apply, 1), policy).await
+    }
+
+    async fn apply_under(&self, lease: &TaskLease, policy: EndBlockers) -> Result<bool, EngineError> {
+        self.bench.engine().apply(lease, &ending(policy)).await
     }
 }
 
@@ -87,8 +92,17 @@ async fn only_who_is_named_and_has_done_little_is_ended() -> Result<()> {
         ("a superuser", stage.holds("reports", true, LOOKS).await?),
         ("who has written", stage.holds("reports", false, WRITES).await?),
     ];
-    let locked = failure(stage.apply(stage.policy()).await);
+    let lease = lease(&leader(1, "a"), Step::Apply, 1);
+    let locked = failure(stage.apply_under(&lease, stage.policy()).await);
     ensure!(locked.code == ErrorCode::SchemaLocked, "{locked:?}");
+    let told = lease.take_ended();
+    let one = told.first().filter(|_| told.len() == 1);
+    ensure!(
+        one.is_some_and(|one| one.application == "reports"
+            && one.user == stage.role
+            && one.statement == "SELECT"),
+        "{told:?}"
+    );
     ensure!(
         locked.message.contains("ended: pid ") && locked.message.contains("(reports, user reader of "),
         "{locked:?}"

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use shardlift_domain::ended::EndedSession;
 use shardlift_domain::spec::{EndBlockers, Written};
 use sqlx::Row;
 
 use super::error::words;
 use super::session::{Access, QUICK, Session, within};
+use crate::lease::TaskLease;
 
 /// Looks, from a second session, who blocks the first.
 pub(super) struct Lookout<'a> {
@@ -14,8 +16,8 @@ pub(super) struct Lookout<'a> {
     pid: i32,
     session: Option<Session>,
     seen: Vec<String>,
-    /// Who of them may be ended.
-    ends: Option<&'a EndBlockers>,
+    /// Who of them may be ended, and under which right.
+    ends: Option<(&'a EndBlockers, &'a TaskLease)>,
     /// Who was.
     ended: Vec<String>,
     /// Looks in a row that found somebody in the way of the same statement.
@@ -32,8 +34,8 @@ impl<'a> Lookout<'a> {
     }
 
     /// The same, ending who is in the way as far as the spec says.
-    pub(super) fn ending(self, ends: Option<&'a EndBlockers>) -> Self {
-        Self { ends, ..self }
+    pub(super) fn ending(self, ends: Option<&'a EndBlockers>, lease: &'a TaskLease) -> Self {
+        Self { ends: ends.map(|ends| (ends, lease)), ..self }
     }
 
     /// Waits for the answer; meanwhile looks every `pause` who blocks.
@@ -93,7 +95,7 @@ impl<'a> Lookout<'a> {
 
     /// Ends those that the spec names, if it names any and their work is small enough.
     async fn end(&mut self) {
-        let (Some(ends), Some(session)) = (self.ends, &mut self.session) else { return };
+        let (Some((ends, lease)), Some(session)) = (self.ends, &mut self.session) else { return };
         let ended = sqlx::query(END)
             .bind(self.pid)
             .bind(&ends.applications)
@@ -103,11 +105,12 @@ impl<'a> Lookout<'a> {
             .fetch_all(&mut session.conn);
         match within(QUICK, ended).await {
             Ok(rows) => {
-                for who in rows.iter().map(line) {
+                for who in rows.iter().map(one_ended) {
                     tracing::warn!(shard = %self.access.shard, %who, "ended a session that was in the way of a schema change");
                     if self.ended.len() < TOLD {
-                        self.ended.push(who);
+                        self.ended.push(who.to_string());
                     }
+                    lease.has_ended(who);
                 }
             }
             Err(error) => {
@@ -123,9 +126,10 @@ const TOLD: usize = 10;
 /// Of those in the way: clients that hold what is waited for, that are nobody's replication, no superuser's and not ours, and of
 /// which everything is so that the spec asks for. Looked at and ended in one statement, so that it is nobody else's number.
 const END: &str = "\
-    SELECT pid, name, state, open_for, usename, quiet_for FROM (
+    SELECT pid, name, state, open_for, usename, quiet_for, word FROM (
         SELECT a.pid, a.application_name AS name, a.state, extract(epoch FROM clock_timestamp() - a.xact_start)::int8 AS open_for,
-               a.usename::text AS usename, extract(epoch FROM clock_timestamp() - a.query_start)::int8 AS quiet_for
+               a.usename::text AS usename, extract(epoch FROM clock_timestamp() - a.query_start)::int8 AS quiet_for,
+               upper(substring(a.query FROM '^[\\s(]*([A-Za-z]+)')) AS word
         FROM unnest(pg_blocking_pids($1)) AS b (pid)
         JOIN pg_stat_activity a ON a.pid = b.pid
         JOIN pg_roles r ON r.oid = a.usesysid
@@ -138,6 +142,59 @@ const END: &str = "\
         OFFSET 0
     ) AS chosen
     WHERE pg_terminate_backend(pid)";
+
+/// Words that a statement may begin with. Any other one may be somebody's name or value.
+const STATEMENTS: [&str; 27] = [
+    "SELECT",
+    "WITH",
+    "VALUES",
+    "TABLE",
+    "INSERT",
+    "UPDATE",
+    "DELETE",
+    "MERGE",
+    "COPY",
+    "LOCK",
+    "CALL",
+    "DO",
+    "EXECUTE",
+    "FETCH",
+    "DECLARE",
+    "CLOSE",
+    "EXPLAIN",
+    "BEGIN",
+    "START",
+    "SAVEPOINT",
+    "RELEASE",
+    "ROLLBACK",
+    "SET",
+    "SHOW",
+    "CREATE",
+    "ALTER",
+    "DROP",
+];
+
+fn one_ended(row: &sqlx::postgres::PgRow) -> EndedSession {
+    let text = |n: usize| row.try_get::<Option<String>, _>(n).ok().flatten().unwrap_or_default();
+    let seconds = |n: usize| {
+        let seconds = row.try_get::<Option<i64>, _>(n).ok().flatten();
+        seconds.and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or_default()
+    };
+    EndedSession {
+        pid: row.try_get::<i32, _>(0).ok().and_then(|pid| u32::try_from(pid).ok()).unwrap_or_default(),
+        application: text(1),
+        user: text(4),
+        state: text(2),
+        open_seconds: seconds(3),
+        quiet_seconds: seconds(5),
+        statement: class(&text(6)).to_owned(),
+    }
+}
+
+/// The class of a statement by its first word.
+fn class(word: &str) -> &'static str {
+    STATEMENTS.into_iter().find(|known| *known == word).unwrap_or("a statement")
+}
 
 fn line(row: &sqlx::postgres::PgRow) -> String {
     let pid: i32 = row.try_get(0).unwrap_or_default();

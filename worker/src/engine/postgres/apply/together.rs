@@ -54,7 +54,8 @@ pub(super) async fn run(
     position: usize,
     last: bool,
 ) -> EngineResult<()> {
-    let mut lookout = Lookout::new(apply.access, session.pid).ending(apply.spec().on_block.as_deref());
+    let mut lookout =
+        Lookout::new(apply.access, session.pid).ending(apply.spec().on_block.as_deref(), apply.lease);
     let mut delays = Delays::new(&TRIES);
     let glance = (apply.spec().lock_timeout / 4).clamp(Duration::from_millis(20), Duration::from_millis(500));
     let outcome = loop {
