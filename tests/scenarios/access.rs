@@ -15,10 +15,10 @@ use shardlift_proto::v1::cluster_service_client::ClusterServiceClient;
 use shardlift_proto::v1::migration_service_client::MigrationServiceClient;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Request, Status};
+use tonic::{Code, Request, Status, Streaming};
 
 use crate::stage::{
-    Control, DEADLINE, Engine, Form, Http, Items, ItemsSpec, Play, SEAT, assert_exactly_once,
+    Control, DEADLINE, Engine, Form, Http, Items, ItemsSpec, Play, SEAT, Sse, Stream, assert_exactly_once,
 };
 use issuer::Issuer;
 
@@ -266,27 +266,39 @@ async fn ends_with_its_token(play: &Play, issuer: &Issuer) {
     let brief = issuer.token(&issuer.brief("vera@example.com", "viewer", 3));
     let door = grpc(&play.installation.url(), Some(&brief)).await;
     let watch = v1::WatchRequest { id: ID.to_owned() };
-    let mut watched = MigrationServiceClient::new(door).watch(watch).await.unwrap().into_inner();
-    let status = loop {
+    let watched = MigrationServiceClient::new(door).watch(watch).await.unwrap().into_inner();
+    let status = refused_at_last(watched).await;
+    assert!(status.message().contains("expired"), "{status:?}");
+}
+
+/// The last word of a watch, that nobody knows any more who asks.
+async fn refused_at_last(mut watched: Streaming<v1::WatchResponse>) -> Status {
+    loop {
         match watched.message().await {
             Ok(news) => assert!(news.is_some(), "it ended without a word"),
-            Err(status) => break status,
+            Err(status) => {
+                assert_eq!(told(&status), (Code::Unauthenticated, "access.unauthenticated".to_owned()));
+                return status;
+            }
         }
-    };
-    assert_eq!(told(&status), (Code::Unauthenticated, "access.unauthenticated".to_owned()));
-    assert!(status.message().contains("expired"), "{status:?}");
+    }
 }
 
 /// The same over HTTP.
 async fn followed_until_its_token_ends(door: &Http, issuer: &Issuer) {
     let brief = issuer.token(&issuer.brief("vera@example.com", "viewer", 3));
-    let mut stream = door.showing(&brief).follow(&path("/events"), None).await;
+    let stream = door.showing(&brief).follow(&path("/events"), None).await;
+    let last = last_of(stream).await;
+    assert_eq!((last.kind.as_str(), &last.data["code"]), ("problem", &json!("access.unauthenticated")));
+}
+
+/// The last word of a stream of events.
+async fn last_of(mut stream: Stream) -> Sse {
     let mut last = None;
     while let Some(event) = stream.next().await {
         last = Some(event);
     }
-    let last = last.expect("it told something");
-    assert_eq!((last.kind.as_str(), &last.data["code"]), ("problem", &json!("access.unauthenticated")));
+    last.expect("it told something")
 }
 
 /// The command line says why it ends.
@@ -373,10 +385,19 @@ async fn who_is_known_changes_without_a_restart() {
     let door = http(&play, 0).await;
     let newcomer = door.showing("token-newcomer");
     newcomer.get("/api/v1/me").await.refused(401, "access.unauthenticated");
+    let operator = door.showing(&token("operator"));
+    operator.post_yaml("/api/v1/migrations", &spec().text()).await.ok(201);
+    let stays = operator.follow(&path("/events?until=rest"), None).await;
+    let followed = door.showing(&token("viewer")).follow(&path("/events"), None).await;
+    let viewer = grpc(&play.installation.url(), Some(&token("viewer"))).await;
+    let watch = v1::WatchRequest { id: ID.to_owned() };
+    let watched = MigrationServiceClient::new(viewer).watch(watch).await.unwrap().into_inner();
+
+    // The viewer's token and the worker's are those of others from now on.
     let file = play.installation.coordinator().config();
     let text = std::fs::read_to_string(file).unwrap();
-    let gone = text.replace(&hash(&token("viewer")), &hash("token-newcomer"));
-    std::fs::write(file, gone).unwrap();
+    let text = text.replace(&hash(&token("viewer")), &hash("token-newcomer"));
+    std::fs::write(file, text.replace(&hash(&token("worker")), &hash("token-of-another"))).unwrap();
     let reload = [("SHARDLIFT_TOKEN", token("admin"))];
     let reload = reload.each_ref().map(|(key, token)| (*key, token.as_str()));
     let reloaded = play.installation.cli_with(&["topology", "reload"], &reload).await.unwrap();
@@ -388,7 +409,24 @@ async fn who_is_known_changes_without_a_restart() {
     })
     .await;
     door.showing(&token("viewer")).get("/api/v1/me").await.refused(401, "access.unauthenticated");
-    door.showing(&token("operator")).get("/api/v1/me").await.ok(200);
+    operator.get("/api/v1/me").await.ok(200);
+
+    // What those tokens have opened has ended, and says why. What others have opened goes on.
+    let status = refused_at_last(watched).await;
+    assert!(status.message().contains("taken out of [access]"), "{status:?}");
+    let last = last_of(followed).await;
+    assert_eq!((last.kind.as_str(), &last.data["code"]), ("problem", &json!("access.unauthenticated")));
+    play.until("the worker to be without a session", async || {
+        let shards = operator.get("/api/v1/shards").await.ok(200);
+        anyhow::ensure!(shards["shards"][0]["reachable"] == false, "{shards:#}");
+        let log = play.installation.coordinator().process().log_text();
+        anyhow::ensure!(log.contains("a worker's session ends: the token"), "{log}");
+        Ok(())
+    })
+    .await;
+    operator.post(&path("/cancel")).await.ok(200);
+    let last = last_of(stays).await;
+    assert_eq!((last.kind.as_str(), &last.data["status"]), ("end", &json!("cancelled")));
 }
 
 /// Pending, started, and waiting for an approval.

@@ -83,6 +83,17 @@ pub enum Reach {
     Everything,
 }
 
+impl Reach {
+    /// Whether whoever has this one may serve all that `other` names.
+    fn covers(&self, other: &Reach) -> bool {
+        match (self, other) {
+            (_, Reach::Nothing) | (Reach::Everything, _) => true,
+            (Reach::Only(mine), Reach::Only(theirs)) => theirs.is_subset(mine),
+            _ => false,
+        }
+    }
+}
+
 /// Somebody who is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Principal {
@@ -162,6 +173,11 @@ impl Principal {
         self.role
     }
 
+    /// Whether it is the same one as `before`, and may all that it might then.
+    pub fn still_may_what(&self, before: &Principal) -> bool {
+        self.name == before.name && self.role.covers(before.role) && self.reach.covers(&before.reach)
+    }
+
     /// Whether it may serve a shard.
     pub fn serves(&self, shard: &ShardId) -> bool {
         match &self.reach {
@@ -210,6 +226,27 @@ mod tests {
             (Role::Viewer, only),
         ] {
             assert!(Principal::new("x", role, reach.clone()).is_err(), "{role} {reach:?}");
+        }
+    }
+
+    #[test]
+    fn rights_that_grow_cover_what_they_were_and_no_others_do() {
+        let one = |name, role, reach: &Reach| Principal::new(name, role, reach.clone()).expect("valid");
+        let (nothing, all) = (Reach::Nothing, Reach::Everything);
+        let (a, both) = (Reach::Only([shard("a")].into()), Reach::Only([shard("a"), shard("b")].into()));
+        let worker = |reach| one("w", Role::Worker, reach);
+        for (now, before, still) in [
+            (one("m", Role::Viewer, &nothing), one("m", Role::Viewer, &nothing), true),
+            (one("m", Role::Admin, &nothing), one("m", Role::Viewer, &nothing), true),
+            (one("m", Role::Viewer, &nothing), one("m", Role::Admin, &nothing), false),
+            (one("o", Role::Admin, &nothing), one("m", Role::Viewer, &nothing), false),
+            (worker(&both), worker(&a), true),
+            (worker(&all), worker(&both), true),
+            (worker(&a), worker(&both), false),
+            (worker(&both), worker(&all), false),
+            (one("w", Role::Admin, &nothing), worker(&a), false),
+        ] {
+            assert_eq!(now.still_may_what(&before), still, "{now:?} after {before:?}");
         }
     }
 

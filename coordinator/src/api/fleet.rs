@@ -25,7 +25,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::access::{Access, Stay, caller};
+use super::access::{Access, Stay, caller, stay};
 use super::forward::refusal;
 use super::hearing::Hearing;
 use crate::orchestrator::{Handle, Joining, Order, Report, Standing, Welcome};
@@ -67,7 +67,7 @@ impl FleetService for FleetDoor {
         &self,
         request: Request<Streaming<v1::FromWorker>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
-        let principal = caller(&request)?;
+        let (principal, stay) = (caller(&request)?, stay(&request)?);
         self.admits().await?;
         let mut reports = request.into_inner();
         let first = reports.message().await?.and_then(|first| first.message);
@@ -88,11 +88,11 @@ impl FleetService for FleetDoor {
             }
             Err(failure) => return Err(refuse(vec![failure])),
         };
-        let stay = Stay::of(Some(&principal));
         let hearing = Hearing {
             orchestrator: self.orchestrator.clone(),
             access: self.access.clone(),
             principal,
+            stay: stay.clone(),
             session: welcome.session,
             pulse: welcome.pulse.clone(),
             reports,
@@ -262,7 +262,7 @@ fn repaired(v1::RepairAnswer { query, answer }: v1::RepairAnswer) -> Result<Repo
 }
 
 /// Welcome first, then orders, until the leader drops the queue or the coordinator ends. If that is because the worker's token
-/// has ended, the last word says so; if the lead has passed on, it is who leads now.
+/// has ended or was withdrawn, the last word says so; if the lead has passed on, it is who leads now.
 fn speak(
     welcome: Welcome,
     queue: mpsc::Receiver<Order>,
@@ -285,13 +285,15 @@ fn speak(
         .chain(ReceiverStream::new(queue).map(order))
         .map(|message| Ok(v1::ToWorker { message: Some(message) }))
         .take_until(shutdown.cancelled_owned())
-        .chain(futures::stream::once(async move { last_word(stay, &standing) }).filter_map(async |last| last))
+        .chain(
+            futures::stream::once(async move { last_word(&stay, &standing) }).filter_map(async |last| last),
+        )
 }
 
 /// The last word of a session, when it ends because the worker is not known any more, or this coordinator does not lead.
-fn last_word(stay: Stay, standing: &Standing) -> Option<Result<v1::ToWorker, Status>> {
-    let expired = stay.is_over().map(|failure| refuse(vec![failure]));
-    expired.or_else(|| (!standing.leads()).then(|| refusal(standing))).map(Err)
+fn last_word(stay: &Stay, standing: &Standing) -> Option<Result<v1::ToWorker, Status>> {
+    let over = stay.is_over().map(|failure| refuse(vec![failure]));
+    over.or_else(|| (!standing.leads()).then(|| refusal(standing))).map(Err)
 }
 
 fn order(order: Order) -> to_worker::Message {

@@ -23,6 +23,8 @@ pub(super) struct Hearing {
     pub(super) access: Access,
     /// Whose session it is.
     pub(super) principal: Principal,
+    /// For how long.
+    pub(super) stay: Stay,
     pub(super) session: SessionId,
     pub(super) pulse: Pulse,
     pub(super) reports: Streaming<v1::FromWorker>,
@@ -33,7 +35,7 @@ impl Hearing {
     /// Listens until the session is over.
     pub(super) async fn listen(mut self) {
         let mut waiting = Waiting::default();
-        let mut over = pin!(Stay::of(Some(&self.principal)).over());
+        let mut over = pin!(self.stay.clone().over());
         loop {
             tokio::select! {
                 said = self.reports.message(), if waiting.0.len() < QUEUE => {
@@ -47,8 +49,8 @@ impl Hearing {
                     _ => break,
                 },
                 () = self.shutdown.cancelled() => break,
-                _ = &mut over => {
-                    tracing::info!(principal = self.principal.name(), "a worker's token has expired: its session ends");
+                failure = &mut over => {
+                    tracing::info!(principal = self.principal.name(), "a worker's session ends: {}", failure.message);
                     break;
                 }
             }

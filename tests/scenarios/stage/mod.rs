@@ -20,7 +20,7 @@ pub(crate) use bucket::{Bucket, Mood};
 pub(crate) use certificates::{Authority, Lifetime};
 pub(crate) use collector::{Collector, Delivered, OTLP_ENDPOINT};
 pub(crate) use control::{Control, Lead, SEAT};
-pub(crate) use http::{Answer, Http, Stream};
+pub(crate) use http::{Answer, Http, Sse, Stream};
 pub(crate) use invariants::{assert_agreed, assert_exactly_once, assert_nothing_left, open_transactions};
 pub(crate) use items::Items;
 pub(crate) use outside::Outside;

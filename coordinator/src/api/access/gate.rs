@@ -9,7 +9,7 @@ use tonic::codegen::Service;
 use tonic::codegen::http::{Request, Response};
 use tower::Layer;
 
-use super::{Access, Door, Stay, verbs};
+use super::{Access, Admitted, Door, verbs};
 use crate::api::forward::relay;
 
 /// Puts a [`Gate`] before services.
@@ -57,15 +57,11 @@ where
         Box::pin(async move {
             let name = request.uri().path().trim_start_matches('/').to_owned();
             match access.admit(Door::Grpc, &name, verbs::verb(&name), request.headers()).await {
-                Ok(principal) => {
-                    let stay = Stay::of(principal.as_ref());
-                    if let Some(principal) = principal {
-                        request.extensions_mut().insert(principal);
-                    }
+                Ok(None) => inner.call(request).await,
+                Ok(Some(Admitted { principal, stay })) => {
+                    request.extensions_mut().insert(principal);
+                    request.extensions_mut().insert(stay.clone());
                     let answer = inner.call(request).await?;
-                    if stay.is_endless() {
-                        return Ok(answer);
-                    }
                     let over = async move { refuse(vec![stay.over().await]) };
                     Ok(answer.map(|body| relay(body, over, None)))
                 }

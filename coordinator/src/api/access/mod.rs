@@ -1,7 +1,8 @@
 //! Who asks, and whether they may: at both doors, before anything else is looked at.
 //!
 //! [`verbs`] is the one table of what needs which role. [`tokens`] are those that the configuration knows, [`jwt`] those of an
-//! issuer, with its [`keys`], and [`signatures`] how they are checked; [`ending`] is what becomes of streams when they end. [`gate`] stands before the gRPC doors, `api/rest/caller.rs` before the
+//! issuer, with its [`keys`], and [`signatures`] how they are checked; [`ending`] is what becomes of streams when they end or are
+//! withdrawn. [`gate`] stands before the gRPC doors, `api/rest/caller.rs` before the
 //! routes. While this coordinator follows, the caller's own credentials are passed on with the call, and the leader asks again: no
 //! coordinator vouches for anybody.
 
@@ -14,13 +15,14 @@ mod tokens;
 pub(in crate::api) mod verbs;
 
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use axum::http::{HeaderMap, header};
 use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::ids::ShardId;
 use shardlift_domain::principal::{Principal, Role};
 use shardlift_proto::status::refuse;
+use tokio::sync::watch;
 use tonic::{Request, Status};
 
 use crate::config::AccessConfig;
@@ -28,6 +30,7 @@ use crate::metrics::Metrics;
 use jwt::Jwt;
 use verbs::{Need, Verb};
 
+use ending::Shown;
 pub(in crate::api) use ending::Stay;
 pub(in crate::api) use gate::GateLayer;
 pub use jwt::JwtConfig;
@@ -61,8 +64,17 @@ impl Door {
 pub struct Access(Arc<Shared>);
 
 struct Shared {
-    known: RwLock<Arc<Known>>,
+    known: watch::Sender<Arc<Known>>,
     metrics: Arc<Metrics>,
+}
+
+/// Somebody who may.
+#[derive(Debug, Clone)]
+pub(in crate::api) struct Admitted {
+    /// Who.
+    pub(in crate::api) principal: Principal,
+    /// For how long what is opened now may stay open.
+    pub(in crate::api) stay: Stay,
 }
 
 /// Why somebody may not, and who that is if it is known.
@@ -89,17 +101,16 @@ impl fmt::Debug for Access {
 impl Access {
     /// Whoever this configuration knows. Nobody: it is open.
     pub fn new(config: AccessConfig, metrics: Arc<Metrics>) -> Self {
-        let known = RwLock::new(Arc::new(Known::of(config)));
+        let known = watch::Sender::new(Arc::new(Known::of(config)));
         Self(Arc::new(Shared { known, metrics }))
     }
 
-    /// The configuration was read again: from now on it counts.
+    /// The configuration was read again: from now on it counts, also for what is open.
     pub fn replace(&self, config: &AccessConfig) {
         if self.known().config == *config {
             return;
         }
-        let known = Arc::new(Known::of(config.clone()));
-        *self.0.known.write().unwrap_or_else(PoisonError::into_inner) = known;
+        self.0.known.send_replace(Arc::new(Known::of(config.clone())));
         tracing::info!(open = self.is_open(), "who may ask was read again");
     }
 
@@ -109,7 +120,13 @@ impl Access {
     }
 
     fn known(&self) -> Arc<Known> {
-        Arc::clone(&self.0.known.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.0.known.borrow())
+    }
+
+    /// Somebody who was known by what they have shown.
+    fn admitted(&self, known: Arc<Known>, principal: Principal, shown: Shown) -> Admitted {
+        let stay = Stay::new(principal.clone(), shown, known, self.0.known.subscribe());
+        Admitted { principal, stay }
     }
 
     /// Who asks for this, if they may. `None`: everybody may, and nobody was asked who they are.
@@ -119,17 +136,17 @@ impl Access {
         name: &str,
         verb: Option<&Verb>,
         headers: &HeaderMap,
-    ) -> Result<Option<Principal>, Refused> {
+    ) -> Result<Option<Admitted>, Refused> {
         let known = self.known();
         if known.config.is_open() {
-            return Ok(Some(Principal::anybody()));
+            return Ok(Some(self.admitted(known, Principal::anybody(), Shown::Nothing)));
         }
         let need = verb.map(|verb| verb.need);
         if need == Some(Need::Open) {
             return Ok(None);
         }
-        let principal = match known.principal(headers).await {
-            Ok(principal) => principal,
+        let (principal, shown) = match known.principal(headers).await {
+            Ok(found) => found,
             Err(why) => {
                 let failure = self.refused(door, name, None, unauthenticated(&why));
                 return Err(Refused { failure, by: None });
@@ -137,7 +154,7 @@ impl Access {
         };
         let failure = match need {
             Some(Need::Least(least)) if !principal.role().covers(least) => forbidden(&principal, name, least),
-            Some(_) => return Ok(Some(principal)),
+            Some(_) => return Ok(Some(self.admitted(known, principal, shown))),
             None => Failure::new(
                 ErrorCode::AccessForbidden,
                 format!("{name} is in no table of what may be asked for"),
@@ -184,8 +201,8 @@ impl Known {
         Self { jwt: config.jwt.clone().map(Jwt::new), config }
     }
 
-    /// Who presents these credentials; otherwise what is wrong with them.
-    async fn principal(&self, headers: &HeaderMap) -> Result<Principal, String> {
+    /// Who presents these credentials, and of which kind they are; otherwise what is wrong with them.
+    async fn principal(&self, headers: &HeaderMap) -> Result<(Principal, Shown), String> {
         let Some(presented) = headers.get(header::AUTHORIZATION) else {
             return Err("no token came with the request".to_owned());
         };
@@ -195,21 +212,45 @@ impl Known {
         });
         let token = token.filter(|token| !token.is_empty() && token.len() <= MAX_TOKEN);
         let token = token.ok_or("the header authorization holds no bearer token")?;
-        if let Some(owner) = tokens::owner(&self.config.tokens, token) {
-            return Ok(owner.clone());
+        let presented = hash(token);
+        if let Some(owner) = tokens::owner(&self.config.tokens, &presented) {
+            return Ok((owner.clone(), Shown::Token(presented)));
         }
         match &self.jwt {
             Some(jwt) if token.split('.').count() == 3 => {
-                jwt.principal(token).await.map_err(|why| format!("the token is not accepted: {why}"))
+                let principal = jwt.principal(token).await;
+                let principal = principal.map_err(|why| format!("the token is not accepted: {why}"))?;
+                Ok((principal, Shown::Issued))
             }
             _ => Err("the token is not known here".to_owned()),
+        }
+    }
+
+    /// Whether what somebody has shown `before` is worth no less now.
+    fn still_knows(&self, principal: &Principal, shown: &Shown, before: &Known) -> bool {
+        match shown {
+            Shown::Nothing => self.config.is_open(),
+            Shown::Token(hash) => {
+                tokens::owner(&self.config.tokens, hash).is_some_and(|owner| owner.still_may_what(principal))
+            }
+            // What its owner may follows from the token and from what is configured of its issuer.
+            Shown::Issued => self.config.jwt == before.config.jwt,
         }
     }
 }
 
 /// Who asked, as the door found out; default deny where no door did.
 pub(in crate::api) fn caller<T>(request: &Request<T>) -> Result<Principal, Status> {
-    let found = request.extensions().get::<Principal>().cloned();
+    found(request)
+}
+
+/// For how long whoever asked may stay, as the door found out.
+pub(in crate::api) fn stay<T>(request: &Request<T>) -> Result<Stay, Status> {
+    found(request)
+}
+
+fn found<T, F: Clone + Send + Sync + 'static>(request: &Request<T>) -> Result<F, Status> {
+    let found = request.extensions().get::<F>().cloned();
     found.ok_or_else(|| refuse(vec![unauthenticated("nobody was asked who they are")]))
 }
 
@@ -313,7 +354,8 @@ mod tests {
             assert!(!format!("{failure:?}").contains("canary"), "{failure:?}");
         }
         let admitted = access.admit(Door::Rest, list, verbs::verb(list), &with("bearer token-viewer")).await;
-        assert_eq!(admitted.expect("the scheme has no case").expect("known").name(), "a viewer");
+        let admitted = admitted.expect("the scheme has no case").expect("known");
+        assert_eq!(admitted.principal.name(), "a viewer");
         assert_eq!(
             code(&access, "shardlift.v1.MigrationService/OfALaterRelease", &with("Bearer token-admin")).await,
             Some(ErrorCode::AccessForbidden)
@@ -328,6 +370,49 @@ mod tests {
         open.replace(&access().known().config);
         assert!(!open.is_open());
         assert_eq!(code(&open, list, &HeaderMap::new()).await, Some(ErrorCode::AccessUnauthenticated));
+    }
+
+    #[tokio::test]
+    async fn what_is_open_ends_once_its_token_is_taken_out_or_worth_less_and_only_then() {
+        let access = access();
+        let opened = async |name: &str, role: Role| {
+            let headers = with(&format!("Bearer token-{role}"));
+            let admitted = access.admit(Door::Grpc, name, verbs::verb(name), &headers);
+            admitted.await.expect("admitted").expect("known").stay
+        };
+        let (list, session) = ("shardlift.v1.MigrationService/List", "shardlift.v1.FleetService/Session");
+        let (viewer, operator) = (opened(list, Role::Viewer).await, opened(list, Role::Operator).await);
+        let (admin, worker) = (opened(list, Role::Admin).await, opened(session, Role::Worker).await);
+        let mut now = access.known().config.clone();
+        now.tokens.retain(|token| token.principal.role() != Role::Viewer);
+        let changed = |config: &mut AccessConfig, was: Role, role: Role, reach: Reach| {
+            let token = config.tokens.iter_mut().find(|token| token.principal.role() == was).expect("there");
+            token.principal = Principal::new(token.principal.name(), role, reach).expect("valid");
+        };
+        changed(&mut now, Role::Admin, Role::Viewer, Reach::Nothing);
+        changed(&mut now, Role::Operator, Role::Approver, Reach::Nothing);
+        changed(&mut now, Role::Worker, Role::Worker, Reach::Everything);
+        let waiting = tokio::spawn(viewer.clone().over());
+        access.replace(&now);
+        let told = waiting.await.expect("it ends");
+        assert_eq!(told.code, ErrorCode::AccessUnauthenticated);
+        assert!(told.message.contains("taken out"), "{told:?}");
+        assert!(viewer.is_over().is_some() && admin.is_over().is_some());
+        assert!(operator.is_over().is_none() && worker.is_over().is_none());
+        now.tokens.retain(|token| token.principal.role() != Role::Worker);
+        access.replace(&now);
+        assert!(operator.is_over().is_none() && worker.is_over().is_some());
+    }
+
+    #[tokio::test]
+    async fn what_anybody_has_opened_ends_when_somebody_is_known() {
+        let open = Access::new(AccessConfig::default(), Arc::default());
+        let list = "shardlift.v1.MigrationService/List";
+        let admitted = open.admit(Door::Rest, list, verbs::verb(list), &HeaderMap::new()).await;
+        let stay = admitted.expect("admitted").expect("as anybody").stay;
+        assert!(stay.is_over().is_none());
+        open.replace(&access().known().config);
+        assert!(stay.is_over().is_some());
     }
 
     #[test]

@@ -28,12 +28,11 @@ pub fn hash(token: &str) -> TokenHash {
     Sha256::digest(token.as_bytes()).into()
 }
 
-/// Whose token this is.
-pub(super) fn owner<'a>(known: &'a [KnownToken], token: &str) -> Option<&'a Principal> {
-    let presented = hash(token);
+/// Whose token has this hash.
+pub(super) fn owner<'a>(known: &'a [KnownToken], presented: &TokenHash) -> Option<&'a Principal> {
     let mut found = None;
     for one in known {
-        if bool::from(one.hash.ct_eq(&presented)) {
+        if bool::from(one.hash.ct_eq(presented)) {
             found = Some(&one.principal);
         }
     }
@@ -54,9 +53,9 @@ mod tests {
                 principal: Principal::new(name, Role::Viewer, Reach::Nothing).expect("valid"),
             })
             .into();
-        assert_eq!(owner(&known, "token of olaf").map(Principal::name), Some("olaf"));
+        assert_eq!(owner(&known, &hash("token of olaf")).map(Principal::name), Some("olaf"));
         for wrong in ["", "token of", "token of mira ", "TOKEN OF MIRA"] {
-            assert_eq!(owner(&known, wrong), None, "{wrong:?}");
+            assert_eq!(owner(&known, &hash(wrong)), None, "{wrong:?}");
         }
         assert!(!format!("{known:?}").contains("hash"));
     }

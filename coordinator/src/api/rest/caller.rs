@@ -16,12 +16,13 @@ use tonic::codegen::http;
 use super::door::{self, Guard, REQUEST_ID};
 use super::problem::Problem;
 use super::{Rest, Shared};
-use crate::api::access::{Door, verbs};
+use crate::api::access::{Admitted, Door, Stay, verbs};
 
 /// Who asks, and with what they have shown it.
 #[derive(Debug, Clone)]
 pub(super) struct Caller {
     pub(super) principal: Principal,
+    pub(super) stay: Stay,
     credentials: Option<HeaderValue>,
     request: Option<HeaderValue>,
 }
@@ -34,17 +35,20 @@ pub(super) async fn admitted(State(guard): State<Guard>, mut request: Request, n
     let counted = guard.asks_who(&request);
     let admitted = guard.access().admit(Door::Rest, &name, verb, request.headers()).await;
     if counted {
-        let by = admitted.as_ref().map_or_else(|refused| refused.by.as_ref(), Option::as_ref);
+        let by = match &admitted {
+            Ok(admitted) => admitted.as_ref().map(|admitted| &admitted.principal),
+            Err(refused) => refused.by.as_ref(),
+        };
         if let Err(problem) = guard.count(&request, by) {
             return problem.into_response();
         }
     }
     match admitted {
-        Ok(principal) => {
-            if let Some(principal) = principal {
+        Ok(admitted) => {
+            if let Some(Admitted { principal, stay }) = admitted {
                 let credentials = request.headers().get(header::AUTHORIZATION).cloned();
                 let id = request.headers().get(REQUEST_ID).cloned();
-                request.extensions_mut().insert(Caller { principal, credentials, request: id });
+                request.extensions_mut().insert(Caller { principal, stay, credentials, request: id });
             }
             next.run(request).await
         }
@@ -84,7 +88,7 @@ impl<S: Service<http::Request<Body>>> Service<http::Request<Body>> for As<S> {
     }
 
     fn call(&mut self, mut request: http::Request<Body>) -> S::Future {
-        if let Some(Caller { principal, credentials, request: id }) = &self.caller {
+        if let Some(Caller { principal, credentials, request: id, .. }) = &self.caller {
             request.extensions_mut().insert(principal.clone());
             if let Some(credentials) = credentials {
                 request.headers_mut().insert(header::AUTHORIZATION, credentials.clone());

@@ -7,6 +7,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
 
 use axum::response::sse::{Event, KeepAlive, Sse};
+use futures::future::OptionFuture;
 use futures::{Stream, StreamExt};
 use serde::Serialize;
 use serde_json::json;
@@ -99,10 +100,11 @@ struct Follower {
 impl Follower {
     /// Until there is nothing more to tell, or the reader's token ends.
     async fn run(mut self) {
-        let stay = Stay::of(self.rest.caller.as_ref().map(|caller| &caller.principal));
+        let stay = self.rest.caller.as_ref().map(|caller| caller.stay.clone());
+        let over = OptionFuture::from(stay.map(Stay::over));
         let last = tokio::select! {
             last = self.follow() => last,
-            expired = stay.over() => Some(expired.into()),
+            Some(over) = over => Some(over.into()),
         };
         if let Some(problem) = last {
             let path = format!("/api/v1/migrations/{}/events", self.wanted.id);
