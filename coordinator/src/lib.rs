@@ -45,8 +45,8 @@ use store::{MongodbStore, ObservedStore, PostgresStore, SqliteStore, Store};
 
 /// Runs the coordinator until the token is cancelled.
 ///
-/// `reread` reads the settings again: its clusters are declared, and who may ask is known anew, at every take-over and at every
-/// reload.
+/// `reread` reads the settings again: its clusters are declared, who may ask is known anew, and services outside are shown the keys
+/// that stand there, at every take-over and at every reload.
 pub async fn run(config: Config, reread: Reread, shutdown: CancellationToken) -> anyhow::Result<()> {
     // From the first moment: an early SIGHUP must not end the process.
     let hangups = Hangups::listen()?;
@@ -75,10 +75,11 @@ pub async fn run(config: Config, reread: Reread, shutdown: CancellationToken) ->
             "open: [access] knows nobody, so whoever reaches this machine's loopback addresses may do everything"
         );
     }
-    let known = access.clone();
+    let (known, outside) = (access.clone(), Arc::clone(&clients));
     let declare: Declare = Arc::new(move || {
         let config = reread().map_err(Failure::from)?;
         known.replace(&config.access);
+        outside.read_again(&config.clients);
         Ok(declared(&config))
     });
     let broker = config.broker.as_ref().map(|config| open_broker(&config.kind)).transpose()?;

@@ -161,7 +161,7 @@ async fn services_that_are_down_hold_nothing_up_but_a_plan_and_hear_of_everythin
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_message_follows_a_migration_from_its_start_to_a_halt_and_to_its_end() {
+async fn one_message_follows_a_migration_from_its_start_to_a_halt_and_over_a_new_key_to_its_end() {
     let outside = Outside::start().await;
     let (one, two, play) = installed(&outside, 5_000).await;
     // A question whose answer is wrong until somebody mends it.
@@ -174,6 +174,9 @@ async fn one_message_follows_a_migration_from_its_start_to_a_halt_and_to_its_end
     play.apply(&[format!("{}{question}{}", &text[..at], &text[end..])]).await;
     play.until_status(ID, "halted", |status| !status["halted"].is_null()).await;
     until(&play, "the halt to be shown", || outside.text().contains("is halted: verify.mismatch")).await;
+    let file = play.installation.coordinator().config();
+    std::fs::write(file, outside.renew(&std::fs::read_to_string(file).unwrap())).unwrap();
+    play.installation.cli_json(&["topology", "reload"]).await.unwrap();
     execute(&two.dsn, "DELETE FROM audit").await;
     play.installation.cli_json(&["resume", ID]).await.unwrap();
     play.completed(ID).await;
@@ -186,6 +189,8 @@ async fn one_message_follows_a_migration_from_its_start_to_a_halt_and_to_its_end
         seen.contains(&"paused".to_owned()) && seen.last().is_some_and(|last| last == "completed"),
         "{seen:?}"
     );
+    let log = play.installation.coordinator().process().log_text();
+    assert!(log.contains("is asked with another key") && !Outside::is_betrayed_by(&log), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -45,6 +45,10 @@ impl Adaptor {
         Ok(Self { service: Service::new("adaptor", config)?, within })
     }
 
+    pub(super) fn service(&self) -> &Service {
+        &self.service
+    }
+
     /// How long it may take until all are quiet.
     pub fn within(&self) -> Duration {
         self.within

@@ -5,19 +5,19 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, RETRY_AFTER};
 use reqwest::redirect::Policy as Redirects;
 use reqwest::{Client, Method, Response, StatusCode, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use shardlift_runtime::clock::{self, Monotonic};
-use shardlift_runtime::config::Secret;
 use shardlift_runtime::retry::{Delays, Policy, Retryable};
 
 use super::ServiceConfig;
 use super::allow::Guarded;
 use super::breaker::Breaker;
 use super::error::ClientError;
+use super::key::Shown;
 
 /// Most bytes of an answer that are read.
 const MAX_ANSWER: usize = 64 * 1024;
@@ -27,6 +27,8 @@ const TRIES: Policy = Policy {
     longest: Duration::from_secs(2),
     total: Some(Duration::from_secs(6)),
 };
+/// Why a key cannot be shown, without a part of it.
+const NO_HEADER: &str = "its key holds characters that no header may";
 /// Names this program to those who are asked.
 const AGENT: &str = concat!("shardlift/", env!("CARGO_PKG_VERSION"));
 
@@ -34,7 +36,7 @@ const AGENT: &str = concat!("shardlift/", env!("CARGO_PKG_VERSION"));
 pub(super) struct Service {
     name: &'static str,
     base: Url,
-    key: Secret,
+    key: Shown,
     client: Client,
     clock: Monotonic,
     breaker: Mutex<Breaker>,
@@ -50,9 +52,7 @@ impl Service {
     pub(super) fn new(name: &'static str, config: &ServiceConfig) -> Result<Self, ClientError> {
         let unusable = |why: String| ClientError::Unusable { service: name, why };
         let base = Url::parse(&config.url).map_err(|error| unusable(error.to_string()))?;
-        // A key that is no header must not appear in an error later.
-        bearer(&config.key)
-            .ok_or_else(|| unusable("its key holds characters that no header may".to_owned()))?;
+        let key = Shown::new(&config.key).ok_or_else(|| unusable(NO_HEADER.to_owned()))?;
         let client = Client::builder()
             .user_agent(AGENT)
             .redirect(Redirects::none())
@@ -62,14 +62,19 @@ impl Service {
             .timeout(config.timeout)
             .build()
             .map_err(|error| unusable(causes(&error)))?;
-        Ok(Self {
-            name,
-            base,
-            key: config.key.clone(),
-            client,
-            clock: Monotonic::start(),
-            breaker: Mutex::default(),
-        })
+        Ok(Self { name, base, key, client, clock: Monotonic::start(), breaker: Mutex::default() })
+    }
+
+    /// From now on it is asked with this key. One that is for another address is not for this one.
+    pub(super) fn take_key(&self, config: &ServiceConfig) {
+        if Url::parse(&config.url).ok().as_ref() != Some(&self.base) {
+            return;
+        }
+        match self.key.replace(&config.key) {
+            Some(true) => tracing::info!(service = self.name, "is asked with another key from now on"),
+            Some(false) => {}
+            None => tracing::warn!(service = self.name, "{NO_HEADER}: the one before stays in use"),
+        }
     }
 
     /// Asks, and reads the answer. `None`: there is nothing at that address (404).
@@ -161,8 +166,7 @@ impl Service {
     }
 
     async fn asked(&self, request: reqwest::RequestBuilder) -> Result<Response, ClientError> {
-        let key = bearer(&self.key).ok_or_else(|| self.unaskable("its key is no header"))?;
-        let request = request.header(ACCEPT, "application/json").header(AUTHORIZATION, key);
+        let request = request.header(ACCEPT, "application/json").header(AUTHORIZATION, self.key.now().await);
         request.send().await.map_err(|error| self.silent(error))
     }
 
@@ -239,12 +243,6 @@ fn after(headers: &HeaderMap) -> Option<Duration> {
     Some(at.signed_duration_since(clock::now()).to_std().unwrap_or_default())
 }
 
-fn bearer(key: &Secret) -> Option<HeaderValue> {
-    let mut value = HeaderValue::try_from(format!("Bearer {}", key.expose())).ok()?;
-    value.set_sensitive(true);
-    Some(value)
-}
-
 /// The innermost words tell most: `Connection refused`.
 fn causes(error: &dyn std::error::Error) -> String {
     let mut words = error.to_string();
@@ -258,6 +256,7 @@ fn causes(error: &dyn std::error::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Key;
     use super::*;
 
     fn told(text: &str) -> Option<Duration> {
@@ -280,7 +279,7 @@ mod tests {
         shardlift_runtime::tls::install_provider();
         let config = ServiceConfig {
             url: "http://127.0.0.1:1/base".to_owned(),
-            key: Secret::new("k"),
+            key: Key::of("k"),
             timeout: Duration::from_secs(1),
         };
         let service = Service::new("mcp", &config).expect("a client");
@@ -291,7 +290,7 @@ mod tests {
         }
         let told = format!("{service:?}");
         assert!(!told.contains("Bearer") && told.contains("127.0.0.1"), "{told}");
-        let broken = ServiceConfig { key: Secret::new("sec\nret"), ..config };
+        let broken = ServiceConfig { key: Key::of("sec\nret"), ..config };
         let refused = Service::new("mcp", &broken).expect_err("no header").to_string();
         assert!(!refused.contains("sec"), "{refused}");
     }

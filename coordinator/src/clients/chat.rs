@@ -31,6 +31,10 @@ impl Chat {
         Ok(Self { service: Service::new("chat", config)?, channel: channel.to_owned() })
     }
 
+    pub(super) fn service(&self) -> &Service {
+        &self.service
+    }
+
     /// Shows a message under its name: a new one, or instead of what it said before.
     pub async fn show(&self, name: &str, message: &Message<'_>) -> Result<(), ClientError> {
         self.service.tell(&["api", "channels", &self.channel, "messages", name], message).await

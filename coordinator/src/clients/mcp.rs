@@ -56,6 +56,10 @@ impl Mcp {
         Service::new("MCP", config).map(Self)
     }
 
+    pub(super) fn service(&self) -> &Service {
+        &self.0
+    }
+
     /// What a tenant wants. One that the service does not know wants nothing.
     pub async fn settings(&self, tenant: &str) -> Result<TenantSettings, ClientError> {
         let config: Option<Config> = self.0.get(&["api", "tenants", tenant, "config"]).await?;

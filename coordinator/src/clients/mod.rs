@@ -1,6 +1,6 @@
 //! The services outside that Shardlift talks to, each only if it is configured: [`mcp`] knows the settings of tenants,
 //! [`chat`] shows people how migrations go, [`adaptor`] quiets channel adaptors. [`base`] is what they share: one request with
-//! its limits of time and size, tried again with pauses; [`breaker`] spares a service that is in trouble, [`allow`] keeps
+//! its limits of time and size, tried again with pauses; [`key`] is what it is shown, [`breaker`] spares a service that is in trouble, [`allow`] keeps
 //! requests to where the configuration lets them go. Docs: docs/operations/services.md.
 //!
 //! They know nothing of migrations' states: what is to be told, and whether it was, is the orchestrator's.
@@ -11,18 +11,18 @@ mod base;
 mod breaker;
 mod chat;
 mod error;
+mod key;
 mod mcp;
 #[cfg(test)]
 mod tests;
 
 use std::time::Duration;
 
-use shardlift_runtime::config::Secret;
-
 pub use adaptor::{Adaptor, Cause};
 pub use allow::{HostPort, may_be_asked};
 pub use chat::{Chat, Message};
 pub use error::ClientError;
+pub use key::Key;
 pub use mcp::{Ended, Mcp};
 
 /// How a service is reached.
@@ -31,7 +31,7 @@ pub struct ServiceConfig {
     /// Below which address its routes are; without `/` at the end.
     pub url: String,
     /// The bearer key.
-    pub key: Secret,
+    pub key: Key,
     /// How long one try may take.
     pub timeout: Duration,
 }
@@ -66,5 +66,20 @@ impl Clients {
         let adaptor =
             config.adaptor.as_ref().map(|(service, within)| Adaptor::new(service, *within)).transpose()?;
         Ok(Self { mcp, chat, adaptor })
+    }
+
+    /// The configuration was read again: keys are those that stand there now. All else counts from the next start on.
+    pub fn read_again(&self, config: &ClientsConfig) {
+        let (chat, adaptor) = (config.chat.as_ref(), config.adaptor.as_ref());
+        let services = [
+            (self.mcp.as_ref().map(Mcp::service), config.mcp.as_ref()),
+            (self.chat.as_ref().map(Chat::service), chat.map(|(service, _)| service)),
+            (self.adaptor.as_ref().map(Adaptor::service), adaptor.map(|(service, _)| service)),
+        ];
+        for (service, config) in services {
+            if let Some((service, config)) = service.zip(config) {
+                service.take_key(config);
+            }
+        }
     }
 }

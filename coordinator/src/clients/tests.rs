@@ -4,8 +4,6 @@ mod peer;
 
 use std::time::{Duration, Instant};
 
-use shardlift_runtime::config::Secret;
-
 use super::*;
 use crate::planner::TenantSettings;
 use peer::{Peer, Reply};
@@ -14,7 +12,7 @@ const KEY: &str = "key-of-the-canary";
 
 fn config(peer: &Peer) -> ServiceConfig {
     shardlift_runtime::tls::install_provider();
-    ServiceConfig { url: peer.url(), key: Secret::new(KEY), timeout: Duration::from_millis(400) }
+    ServiceConfig { url: peer.url(), key: Key::of(KEY), timeout: Duration::from_millis(400) }
 }
 
 fn mcp(peer: &Peer) -> Mcp {
@@ -44,6 +42,24 @@ async fn settings_are_asked_for_with_the_key_and_keys_of_others_are_left_alone()
         asked.iter().all(|asked| asked.header("authorization") == Some("Bearer key-of-the-canary")),
         "{asked:?}"
     );
+}
+
+#[tokio::test]
+async fn a_key_that_was_read_again_is_shown_where_it_belongs_and_nowhere_else() {
+    let peer = Peer::that(std::iter::repeat_n(Reply::ok("{}"), 10)).await;
+    let mut all = ClientsConfig { mcp: Some(config(&peer)), ..ClientsConfig::default() };
+    let clients = Clients::new(&all).expect("clients");
+    let mut asked_after = async |key: &str, url: String| {
+        all.mcp = Some(ServiceConfig { key: Key::of(key), url, ..config(&peer) });
+        clients.read_again(&all);
+        clients.mcp.as_ref().expect("there").settings("acme").await.expect("answered");
+        peer.asked().last().and_then(|asked| asked.header("authorization").map(str::to_owned))
+    };
+    assert_eq!(asked_after("renewed", peer.url()).await.as_deref(), Some("Bearer renewed"));
+    for elsewhere in ["http://127.0.0.1:1/base".to_owned(), format!("{}/deeper", peer.url())] {
+        assert_eq!(asked_after("of another", elsewhere).await.as_deref(), Some("Bearer renewed"));
+    }
+    assert_eq!(asked_after("no\nheader", peer.url()).await.as_deref(), Some("Bearer renewed"));
 }
 
 #[tokio::test]

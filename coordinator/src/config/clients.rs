@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
-use shardlift_runtime::config::{ConfigProblems, Secret, read_secret};
+use shardlift_runtime::config::{ConfigProblems, Secret};
 
-use crate::clients::{ClientsConfig, HostPort, ServiceConfig, may_be_asked};
+use crate::clients::{ClientsConfig, HostPort, Key, ServiceConfig, may_be_asked};
 
 /// How long one try may take, in milliseconds.
 const TIMEOUT_BOUNDS: std::ops::RangeInclusive<u64> = 50..=30_000;
@@ -77,7 +77,7 @@ impl WrittenClients {
         let mut service = |at: &str, url: &str, key: Option<&Secret>, file: Option<PathBuf>| {
             let url =
                 may_be_asked(url, &allowed).map_err(|why| problems.add(format!("clients.{at}.url"), why));
-            let key = read_secret("key", key, file.as_deref())
+            let key = Key::read(key, file)
                 .map_err(|error| problems.add(format!("clients.{at}.key"), error.to_string()));
             Some(ServiceConfig { url: url.ok()?, key: key.ok()?, timeout })
         };

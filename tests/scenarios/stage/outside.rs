@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
-/// What nobody may ever see.
+/// What nobody may ever see, and what comes after it.
 const KEY: &str = "canary-of-the-services";
+const RENEWED: &str = "canary-of-the-services-renewed";
 
 /// A request that has come and was answered as it should be.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,6 +25,7 @@ struct State {
     settings: BTreeMap<String, Value>,
     busy: bool,
     down: Vec<String>,
+    renewed: bool,
     asked: Vec<Asked>,
     messages: BTreeMap<String, String>,
 }
@@ -62,6 +64,12 @@ impl Outside {
             service("chat"),
             service("adaptor"),
         )
+    }
+
+    /// From now on another key is wanted; what becomes of a coordinator's file then.
+    pub(crate) fn renew(&self, file: &str) -> String {
+        self.state().renewed = true;
+        file.replace(KEY, RENEWED)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -120,8 +128,8 @@ impl Drop for Outside {
 
 async fn serve(stream: TcpStream, state: Arc<Mutex<State>>) {
     let mut stream = BufReader::new(stream);
-    let Some((what, body, authorized)) = read(&mut stream).await else { return };
-    let (status, answer) = answer(&mut state.lock().unwrap(), &what, body, authorized);
+    let Some((what, body, shown)) = read(&mut stream).await else { return };
+    let (status, answer) = answer(&mut state.lock().unwrap(), &what, body, &shown);
     let text = answer.to_string();
     let answer = format!(
         "HTTP/1.1 {status} X\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{text}",
@@ -131,29 +139,30 @@ async fn serve(stream: TcpStream, state: Arc<Mutex<State>>) {
     let _ = stream.into_inner().write_all(answer.as_bytes()).await;
 }
 
-async fn read(stream: &mut BufReader<TcpStream>) -> Option<(String, Value, bool)> {
+async fn read(stream: &mut BufReader<TcpStream>) -> Option<(String, Value, String)> {
     let mut line = String::new();
     stream.read_line(&mut line).await.ok()?;
     let what = line.rsplit_once(' ')?.0.to_owned();
-    let (mut length, mut authorized) = (0, false);
+    let (mut length, mut shown) = (0, String::new());
     loop {
         let mut header = String::new();
         stream.read_line(&mut header).await.ok()?;
         let Some((name, value)) = header.trim().split_once(": ") else { break };
         match name.to_ascii_lowercase().as_str() {
             "content-length" => length = value.parse().unwrap(),
-            "authorization" => authorized = value == format!("Bearer {KEY}"),
+            "authorization" => shown = value.to_owned(),
             _ => {}
         }
     }
     let mut body = vec![0; length];
     stream.read_exact(&mut body).await.ok()?;
-    Some((what, serde_json::from_slice(&body).unwrap_or_default(), authorized))
+    Some((what, serde_json::from_slice(&body).unwrap_or_default(), shown))
 }
 
-fn answer(state: &mut State, what: &str, body: Value, authorized: bool) -> (u16, Value) {
+fn answer(state: &mut State, what: &str, body: Value, shown: &str) -> (u16, Value) {
     let service = what.split('/').nth(1).unwrap_or_default();
-    if !authorized {
+    let key = if state.renewed { RENEWED } else { KEY };
+    if shown != format!("Bearer {key}") {
         return (401, json!({}));
     }
     if state.down.iter().any(|down| down == service) {
