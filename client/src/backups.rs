@@ -1,8 +1,8 @@
 //! What was saved before it changed: listed, restored, removed.
 
-use shardlift_domain::backup::{Backup, Restored};
+use shardlift_domain::backup::{Kept, Restored, Restoring};
 use shardlift_domain::failure::Failure;
-use shardlift_domain::ids::{MigrationId, MigrationKey, ShardId, Version};
+use shardlift_domain::ids::{MigrationId, ShardId, Version};
 use shardlift_proto::convert::{
     WireError, backup_from_wire, failure_from_wire, key_from_wire, restored_from_wire,
 };
@@ -11,32 +11,6 @@ use shardlift_proto::v1;
 use crate::aside::Aside;
 use crate::client::{Client, lacking};
 use crate::connection::Services;
-
-/// What one shard has.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Kept {
-    /// Of which migration.
-    pub migration: MigrationKey,
-    /// Which shard.
-    pub shard: ShardId,
-    /// Its backup, if there is a complete one, or why the shard could not be asked.
-    pub backup: Result<Option<Backup>, Failure>,
-}
-
-/// What is to be restored, and where.
-#[derive(Debug, Clone)]
-pub struct Restoring {
-    /// Of which migration.
-    pub id: MigrationId,
-    /// Which version; `None`: the newest.
-    pub version: Option<Version>,
-    /// Only this shard.
-    pub shard: Option<ShardId>,
-    /// The schema or database.
-    pub into: Option<String>,
-    /// Only read and compare digests.
-    pub dry_run: bool,
-}
 
 impl Client {
     /// The backups of one migration, or of all.

@@ -19,10 +19,10 @@ mod watch;
 
 pub use address::{Address, AddressError, Coordinators};
 pub use aside::Aside;
-pub use backups::{Kept, Restoring};
 pub use client::{Answer, Client, Sample};
 pub use mismatches::Mismatches;
 pub use places::Placement;
 pub use repair::Repair;
+pub use shardlift_domain::backup::{Kept, Restoring};
 pub use shardlift_proto::bearer::{Bearer, NoToken};
 pub use watch::{Watch, Watched};

@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::failure::Failure;
 use crate::fence::Token;
-use crate::ids::MigrationKey;
+use crate::ids::{MigrationId, MigrationKey, ShardId, Version};
 use crate::spec::Engine;
 
 /// One complete backup of one shard, as its manifest tells it.
@@ -31,6 +32,32 @@ pub struct Backup {
     pub consistency: String,
     /// Where it lies, as a person finds it: a directory, or a bucket and a prefix.
     pub place: String,
+}
+
+/// What one shard has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// Of which migration.
+    pub migration: MigrationKey,
+    /// Which shard.
+    pub shard: ShardId,
+    /// Its backup, if there is a complete one, or why the shard could not be asked.
+    pub backup: Result<Option<Backup>, Failure>,
+}
+
+/// What is to be restored, and where.
+#[derive(Debug, Clone)]
+pub struct Restoring {
+    /// Of which migration.
+    pub id: MigrationId,
+    /// Which version; `None`: the newest.
+    pub version: Option<Version>,
+    /// Only this shard.
+    pub shard: Option<ShardId>,
+    /// The schema or database.
+    pub into: Option<String>,
+    /// Only read and compare digests.
+    pub dry_run: bool,
 }
 
 /// A question to a worker about the backup of one shard.

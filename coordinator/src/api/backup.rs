@@ -2,7 +2,7 @@
 
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
-use shardlift_domain::backup::Restored;
+use shardlift_domain::backup::{Kept, Restored, Restoring};
 use shardlift_domain::failure::Failure;
 use shardlift_domain::ids::{ShardId, Version};
 use shardlift_proto::convert::{backup_to_wire, restored_to_wire};
@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
-use crate::service::{Kept, Restoring, Services, migration_id, shard_id};
+use crate::service::{Services, migration_id, shard_id};
 
 /// Answers that may wait for the reader.
 const QUEUE: usize = 8;

@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use shardlift_domain::backup::{Backup, BackupAnswer, BackupAsk, BackupRequest, RestorePart, Restored};
+use shardlift_domain::backup::{
+    Backup, BackupAnswer, BackupAsk, BackupRequest, Kept, RestorePart, Restored, Restoring,
+};
 use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::ids::{MigrationId, MigrationKey, ShardId, Version};
 use tokio::sync::mpsc;
@@ -14,32 +16,6 @@ use crate::orchestrator::BackedUp;
 
 /// How long one answer may take: a part is restored in one transaction.
 const ANSWER_WITHIN: Duration = Duration::from_secs(150);
-
-/// What one shard has.
-#[derive(Debug)]
-pub struct Kept {
-    /// Of which migration.
-    pub migration: MigrationKey,
-    /// Which shard.
-    pub shard: ShardId,
-    /// Its backup, if there is a complete one, or why the shard could not be asked.
-    pub backup: Result<Option<Backup>, Failure>,
-}
-
-/// What is to be restored, and where.
-#[derive(Debug, Clone)]
-pub struct Restoring {
-    /// Of which migration.
-    pub id: MigrationId,
-    /// Which version; `None`: the newest.
-    pub version: Option<Version>,
-    /// Only this shard.
-    pub shard: Option<ShardId>,
-    /// The schema or database.
-    pub into: Option<String>,
-    /// Write nothing.
-    pub dry_run: bool,
-}
 
 impl Services {
     /// The backups of one migration, or of all; ends early when whoever listens has gone.

@@ -28,7 +28,6 @@ use crate::clients::Clients;
 use crate::orchestrator::{Declare, Handle};
 
 pub use audit::Verified;
-pub use backup::{Kept, Restoring};
 pub use drift::ClusterDrift;
 pub use indoubt::{InDoubt, Verdict};
 pub use mismatches::Differing;
