@@ -1,8 +1,8 @@
-//! A person with a browser: signs in, looks at a real migration, pauses, resumes and gives it up by clicking.
+//! A person with a browser: signs in, looks at a real migration, throttles, pauses, resumes and gives it up.
 
 mod pictures;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use shardlift_harness::installation::WorkerSpec;
 
 use crate::stage::{Browser, Engine, Form, Items, ItemsSpec, Play, assert_nothing_left};
@@ -29,7 +29,7 @@ const ENTER: &str = "\u{e007}";
 const CONFIRM: &str = "dialog[open] button[type=submit]";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_person_follows_pauses_resumes_and_gives_up_a_migration_by_clicking() {
+async fn a_person_follows_throttles_pauses_resumes_and_gives_up_a_migration() {
     let items = Items::of(Engine::Postgres, ROWS).await;
     let play = Play::of(Play::builder(&[&items]).rest()).await;
     let browser = Browser::open(1400, 1000).await;
@@ -67,10 +67,14 @@ async fn a_person_follows_pauses_resumes_and_gives_up_a_migration_by_clicking() 
     browser.until("the question to go", "!document.querySelector('dialog[open]')").await;
     assert_eq!(play.status(ID).await["status"], "running");
 
+    throttled_by_keys(&browser, &play).await;
+
     browser.click("[data-verb=pause]").await;
     browser.click(CONFIRM).await;
     browser.until("it to be paused", &badge("paused")).await;
     assert_eq!(play.status(ID).await["status"], "paused");
+
+    throttled_otherwise_lifted_and_restored(&browser, &play).await;
 
     browser.click("[data-verb=resume]").await;
     browser.click(CONFIRM).await;
@@ -92,6 +96,77 @@ async fn a_person_follows_pauses_resumes_and_gives_up_a_migration_by_clicking() 
     assert_nothing_left(&items).await;
 }
 
+/// What is asked for, as the command line would spell it.
+fn asks(command: &str) -> String {
+    let command = json!(command);
+    format!("document.querySelector('dialog[open] code')?.textContent === {command}")
+}
+
+/// What the coordinator says of the throttle.
+async fn throttle(play: &Play) -> (Value, Value, Value) {
+    let throttle = play.status(ID).await["throttle"].clone();
+    (throttle["rows_per_second"].clone(), throttle["window"].clone(), throttle["in_spec"].clone())
+}
+
+const NO_QUESTION: &str = "!document.querySelector('dialog[open]')";
+
+/// The question has the number in hand: a person types another one, and Enter.
+async fn throttled_by_keys(browser: &Browser, play: &Play) {
+    browser.evaluate("document.querySelector('[data-verb=throttle]').focus()").await;
+    browser.press(&[ENTER]).await;
+    browser.until("a number in hand", "document.activeElement?.id === 'throttle-rate'").await;
+    let idle = "document.querySelector('dialog[open] button[type=submit]').disabled";
+    browser.until("nothing to be asked for yet", idle).await;
+    browser.press(&["4", "0", "0"]).await;
+    browser.until("the command", &asks(&format!("shardlift throttle {ID} --rows-per-second 400"))).await;
+    let outlook =
+        "document.querySelector('dialog[open] .hint').textContent.includes('or more at this speed')";
+    browser.until("how long it will take", outlook).await;
+    browser.press(&[ENTER]).await;
+    browser.until("the question to go", NO_QUESTION).await;
+    let spec = json!({ "rows_per_second": 500, "window": null });
+    assert_eq!(throttle(play).await, (json!(400), Value::Null, spec));
+    browser.until("the page to say so", "document.body.innerText.includes('at most 400 a shard')").await;
+}
+
+/// While it is paused: lifted, only by night, and as in the spec again. A mistake is told before anything is asked for.
+async fn throttled_otherwise_lifted_and_restored(browser: &Browser, play: &Play) {
+    browser.click("[data-verb=throttle]").await;
+    browser.click("#throttle-speed-free").await;
+    browser.until("the command", &asks(&format!("shardlift throttle {ID} --no-limit"))).await;
+    let button =
+        "document.querySelector('dialog[open] button[type=submit]').textContent === 'Lift the limit'";
+    browser.until("what the button does", button).await;
+    browser.click(CONFIRM).await;
+    browser.until("the question to go", NO_QUESTION).await;
+    assert_eq!(throttle(play).await.0, Value::Null);
+
+    let set = |id: &str, time: &str| {
+        format!(
+            "(() => {{ const field = document.querySelector('#throttle-{id}'); field.value = '{time}';              field.dispatchEvent(new Event('input', {{ bubbles: true }})); return true; }})()"
+        )
+    };
+    browser.click("[data-verb=throttle]").await;
+    browser.evaluate(&set("from", "22:00")).await;
+    browser.evaluate(&set("to", "22:00")).await;
+    browser.click(CONFIRM).await;
+    let wrong = "document.querySelector('dialog[open] #throttle-to:invalid') !== null";
+    browser.until("an empty time of day to be refused by the page", wrong).await;
+    browser.evaluate(&set("to", "06:00")).await;
+    let command = format!("shardlift throttle {ID} --window \"22:00-06:00 UTC\"");
+    browser.until("the command", &asks(&command)).await;
+    browser.click(CONFIRM).await;
+    browser.until("the question to go", NO_QUESTION).await;
+    assert_eq!(throttle(play).await.1, "22:00-06:00 UTC");
+
+    browser.click("[data-verb=throttle]").await;
+    browser.click("#throttle-back").await;
+    browser.until("the command", &asks(&format!("shardlift throttle {ID} --as-in-spec"))).await;
+    browser.click(CONFIRM).await;
+    browser.until("the question to go", NO_QUESTION).await;
+    assert_eq!(throttle(play).await, (json!(500), Value::Null, Value::Null));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_whose_coordinator_is_away_says_so_and_recovers() {
     let items = Items::of(Engine::Postgres, ROWS).await;
@@ -102,6 +177,9 @@ async fn a_page_whose_coordinator_is_away_says_so_and_recovers() {
     browser.until("it to run", &badge("running")).await;
     let fits = "innerWidth === 400 && document.documentElement.scrollWidth <= innerWidth";
     browser.until("a page that fits a phone", fits).await;
+    let whole = "[...document.querySelectorAll('.head .button')].length === 4 \
+        && [...document.querySelectorAll('.head .button')].every((button) => button.clientHeight < 50)";
+    browser.until("buttons whose words are not broken", whole).await;
 
     let seen = browser.evaluate(BAR).await;
     play.installation.coordinator().kill9();

@@ -16,6 +16,7 @@ const ROUTES = {
   resume: "POST /api/v1/migrations/{id}/resume",
   cancel: "POST /api/v1/migrations/{id}/cancel",
   retry: "POST /api/v1/migrations/{id}/retry",
+  throttle: "POST /api/v1/migrations/{id}/throttle",
   rollback: "POST /api/v1/migrations/{id}/rollback",
   errorPage: "GET /api/docs/errors/{id}",
   documentation: "GET /api/docs",

@@ -42,7 +42,7 @@ export function detail({ act }) {
     if (migration === null) return;
     const all = [...followed.parts.values()];
     const sum = summary(migration, all);
-    head.update(migration, sum, stale, me);
+    head.update(migration, all, sum, stale, me);
     run.update(migration, sum);
     plots.update(migration, followed.samples.samples);
     for (const part of parts) part.update(migration, all);
@@ -66,11 +66,11 @@ function heading(act) {
   );
   let now = null;
   const create = (verb) => {
-    const ask = () => act(verb, now.migration.id, explain(verb, now.migration, now.sum));
+    const ask = () => act(verb, now.migration.id, explain(verb, now.migration, now.sum, now.parts));
     return h("button", { type: "button", class: "button", data: { verb }, on: { click: ask } }, LABELS[verb]);
   };
-  const update = (migration, sum, stale, me) => {
-    now = { migration, sum };
+  const update = (migration, parts, sum, stale, me) => {
+    now = { migration, sum, parts };
     setText(name, migration.id);
     setText(badge, standing(migration));
     setAttribute(badge, "data-tone", toneOf(migration));

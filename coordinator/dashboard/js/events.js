@@ -2,6 +2,7 @@
 
 import { h, reconcile, setAttribute, setText } from "./dom.js";
 import { counted, few, time, words } from "./format.js";
+import { limitsInWords } from "./throttle.js";
 
 /** So many lines are shown. */
 const MOST = 80;
@@ -13,6 +14,7 @@ const SENTENCES = {
   ready: () => "begins: nothing is waited for any more",
   paused: () => "was paused",
   halted: ({ failure }) => `halted: ${told(failure)}`,
+  throttled: ({ throttle }) => `was throttled: ${throttle ? limitsInWords(throttle) : "otherwise than before"}`,
   resumed: () => "was resumed",
   cancelled: () => "was given up",
   retried: () => "failed steps are tried again",

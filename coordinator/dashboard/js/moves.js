@@ -4,12 +4,13 @@
 import { count, counted } from "./format.js";
 import { isUndoing } from "./model.js";
 import { covers } from "./session.js";
+import { throttleMeaning } from "./throttle.js";
 
 const TABLE = {
-  pending: ["cancel"],
-  running: ["pause", "cancel", "rollback"],
-  paused: ["resume", "cancel", "rollback"],
-  failed: ["retry", "cancel", "rollback"],
+  pending: ["throttle", "cancel"],
+  running: ["pause", "throttle", "cancel", "rollback"],
+  paused: ["resume", "throttle", "cancel", "rollback"],
+  failed: ["retry", "throttle", "cancel", "rollback"],
   completed: ["rollback"],
   cancelled: ["rollback"],
   rolling_back: ["pause"],
@@ -23,6 +24,7 @@ export const LABELS = {
   pause: "Pause",
   resume: "Resume",
   retry: "Retry",
+  throttle: "Throttle",
   cancel: "Cancel",
   rollback: "Roll back",
 };
@@ -36,17 +38,18 @@ export function verbs(migration, me) {
 function moves(migration) {
   const allowed = [...(TABLE[migration.status] ?? [])];
   if (migration.status === "pending" && migration.released === false) allowed.unshift("start");
-  return isUndoing(migration) ? allowed.filter((verb) => verb !== "rollback") : allowed;
+  const senseless = [isUndoing(migration) && "rollback", (isUndoing(migration) || !migration.throttle) && "throttle"];
+  return allowed.filter((verb) => !senseless.includes(verb));
 }
 
 /**
- * What a verb will do: `{ title, will, button, command, grave, option }`. `will` are sentences; `option` is a choice of
- * the person, such as `drop_data`.
+ * What a verb will do: `{ title, will, button, command, grave, option, form }`. `will` are sentences; `option` is a choice of
+ * the person, such as `drop_data`, and `form` more than one.
  */
-export function explain(verb, migration, sum) {
+export function explain(verb, migration, sum, parts) {
   const name = migration.id;
   const text = { command: `shardlift ${verb} ${name}`, button: LABELS[verb], title: `${LABELS[verb]} ${name}?` };
-  return { ...text, ...MEANING[verb](migration, sum) };
+  return { ...text, ...MEANING[verb](migration, sum, parts) };
 }
 
 const MEANING = {
@@ -90,6 +93,7 @@ const MEANING = {
       isUndoing(migration) ? "It goes on with taking back what was changed." : null,
     ],
   }),
+  throttle: (migration, _sum, parts) => throttleMeaning(migration, parts),
   cancel: (migration, sum) => ({
     title: `Give up ${migration.id}?`,
     button: "Give it up",

@@ -64,6 +64,7 @@ const ASSETS: &[File] = embedded![
     "js/ring.js",
     "js/session.js",
     "js/signin.js",
+    "js/throttle.js",
     "js/welcome.js",
 ];
 

@@ -8,7 +8,7 @@ use shardlift_harness::dataset::items::KeyKind;
 use shardlift_harness::installation::{Engine, Installation, WorkerSpec};
 use shardlift_simulator::{Fleet, Settings};
 
-use super::{BAR, badge, page};
+use super::{BAR, ESCAPE, NO_QUESTION, badge, page};
 use crate::stage::{Browser, Form, Items, ItemsSpec, Play};
 
 const PICTURES: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/pictures");
@@ -86,6 +86,7 @@ async fn six_shards_are_seen_waiting_running_halted_and_failed() {
     browser.until("it to be halted", &badge("halted")).await;
     browser.until("the list to say so, too", NEEDS_YOU).await;
     keep(&browser, "halted").await;
+    throttling(&browser).await;
     play.installation.cli_json(&["cancel", "0009_item_counts"]).await.unwrap();
 
     // Only the largest shard has the row that cannot be divided by.
@@ -96,6 +97,24 @@ async fn six_shards_are_seen_waiting_running_halted_and_failed() {
     browser.until("the list to say so, too", NEEDS_YOU).await;
     keep(&browser, "failed").await;
     assert_eq!(browser.complaints().await, Vec::<String>::new(), "in the console");
+}
+
+/// The question how fast it may go, and the same on a phone in the dark.
+async fn throttling(browser: &Browser) {
+    browser.click("[data-verb=throttle]").await;
+    browser.until("a number in hand", "document.activeElement?.id === 'throttle-rate'").await;
+    browser.press(&["2", "5", "0"]).await;
+    keep(browser, "throttle").await;
+    browser.dark(true).await;
+    browser.size(PHONE).await;
+    let fits = "(() => { const box = document.querySelector('dialog[open]').getBoundingClientRect(); \
+        return box.left >= 0 && box.right <= innerWidth && document.querySelector('dialog[open]').scrollWidth <= box.width; })()";
+    browser.until("a question that fits a phone", fits).await;
+    keep(browser, "throttle-phone").await;
+    browser.dark(false).await;
+    browser.size((1280, 1020)).await;
+    browser.press(&[ESCAPE]).await;
+    browser.until("the question to go", NO_QUESTION).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
