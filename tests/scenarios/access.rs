@@ -3,7 +3,7 @@
 
 mod issuer;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use shardlift_harness::installation::{InstallationBuilder, WorkerSpec};
 use shardlift_harness::ports::Port;
 use shardlift_harness::process::{Launch, Process};
@@ -23,6 +23,8 @@ use crate::stage::{
 use issuer::Issuer;
 
 const ID: &str = "0001_items";
+/// As the table of verbs has it.
+const START: &str = "POST /api/v1/migrations/{id}/start";
 /// Of people, whose tokens are `token-ROLE`, and of the worker of `pg-01`.
 const PEOPLE: [&str; 4] = ["viewer", "operator", "approver", "admin"];
 
@@ -77,6 +79,21 @@ async fn grpc(url: &str, token: Option<&str>) -> Shown {
     let channel = Endpoint::from_shared(url.to_owned()).unwrap().connect().await.unwrap();
     let bearer = token.map(|token| shardlift_proto::bearer::Bearer::new(token).unwrap());
     InterceptedService::new(channel, bearer.unwrap_or_default())
+}
+
+/// What the history says was refused to somebody, once it says so of all of these verbs.
+async fn refused_to(play: &Play, who: &str, verbs: &[&str]) -> Vec<Value> {
+    play.until(&format!("{verbs:?} to be refused to {who} in the history"), async || {
+        let listed =
+            play.installation.cli_json(&["audit", "list", "--actor", who, "--limit", "1000"]).await?;
+        let mut entries = listed["entries"].as_array().cloned().unwrap_or_default();
+        entries.retain(|entry| entry["event"] == "refused");
+        for verb in verbs {
+            anyhow::ensure!(entries.iter().any(|entry| entry["detail"]["verb"] == *verb), "{listed:#}");
+        }
+        Ok(entries)
+    })
+    .await
 }
 
 fn told(status: &Status) -> (Code, String) {
@@ -136,6 +153,16 @@ async fn each_role_may_what_it_may_at_both_doors_and_the_history_names_who_did_i
         log.contains("the-viewer") && !log.contains("canary"),
         "a refusal is logged, a token is not:\n{log}"
     );
+    let verbs = ["POST /api/v1/migrations", START, "shardlift.v1.MigrationService/Start"];
+    for entry in refused_to(&play, "the-viewer", &verbs).await {
+        let detail = &entry["detail"];
+        assert_eq!((&detail["code"], &detail["role"]), (&json!("access.forbidden"), &json!("viewer")));
+        assert!(detail["times"].as_u64() >= Some(1) && entry["migration"].is_null(), "{entry:#}");
+    }
+    let all = play.installation.cli(&["audit", "list", "--limit", "1000"]).await.unwrap().stdout;
+    assert!(!all.contains("unauthenticated") && !all.contains("canary"), "of strangers nothing:\n{all}");
+    let holds = play.installation.cli(&["audit", "verify"]).await.unwrap();
+    assert_eq!(holds.code, Some(0), "{holds:#?}");
     assert_exactly_once(&items, Form::WithWhere, None).await;
 }
 
@@ -155,6 +182,9 @@ async fn a_worker_serves_the_shards_that_its_token_is_for_and_no_other() {
         .await;
     };
     says("access.forbidden-shard").await;
+    let refused = refused_to(&play, "the-other", &["shardlift.v1.FleetService/Session"]).await;
+    let detail = &refused[0]["detail"];
+    assert_eq!((&detail["code"], &detail["shard"]), (&json!("access.forbidden-shard"), &json!("pg-01")));
     let shards = play.installation.cli_json(&["shards"]).await.unwrap();
     assert_eq!(shards["shards"][0]["reachable"], false, "{shards:#}");
     // A person's token is no worker's, and none is nobody's.
@@ -206,6 +236,8 @@ async fn whoever_asks_a_follower_is_known_to_the_leader() {
     let mut client = MigrationServiceClient::new(grpc(&other, Some(&token("viewer"))).await);
     let status = client.start(v1::VerbRequest { id: ID.into() }).await.unwrap_err();
     assert_eq!(told(&status), (Code::PermissionDenied, "access.forbidden".into()));
+    // Both followers have told the leader, who alone writes the history.
+    refused_to(&play, "the-viewer", &[START, "shardlift.v1.MigrationService/Start"]).await;
     let mut client = MigrationServiceClient::new(grpc(&other, Some(&token("operator"))).await);
     assert!(client.start(v1::VerbRequest { id: ID.into() }).await.unwrap().into_inner().changed);
     let mut stream = door.showing(&token("viewer")).follow(&path("/events?until=rest"), None).await;
@@ -481,8 +513,10 @@ async fn nothing_begins_before_another_than_its_author_has_approved_exactly_that
     admin.post(&approve).await.refused(409, "approval.refused");
     let events = operator.get(&path("/events?after=0&limit=1000")).await.ok(200);
     let events = events["events"].as_array().unwrap().iter();
-    let words: Vec<_> =
-        events.map(|event| (event["event"].clone(), event["actor"].clone())).take(4).collect();
+    let all: Vec<_> = events.map(|event| (event["event"].clone(), event["actor"].clone())).collect();
+    let refused = (json!("refused"), json!("the-approver"));
+    assert!(all.contains(&refused), "who would approve what is their own: {all:?}");
+    let words: Vec<_> = all.into_iter().filter(|event| *event != refused).take(4).collect();
     let expected = [("submitted", "the-approver"), ("started", "the-approver"), ("approved", "the-admin")];
     assert_eq!(words[..3], expected.map(|(event, actor)| (json!(event), json!(actor))));
     assert_eq!(words[3].0, "ready", "it began by itself");

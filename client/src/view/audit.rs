@@ -79,10 +79,12 @@ fn what(detail: &str) -> String {
     }
     words.extend(detail["what"].as_array().into_iter().flatten().filter_map(word));
     words.extend(word(&detail["worker"]));
+    words.extend(word(&detail["verb"]));
     words.extend(word(&detail["shard"]));
     words.extend(word(&detail["step"]));
     words.extend(ended(&detail).iter().map(ToString::to_string));
     words.extend(word(&detail["code"]).or_else(|| word(&detail["failure"]["code"])));
+    words.extend(detail["times"].as_u64().filter(|times| *times > 1).map(|times| format!("{times} times")));
     words.extend(detail["wave"].as_u64().map(|wave| format!("wave {}", wave + 1)));
     words.join(" ")
 }
@@ -203,6 +205,12 @@ more: --after 8
         let line = "7  2026-11-28T21:00:00.123456Z olaf\\u{1b}[2J - worker_drained worker-a\n";
         assert_eq!(sentence(&drained), line);
         assert_eq!(entry_json(&drained)["migration"], Value::Null);
+        let mut refused = drained.clone();
+        let fact = refused.fact.as_mut().expect("readable");
+        fact.event = "refused".into();
+        fact.detail = r#"{"verb":"POST /api/v1/migrations/{id}/start","code":"access.forbidden","role":"viewer","shard":null,"times":7}"#.into();
+        let line = "7  2026-11-28T21:00:00.123456Z olaf\\u{1b}[2J - refused POST /api/v1/migrations/{id}/start access.forbidden 7 times\n";
+        assert_eq!(sentence(&refused), line);
         assert_eq!(entries(Paint::PLAIN, &[], false), "nothing was recorded\n");
     }
 

@@ -436,6 +436,10 @@ impl ClusterService for Script {
         Ok(Response::new(v1::AuditResponse { entries: vec![entry], more: false }))
     }
 
+    async fn note_refusal(&self, _: Request<v1::NoteRefusalRequest>) -> Answer<v1::NoteRefusalResponse> {
+        Ok(Response::new(v1::NoteRefusalResponse {}))
+    }
+
     async fn verify_audit(
         &self,
         request: Request<v1::VerifyAuditRequest>,

@@ -30,6 +30,7 @@ const SENTENCES = {
   step_failed: ({ shard, step, failure }) => `${shard}: ${step} failed: ${told(failure)}`,
   completed: () => "is completed: everything is done and verified",
   failed: () => "failed",
+  refused: () => "its own author must not approve it: refused",
   taken_over: () => "a new leader goes on with it",
 };
 
@@ -43,6 +44,7 @@ const TONES = {
   sessions_ended: "warn",
   paused: "warn",
   cancelled: "warn",
+  refused: "warn",
   rollback_begun: "undo",
   rolled_back: "undo",
   completed: "good",

@@ -10,7 +10,7 @@ use tonic::{Request, Response, Status};
 use super::access::Access;
 use super::asker::asker;
 use super::forward::FORWARDED;
-use super::{audit, indoubt, placement, topology};
+use super::{audit, indoubt, placement, refusals, topology};
 use crate::election::Peer;
 use crate::orchestrator::{ShardView, WorkerView};
 use crate::service::{Services, cluster_name};
@@ -98,6 +98,13 @@ impl ClusterService for ClusterDoor {
         request: Request<v1::VerifyAuditRequest>,
     ) -> Result<Response<v1::VerifyAuditResponse>, Status> {
         audit::verify(&self.services, request.into_inner()).await.map(Response::new).map_err(one)
+    }
+
+    async fn note_refusal(
+        &self,
+        request: Request<v1::NoteRefusalRequest>,
+    ) -> Result<Response<v1::NoteRefusalResponse>, Status> {
+        refusals::noted(&self.services, request).await
     }
 
     async fn route(&self, request: Request<v1::RouteRequest>) -> Result<Response<v1::RouteResponse>, Status> {

@@ -17,6 +17,7 @@ mod migration;
 mod mismatches;
 mod placement;
 mod quarantine;
+mod refusals;
 mod repair;
 mod rest;
 mod spans;
@@ -90,6 +91,7 @@ pub async fn serve(
     let standing = services.orchestrator().standing().clone();
     let admin =
         rest::Shared::new(migration.clone(), cluster.clone(), standing, access.clone(), shutdown.clone());
+    tokio::spawn(refusals::note_all(access.clone(), cluster.clone(), shutdown.clone()));
     let connections = futures::stream::poll_fn(move |context| grpc.poll_next(context));
     let grpc = Server::builder()
         .http2_keepalive_interval(Some(std::time::Duration::from_secs(5)))

@@ -27,6 +27,7 @@ use super::gates::Gates;
 use super::outbox::Outbox;
 use super::pulse::Pulse;
 use super::queries::Queries;
+use super::refusals::Refusals;
 use super::reports::set_aside;
 use super::role::TICK;
 use super::throttle::in_force;
@@ -92,6 +93,7 @@ pub(super) struct Leader {
     pub(super) gates: Gates,
     pub(super) votes: Votes,
     pub(super) deadlines: Deadlines,
+    pub(super) refusals: Refusals,
 }
 
 impl Leader {
@@ -115,6 +117,7 @@ impl Leader {
             ticked: 0,
             votes: Votes::default(),
             deadlines: Deadlines::default(),
+            refusals: Refusals::default(),
         };
         let keys: Vec<_> = leader.book.pages().map(|page| page.migration().key.clone()).collect();
         for key in keys {
@@ -200,6 +203,7 @@ impl Leader {
                 let drained = self.drain(&worker, draining, &by);
                 self.outbox.tell(reply, drained);
             }
+            Wake::Refused(refusal, by, reply) => self.on_refused(refusal, by, reply),
             Wake::Join(joining, reply) => self.on_join(*joining, reply).await?,
             Wake::Report(session, report) => self.on_report(session, *report).await?,
             Wake::Leave(session) => {
@@ -241,6 +245,7 @@ impl Leader {
         self.ask_waiting();
         self.open_gates();
         self.end_slow_votes(now);
+        self.note_refusals();
         if now.saturating_sub(self.flushed) >= FLUSH_EVERY {
             self.flushed = now;
             self.shown.show(&self.census());

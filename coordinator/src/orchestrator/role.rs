@@ -184,6 +184,7 @@ impl Orchestrator {
         leader.reign.end();
         self.post.send_replace(Post::HandsOver);
         if matches!(end, End::Told) {
+            leader.note_all_refusals();
             // Best effort: what is not saved is read from the shards again.
             if let Err(error) = leader.book.flush().await {
                 tracing::debug!(%error, "progress was not saved at the end");

@@ -26,6 +26,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::courtesy::Courtesy;
 use super::fleet::{Order, Report, SessionId};
 use super::pulse::Pulse;
+use super::refusals::Refusal;
 use super::standing::Standing;
 use super::telling::Untold;
 use super::view::{Drained, LeaderView, MigrationView, PlanningView, ShardView, WorkerView};
@@ -173,6 +174,7 @@ pub(super) enum Wake {
     Workers(Reply<Vec<WorkerView>>),
     Leader(Reply<LeaderView>),
     Drain(WorkerId, bool, Asker, Reply<Drained>),
+    Refused(Refusal, Asker, Reply<()>),
     Join(Box<Joining>, Reply<Welcome>),
     Report(SessionId, Box<Report>),
     Leave(SessionId),
@@ -471,6 +473,11 @@ impl Handle {
     /// Gives a worker nothing new, or takes that back.
     pub async fn drain(&self, worker: WorkerId, draining: bool, by: Asker) -> Result<Drained, Failure> {
         ask!(self, Drain, worker, draining, by)
+    }
+
+    /// Something was refused to somebody who is known; answers once it is counted, and stored if it is its turn.
+    pub async fn refused(&self, refusal: Refusal, by: Asker) -> Result<(), Failure> {
+        ask!(self, Refused, refusal, by)
     }
 
     /// Who leads.

@@ -113,6 +113,8 @@ events! {
     WorkerDrained = "worker_drained",
     /// A person has taken that back.
     WorkerUndrained = "worker_undrained",
+    /// Something was refused to somebody who is known.
+    Refused = "refused",
     /// A coordinator began to lead, and continues what runs.
     TakenOver = "taken_over",
 }

@@ -87,13 +87,18 @@ impl ApprovalRule {
                 "pause or roll it back if it should not have begun",
             );
         }
-        if self == ApprovalRule::ByAnother && migration.author.as_deref() == Some(by) {
+        if self.is_of_the_author(migration, by) {
             return refuse(
                 format!("{by} has submitted {id}, and must not approve it as well"),
                 "ask somebody else with the role approver",
             );
         }
         Ok(())
+    }
+
+    /// Whether this person is the author, where another one must approve.
+    pub fn is_of_the_author(self, migration: &Migration, by: &str) -> bool {
+        self == ApprovalRule::ByAnother && migration.author.as_deref() == Some(by)
     }
 }
 

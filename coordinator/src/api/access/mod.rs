@@ -2,7 +2,7 @@
 //!
 //! [`verbs`] is the one table of what needs which role. [`tokens`] are those that the configuration knows, [`jwt`] those of an
 //! issuer, with its [`keys`], and [`signatures`] how they are checked; [`ending`] is what becomes of streams when they end or are
-//! withdrawn. [`gate`] stands before the gRPC doors, `api/rest/caller.rs` before the
+//! withdrawn. [`refusals`] are kept for the history. [`gate`] stands before the gRPC doors, `api/rest/caller.rs` before the
 //! routes. While this coordinator follows, the caller's own credentials are passed on with the call, and the leader asks again: no
 //! coordinator vouches for anybody.
 
@@ -10,6 +10,7 @@ mod ending;
 mod gate;
 mod jwt;
 mod keys;
+mod refusals;
 mod signatures;
 mod tokens;
 pub(in crate::api) mod verbs;
@@ -25,9 +26,11 @@ use shardlift_proto::status::refuse;
 use tokio::sync::watch;
 use tonic::{Request, Status};
 
+use super::asker::REQUEST_ID;
 use crate::config::AccessConfig;
 use crate::metrics::Metrics;
 use jwt::Jwt;
+use refusals::Refusals;
 use verbs::{Need, Verb};
 
 use ending::Shown;
@@ -35,10 +38,14 @@ pub(in crate::api) use ending::Stay;
 pub(in crate::api) use gate::GateLayer;
 pub use jwt::JwtConfig;
 pub use keys::KeySource;
+pub(in crate::api) use refusals::Refusal;
 pub use tokens::{KnownToken, TokenHash, hash};
 
 /// Longest token: those of an issuer are a few hundred bytes to some thousand.
 const MAX_TOKEN: usize = 8 * 1024;
+
+/// A worker's session.
+const SESSION: &str = "shardlift.v1.FleetService/Session";
 
 /// Where somebody asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +73,7 @@ pub struct Access(Arc<Shared>);
 struct Shared {
     known: watch::Sender<Arc<Known>>,
     metrics: Arc<Metrics>,
+    refusals: Refusals,
 }
 
 /// Somebody who may.
@@ -102,7 +110,7 @@ impl Access {
     /// Whoever this configuration knows. Nobody: it is open.
     pub fn new(config: AccessConfig, metrics: Arc<Metrics>) -> Self {
         let known = watch::Sender::new(Arc::new(Known::of(config)));
-        Self(Arc::new(Shared { known, metrics }))
+        Self(Arc::new(Shared { known, metrics, refusals: Refusals::default() }))
     }
 
     /// The configuration was read again: from now on it counts, also for what is open.
@@ -153,7 +161,10 @@ impl Access {
             }
         };
         let failure = match need {
-            Some(Need::Least(least)) if !principal.role().covers(least) => forbidden(&principal, name, least),
+            Some(Need::Least(least)) if !principal.role().covers(least) => {
+                self.keep(&principal, name, None, headers);
+                forbidden(&principal, name, least)
+            }
             Some(_) => return Ok(Some(self.admitted(known, principal, shown))),
             None => Failure::new(
                 ErrorCode::AccessForbidden,
@@ -178,7 +189,31 @@ impl Access {
             "give the worker a token that is bound to the shards of its file, or take the shard out of it",
         );
         let failure = failure.on_shard(foreign);
-        Err(self.refused(Door::Grpc, "shardlift.v1.FleetService/Session", Some(principal), failure))
+        self.keep(principal, SESSION, Some(foreign), &HeaderMap::new());
+        Err(self.refused(Door::Grpc, SESSION, Some(principal), failure))
+    }
+
+    /// For the history. What no line of the table names is in the log alone: anything can be written there.
+    fn keep(&self, principal: &Principal, name: &str, shard: Option<&ShardId>, headers: &HeaderMap) {
+        let Some(verb) = verbs::name(name) else { return };
+        self.0.refusals.add(Refusal {
+            principal: principal.clone(),
+            verb,
+            shard: shard.cloned(),
+            credentials: headers.get(header::AUTHORIZATION).cloned(),
+            request: headers.get(REQUEST_ID).cloned(),
+            times: 1,
+        });
+    }
+
+    /// Waits until something was refused to somebody who is known; each is told once.
+    pub(in crate::api) async fn refusals(&self) -> Vec<Refusal> {
+        self.0.refusals.taken().await
+    }
+
+    /// It could not be noted yet.
+    pub(in crate::api) fn refused_again(&self, refusal: Refusal) {
+        self.0.refusals.add(refusal);
     }
 
     /// Counts and logs it: who asked for what, and nothing of what they presented.
@@ -413,6 +448,33 @@ mod tests {
         assert!(stay.is_over().is_none());
         open.replace(&access().known().config);
         assert!(stay.is_over().is_some());
+    }
+
+    #[tokio::test]
+    async fn what_is_refused_to_somebody_who_is_known_is_kept_and_nothing_else() {
+        let access = access();
+        let start = "shardlift.v1.MigrationService/Start";
+        for (name, token) in [
+            (start, "Bearer token-viewer"),
+            (start, "Bearer token-nobody"),
+            (start, "Bearer token-operator"),
+            ("shardlift.v1.MigrationService/Written", "Bearer token-admin"),
+        ] {
+            let _ = access.admit(Door::Grpc, name, verbs::verb(name), &with(token)).await;
+        }
+        let worker = access.known().config.tokens[4].principal.clone();
+        let foreign = ShardId::new("b").expect("a name");
+        access.may_serve(&worker, [&foreign]).expect_err("refused");
+        let kept = access.refusals().await;
+        let told: Vec<_> = kept
+            .iter()
+            .map(|kept| (kept.principal.name(), kept.verb, kept.shard.as_ref(), kept.credentials.is_some()))
+            .collect();
+        assert_eq!(
+            told,
+            [("a viewer", start, None, true), ("a worker", SESSION, Some(&foreign), false)],
+            "{kept:?}"
+        );
     }
 
     #[test]

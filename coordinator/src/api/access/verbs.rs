@@ -32,8 +32,8 @@ const fn open(grpc: &'static [&'static str], rest: &'static [&'static str]) -> V
     Verb { need: Need::Open, grpc, rest }
 }
 
-const fn known(rest: &'static [&'static str]) -> Verb {
-    Verb { need: Need::Known, grpc: &[], rest }
+const fn known(grpc: &'static [&'static str], rest: &'static [&'static str]) -> Verb {
+    Verb { need: Need::Known, grpc, rest }
 }
 
 const fn least(role: Role, grpc: &'static [&'static str], rest: &'static [&'static str]) -> Verb {
@@ -51,7 +51,9 @@ pub(super) const VERBS: &[Verb] = &[
     open(&[], &["GET /health/live", "GET /health/ready"]),
     // What this API is, is no secret.
     open(&[], &["GET /api/v1/openapi.json", "GET /api/docs", "GET /api/docs/errors/{code}"]),
-    known(&["GET /api/v1/me"]),
+    known(&[], &["GET /api/v1/me"]),
+    // Of oneself alone.
+    known(ours!("ClusterService" / "NoteRefusal"), &[]),
     least(Viewer, &["grpc.reflection.v1.ServerReflection/ServerReflectionInfo"], &[]),
     // Looking.
     least(
@@ -165,6 +167,11 @@ fn fits(template: &str, path: &str) -> Option<usize> {
 /// The line of a method or route.
 pub(in crate::api) fn verb(name: &str) -> Option<&'static Verb> {
     LINES.get(name).copied()
+}
+
+/// The name of a method or route as the table has it.
+pub(super) fn name(asked: &str) -> Option<&'static str> {
+    LINES.get_key_value(asked).map(|(name, _)| *name)
 }
 
 #[cfg(test)]

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use serde_json::json;
 use shardlift_domain::Epoch;
+use shardlift_domain::ids::MigrationKey;
 
 use super::{Book, Refused};
 use crate::orchestrator::chronicle::of_the_installation;
 use crate::orchestrator::wake::Asker;
 use crate::shard::{Edited, chronicled};
-use crate::store::{Change, HistoryEvent};
+use crate::store::{Change, HistoryEntry, HistoryEvent};
 
 impl Book {
     /// Replaces the topology, and changes entries of directories with it.
@@ -48,5 +49,17 @@ impl Book {
         by: &Asker,
     ) {
         self.staged.history.push(of_the_installation(event, detail, by));
+    }
+
+    /// Keeps that something was refused to somebody, about a migration or not, with the next commit.
+    pub(in crate::orchestrator) fn note_refusal(
+        &mut self,
+        migration: Option<&MigrationKey>,
+        detail: serde_json::Value,
+        by: &Asker,
+    ) {
+        let migration = migration.filter(|key| self.pages.contains_key(key)).cloned();
+        let entry = of_the_installation(HistoryEvent::Refused, detail, by);
+        self.staged.history.push(HistoryEntry { migration, ..entry });
     }
 }

@@ -381,6 +381,13 @@ impl ClusterService for Echo {
         Err(Status::unimplemented("not asked for"))
     }
 
+    async fn note_refusal(
+        &self,
+        _: Request<v1::NoteRefusalRequest>,
+    ) -> Result<Response<v1::NoteRefusalResponse>, Status> {
+        Err(Status::unimplemented("not asked for"))
+    }
+
     async fn route(&self, _: Request<v1::RouteRequest>) -> Result<Response<v1::RouteResponse>, Status> {
         Err(Status::unimplemented("not asked for"))
     }
