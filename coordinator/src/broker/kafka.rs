@@ -13,12 +13,20 @@ use rdkafka::message::{Header, Headers, Message as _, OwnedHeaders, OwnedMessage
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::topic_partition_list::TopicPartitionList;
 use shardlift_domain::failure::Failure;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout};
 
 use super::event::CONTENT_TYPE;
 use super::{Broker, BrokerError, Consumer, Message, Publisher, dead_letters, reason};
 
 /// How long the brokers may think about one message. The client gives up on it then by itself.
 const ANSWER: Duration = Duration::from_secs(10);
+/// After so long without any part of the topic a member is believed to be forgotten by its group: whoever died keeps its part for
+/// no longer than its session, ten seconds.
+const WITHOUT_PART: Duration = Duration::from_secs(30);
+/// How often that is looked at, while nothing comes.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
 /// A Kafka cluster.
 #[derive(Debug, Clone)]
 pub struct Kafka {
@@ -77,10 +85,25 @@ impl Broker for Kafka {
             // One message is dealt with at a time: a few of them are enough to have at hand.
             .set("queued.max.messages.kbytes", "8192");
         let messages: StreamConsumer = config.create().map_err(BrokerError::failed("connect"))?;
+        let messages = met(messages, place.to_owned()).await?;
         messages.subscribe(&[place]).map_err(BrokerError::failed("subscribe"))?;
         let (dead, letters) = (dead_letters(place), self.producer()?);
-        Ok(Box::new(KafkaConsumer { messages: Client(Some(messages)), letters, dead, taken: None }))
+        let messages = Client(Some(messages));
+        Ok(Box::new(KafkaConsumer { messages, letters, dead, taken: None, had_part: Instant::now() }))
     }
+}
+
+/// The client once a broker has answered it: it waits in silence for one otherwise. The question blocks, and must not keep this
+/// coordinator from its end: it is asked aside.
+async fn met(consumer: StreamConsumer, topic: String) -> Result<StreamConsumer, BrokerError> {
+    let (tell, told) = oneshot::channel();
+    std::thread::spawn(move || {
+        let answer = consumer.fetch_metadata(Some(&topic), ANSWER).map(|_| consumer);
+        // Whoever does not wait any more does not want it either.
+        drop(tell.send(answer));
+    });
+    let answer = told.await.map_err(|_| BrokerError::NotTaken("the client ended"))?;
+    answer.map_err(BrokerError::failed("connect"))
 }
 
 /// A client of librdkafka. Dropping one waits for its brokers, which must keep nobody else waiting: it is done aside.
@@ -144,9 +167,23 @@ struct KafkaConsumer {
     letters: Client<FutureProducer>,
     dead: String,
     taken: Option<OwnedMessage>,
+    /// When a part of the topic was last seen to be its own.
+    had_part: Instant,
 }
 
 impl KafkaConsumer {
+    /// A group may forget a member, and the client waits for ever then: whoever waits is told, and joins anew.
+    fn has_part(&mut self) -> Result<(), BrokerError> {
+        let part = self.messages.get()?.assignment().map_err(BrokerError::failed("tell what is assigned"))?;
+        if part.count() > 0 {
+            self.had_part = Instant::now();
+        }
+        if self.had_part.elapsed() < WITHOUT_PART {
+            return Ok(());
+        }
+        Err(BrokerError::Silent { doing: "give any part of the topic", seconds: WITHOUT_PART.as_secs() })
+    }
+
     /// Says that all up to this message is dealt with. If that is lost, it comes again, and is known.
     fn acknowledge(&self, message: &OwnedMessage) -> Result<(), BrokerError> {
         let mut place = TopicPartitionList::new();
@@ -157,20 +194,25 @@ impl KafkaConsumer {
     }
 }
 
+/// One broker is away, and the client looks for another one by itself. When all are, whoever waits is told, and joins the group
+/// anew later.
 fn passes(error: &KafkaError) -> bool {
-    use RDKafkaErrorCode::{AllBrokersDown, BrokerTransportFailure, OperationTimedOut, Resolve};
+    use RDKafkaErrorCode::{BrokerTransportFailure, OperationTimedOut, Resolve};
     let code = error.rdkafka_error_code();
     matches!(error, KafkaError::MessageConsumption(_))
-        && matches!(code, Some(AllBrokersDown | BrokerTransportFailure | OperationTimedOut | Resolve))
+        && matches!(code, Some(BrokerTransportFailure | OperationTimedOut | Resolve))
 }
 
 #[async_trait]
 impl Consumer for KafkaConsumer {
     async fn next(&mut self) -> Result<Vec<u8>, BrokerError> {
         let message = loop {
-            match self.messages.get()?.recv().await {
+            let Ok(received) = timeout(LOOK_EVERY, self.messages.get()?.recv()).await else {
+                self.has_part()?;
+                continue;
+            };
+            match received {
                 Ok(message) => break message.detach(),
-                // The client looks for another broker by itself, and goes on where it was.
                 Err(error) if passes(&error) => tracing::debug!(%error, "requests wait for the broker"),
                 Err(error) => return Err(BrokerError::failed("deliver")(error)),
             }

@@ -66,6 +66,15 @@ pub fn mongod() -> Result<PathBuf> {
         .context("no mongod here; cargo xtask servers gets one, or set SHARDLIFT_MONGOD")
 }
 
+/// `tansu`: `$SHARDLIFT_TANSU`, else where `cargo xtask test --long` keeps it.
+pub fn tansu() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("SHARDLIFT_TANSU") {
+        return Ok(PathBuf::from(path));
+    }
+    let cached = cache_dir().map(|dir| dir.join("tansu-0.6.0/bin/tansu")).filter(|path| path.is_file());
+    cached.context("no tansu here; cargo xtask test --long builds one, or set SHARDLIFT_TANSU")
+}
+
 /// A Python with stock gRPC and a tester of REST APIs: `$SHARDLIFT_PYTHON`, else where `cargo xtask` keeps it.
 pub fn python() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("SHARDLIFT_PYTHON") {

@@ -3,6 +3,7 @@
 
 mod kafka;
 mod rabbitmq;
+mod tansu;
 
 use std::collections::BTreeMap;
 

@@ -7,6 +7,7 @@ mod postgres;
 mod rabbitmq;
 mod replica_set;
 mod shared;
+mod tansu;
 
 pub use etcd::{Etcd, EtcdOptions, EtcdTls};
 pub use mongod::{Mongod, MongodOptions};
@@ -17,3 +18,4 @@ pub use shared::{
     ExclusiveMongod, exclusive_mongod, shared_etcd, shared_mongod, shared_postgres, shared_postgres_server,
     shared_rabbitmq,
 };
+pub use tansu::Tansu;
