@@ -41,6 +41,7 @@ fn running(shards: u32) -> Migration {
         quarantined: BTreeMap::new(),
         rollout: Rollout::default(),
         told: Default::default(),
+        unique: None,
         shards: (0..shards).map(|number| (name(number), part.clone())).collect::<BTreeMap<_, _>>(),
     }
 }

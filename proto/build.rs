@@ -4,7 +4,7 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 #[allow(clippy::disallowed_methods, reason = "cargo tells a build script by the environment where to write")]
 fn main() -> Result<(), Box<dyn Error>> {
-    let files = ["common", "fleet", "migration", "cluster", "rehearsal"]
+    let files = ["common", "fleet", "migration", "cluster", "rehearsal", "unique"]
         .map(|name| format!("shardlift/v1/{name}.proto"));
     println!("cargo::rerun-if-changed=shardlift");
     let descriptors = protox::compile(&files, ["."])?;

@@ -110,6 +110,7 @@ pub async fn run(config: Config, reread: Reread, shutdown: CancellationToken) ->
     }
     tokio::spawn(reload_on_hangup(services.clone(), hangups, shutdown.clone()));
     tokio::spawn(services.clone().purge(config.purge_after, shutdown.clone()));
+    tokio::spawn(services.clone().compare(shutdown.clone()));
     tokio::spawn(services.clone().courtesies(shutdown.clone()));
     let listening = doors.open(&config, tls, access, &shutdown)?;
     let ended = serve(services, heart, listening, shutdown).await;

@@ -42,6 +42,7 @@ mod stage;
 mod telemetry;
 mod tls;
 mod topology;
+mod unique;
 mod upgrade;
 mod verbs;
 mod worker_faults;

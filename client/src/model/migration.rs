@@ -235,7 +235,7 @@ impl ShardView {
                 | Step::Split,
             ) => 0.0,
             Some(Step::Backfill) => self.progress.fraction().min(0.99),
-            Some(Step::Sweep | Step::Verify | Step::Undo) | None => 1.0,
+            Some(Step::Sweep | Step::Verify | Step::Collect | Step::Undo) | None => 1.0,
         }
     }
 

@@ -40,11 +40,14 @@ pub const ON_BLOCK: &str = "on_block";
 pub const REPLICA_LAG: &str = "throttle.max_replica_lag";
 /// Keeping what verification finds different, and repairing it.
 pub const REPAIR: &str = "repair";
+/// Collecting digests, so that rows of all shards can be compared.
+pub const UNIQUE: &str = "verify.unique";
 /// Walking under another throttle than the spec's, also from the next batch on.
 pub const THROTTLE: &str = "throttle";
 /// The words that are not the name of a transformer.
-const WORDS: [&str; 23] = [
+const WORDS: [&str; 24] = [
     DIGEST,
+    UNIQUE,
     THROTTLE,
     LEFT_OUT,
     BACKUP,
@@ -127,7 +130,9 @@ impl Capabilities {
                 let references = data.references().next().map(|_| REFERENCES.to_owned());
                 let words = ["data".to_owned(), transform].into_iter().chain(undo).chain(quarantine);
                 let lag = data.max_replica_lag.map(|_| REPLICA_LAG.to_owned());
-                words.chain(anew).chain(digest).chain(references).chain(backup).chain(lag).collect()
+                let unique = data.unique().next().map(|_| UNIQUE.to_owned());
+                let words = words.chain(anew).chain(digest).chain(references).chain(unique);
+                words.chain(backup).chain(lag).collect()
             }
         };
         if !spec.rollout.is_empty() {

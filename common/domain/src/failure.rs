@@ -159,6 +159,8 @@ codes! {
     GateNotQuiet = "gate.not-quiet", Network, false;
     /// Verification found something that must not be.
     VerifyMismatch = "verify.mismatch", User, false;
+    /// Whether rows are unique over all shards cannot be told.
+    VerifyIncomparable = "verify.incomparable", User, false;
     /// A `down` would drop values that were written since.
     UndoDropsData = "undo.drops-data", User, false;
     /// Only a part of `up` was applied, and `down` is written for the whole.

@@ -5,7 +5,7 @@
 //! two tables of moves, [`topology`] and [`routing`] say where things are, [`progress`] folds receipts, [`capability`] says
 //! what a worker can do, [`prepared`] names prepared transactions, [`range`] and [`verdict`] describe work and its proof,
 //! [`quarantine`] what was set aside, [`backup`] what was saved, [`rehearsal`] what a sample foretells,
-//! [`mismatch`] what differs from what the transform gives, [`repair`] what becomes of it, [`principal`] who may ask for what.
+//! [`mismatch`] what differs from what the transform gives, [`repair`] what becomes of it, [`unique`] how rows of all shards are compared, [`principal`] who may ask for what.
 //!
 //! Nothing here does I/O, reads a clock, draws a random number or awaits: facts, time and chance are arguments.
 
@@ -32,6 +32,7 @@ pub mod spec;
 pub mod sql;
 pub mod task;
 pub mod topology;
+pub mod unique;
 pub mod verdict;
 
 pub use failure::{ErrorCode, Failure, Fault, Place};

@@ -97,6 +97,8 @@ pub enum TaskOutcome {
     Swept(Sweep),
     /// The checks were made; the report says whether they hold.
     Verified(VerifyReport),
+    /// A digest of each row is kept in the shard.
+    Collected,
     /// What was changed is taken back.
     Undone(Undone),
 }

@@ -18,6 +18,7 @@ export const STATES = {
   backfill: { mark: "B", tone: "busy", text: "rows are changed" },
   sweep: { mark: "S", tone: "late", text: "searched for late rows" },
   verify: { mark: "V", tone: "late", text: "verified" },
+  collect: { mark: "D", tone: "late", text: "digests are collected, so that shards can be compared" },
   undo: { mark: "U", tone: "undo", text: "is taken back" },
   trouble: { mark: "!", tone: "warn", text: "in trouble, tried again by itself" },
   failed: { mark: "✕", tone: "bad", text: "failed" },

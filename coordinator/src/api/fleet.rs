@@ -16,7 +16,7 @@ use shardlift_proto::convert::{
     outcome_from_wire, page_from_wire, placement_to_wire, prepared_from_wire, purged_from_wire,
     quarantine_to_wire, quarantined_from_wire, range_from_wire, receipt_from_wire, rehearsal_query_to_wire,
     repair_page_from_wire, repair_to_wire, saved_from_wire, shard_rehearsal_from_wire, task_from_wire,
-    task_to_wire, throttle_to_wire, token_from_wire, token_to_wire,
+    task_to_wire, throttle_to_wire, token_from_wire, token_to_wire, unique_answer_from_wire, unique_to_wire,
 };
 use shardlift_proto::status::refuse;
 use shardlift_proto::v1::{self, fleet_service_server::FleetService, from_worker, to_worker};
@@ -242,6 +242,7 @@ pub(super) fn report(message: from_worker::Message) -> Result<Option<Report>, Wi
         }
         Message::Rehearsal(answer) => rehearsed(answer)?,
         Message::Repair(answer) => repaired(answer)?,
+        Message::Unique(answer) => told_of_digests(answer)?,
     }))
 }
 
@@ -251,6 +252,11 @@ fn rehearsed(v1::RehearsalAnswer { query, answer }: v1::RehearsalAnswer) -> Resu
         v1::rehearsal_answer::Answer::Failure(failure) => Err(failure_from_wire(failure)),
     };
     Ok(Report::Rehearsed(query, answer))
+}
+
+fn told_of_digests(v1::UniqueAnswer { query, answer }: v1::UniqueAnswer) -> Result<Report, WireError> {
+    let answer = unique_answer_from_wire(answer.ok_or(WireError::Missing("answer"))?)?;
+    Ok(Report::Unique(query, answer.map_err(failure_from_wire)))
 }
 
 fn repaired(v1::RepairAnswer { query, answer }: v1::RepairAnswer) -> Result<Report, WireError> {
@@ -344,6 +350,7 @@ fn order(order: Order) -> to_worker::Message {
             Message::Backup(backup_query_to_wire(query, shard, request))
         }
         Order::AskRepair { query, shard, request } => Message::Repair(repair_to_wire(query, shard, request)),
+        Order::AskUnique { query, shard, request } => Message::Unique(unique_to_wire(query, shard, request)),
         Order::AskPurge { query, shard, migration } => {
             Message::Purge(v1::PurgeQuery { query, shard: shard.into(), migration: Some(migration.into()) })
         }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::ids::{MigrationId, MigrationKey, ShardId, Version};
 use shardlift_domain::migration::{
-    ApprovalRule, Event, Migration, Rollout, ShardMigration, Status, Step, Throttling, Told, Verb,
+    ApprovalRule, Event, Migration, Rollout, ShardMigration, Status, Step, Throttling, Told, Uniqueness, Verb,
 };
 use shardlift_domain::plan::{Disposition, PlannedMigration};
 use shardlift_domain::progress::ShardProgress;
@@ -559,6 +559,7 @@ fn fresh(planned: &PlannedMigration, spec: &Spec, file: spec::SpecFile) -> Store
         quarantined: BTreeMap::new(),
         rollout: Rollout::of(planned.waves.iter().map(|wave| wave.soak)),
         told: Told::default(),
+        unique: spec.compares_shards().then(Uniqueness::default),
         shards: (0..)
             .zip(&planned.waves)
             .flat_map(|(number, wave)| {

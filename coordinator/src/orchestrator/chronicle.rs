@@ -69,7 +69,8 @@ pub(super) fn records(
         Event::Approved { .. } => add(HistoryEvent::Approved, Some(approved(after))),
         Event::Reopened { shard } => add(HistoryEvent::Reopened, Some(json!({ "shard": shard }))),
         // What services are told is no history of the migration; that it is halted stands below.
-        Event::Told(_) | Event::NotQuiet { .. } => {}
+        // So does what comes of a comparison.
+        Event::Told(_) | Event::NotQuiet { .. } | Event::Compared { .. } | Event::Cleared => {}
         Event::Soaked { wave } => add(HistoryEvent::GateOpened, Some(json!({ "wave": wave }))),
         Event::StepFailed { shard, step, failure } => {
             add(HistoryEvent::StepFailed, Some(json!({ "shard": shard, "step": step, "failure": failure })));
@@ -82,7 +83,9 @@ pub(super) fn records(
         match (after.status, &after.stop) {
             (Status::Completed, _) => add(HistoryEvent::Completed, None),
             (Status::Failed, _) => add(HistoryEvent::Failed, Some(with_failure(after))),
-            (Status::RollingBack, _) if matches!(event, Event::StepFailed { .. }) => {
+            (Status::RollingBack, _)
+                if matches!(event, Event::StepFailed { .. } | Event::Compared { .. }) =>
+            {
                 add(HistoryEvent::RollbackBegun, None);
             }
             (Status::RolledBack, _) => add(HistoryEvent::RolledBack, None),

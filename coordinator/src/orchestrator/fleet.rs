@@ -23,6 +23,7 @@ use shardlift_domain::rehearsal::{RehearsalRequest, ShardRehearsal};
 use shardlift_domain::repair::{RepairPage, RepairRequest};
 use shardlift_domain::spec::SpecFile;
 use shardlift_domain::task::Millis;
+use shardlift_domain::unique::{UniqueAnswer, UniqueRequest};
 use shardlift_domain::verdict::{Saved, TaskOutcome};
 use tokio::sync::mpsc;
 
@@ -165,6 +166,15 @@ pub enum Order {
         /// Of which migration.
         request: RepairRequest,
     },
+    /// Tell of the digests that a shard has collected, or remove some.
+    AskUnique {
+        /// Names the question.
+        query: u64,
+        /// Which shard.
+        shard: ShardId,
+        /// What.
+        request: UniqueRequest,
+    },
 }
 
 /// What a worker tells the coordinator. That it lives is for the door: see [`Pulse`].
@@ -210,6 +220,8 @@ pub enum Report {
     Rehearsed(u64, Result<ShardRehearsal, Failure>),
     /// A page of what became of rows that were to be repaired, as asked.
     Repaired(u64, Result<RepairPage, Failure>),
+    /// About digests, as asked.
+    Unique(u64, Result<UniqueAnswer, Failure>),
 }
 
 /// One connected worker.

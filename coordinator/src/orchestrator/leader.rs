@@ -32,6 +32,7 @@ use super::reports::set_aside;
 use super::role::TICK;
 use super::throttle::in_force;
 use super::traces::Traces;
+use super::unique::Waits;
 use super::view::{LeaderView, MigrationView, PlanningView, ShardStatus, ShardView, WorkerView};
 use super::votes::Votes;
 use super::wake::{Asker, Joining, Reply, Wake, Welcome};
@@ -94,6 +95,7 @@ pub(super) struct Leader {
     pub(super) votes: Votes,
     pub(super) deadlines: Deadlines,
     pub(super) refusals: Refusals,
+    pub(super) waits: Waits,
 }
 
 impl Leader {
@@ -118,6 +120,7 @@ impl Leader {
             votes: Votes::default(),
             deadlines: Deadlines::default(),
             refusals: Refusals::default(),
+            waits: Waits::default(),
         };
         let keys: Vec<_> = leader.book.pages().map(|page| page.migration().key.clone()).collect();
         for key in keys {
@@ -152,6 +155,11 @@ impl Leader {
             Wake::Purgeable(after, reply) => self.on_purgeable(after, reply),
             Wake::Purge(shard, migration, reply) => self.ask_purge(shard, migration, reply),
             Wake::Purged(migration, number, reply) => self.on_purged(&migration, number, reply),
+            Wake::Comparing(reply) => self.on_comparing(reply),
+            Wake::Unique(shard, request, reply) => self.ask_unique(shard, *request, reply),
+            Wake::Waiting(key, round, why, reply) => self.on_waiting(key, round, why, reply),
+            Wake::Compared(key, round, found, reply) => self.on_compared(&key, round, found, reply),
+            Wake::Cleared(key, reply) => self.on_cleared(&key, reply),
             Wake::Courtesies(reply) => self.on_courtesies(reply),
             Wake::Told(key, news, reply) => self.on_told(&key, news, reply),
             Wake::Quieted(key, wave, quiet, reply) => self.on_quieted(&key, wave, quiet, reply),
@@ -503,6 +511,7 @@ impl Leader {
         progress.rows_per_second = activity.rows_per_second;
         progress.batch_size = activity.batch_size;
         let trouble = activity.trouble.or_else(|| self.stuck(page, shard, activity.open, activity.waiting));
+        let trouble = trouble.or_else(|| self.waits.of(page.migration(), shard));
         ShardStatus { progress, trouble, workers: activity.workers.into_iter().collect() }
     }
 

@@ -4,7 +4,7 @@
 //! wake it. The leader's parts: [`book`] is what the store holds, [`chronicle`] what the history says of a move, [`board`]
 //! the tasks and who has them, [`fleet`] the workers; [`leader`] ties them, [`places`] is its side of the topology, [`traces`]
 //! tells operators of them; [`gates`] is the clock between waves; [`votes`] ends votes on atomic changes that make no
-//! progress; [`approval`] is that of a second person; [`courtesy`] is what services outside are to be told; [`backup`] knows which migrations save what they change; [`throttle`] how fast
+//! progress; [`approval`] is that of a second person; [`unique`] is which shards are to be compared; [`courtesy`] is what services outside are to be told; [`backup`] knows which migrations save what they change; [`throttle`] how fast
 //! ranges may go; [`effects`] is the only place where a decision becomes a message, once the [`outbox`] is opened after the
 //! commit. [`pulse`] is what doors know of a session without the heart.
 //! [`telling`] is what a broker is told. [`view`] is what doors may see, [`standing`] who leads.
@@ -41,6 +41,7 @@ mod tests;
 mod throttle;
 mod traces;
 mod undo;
+mod unique;
 mod view;
 mod votes;
 mod wake;
@@ -53,6 +54,7 @@ pub use refusals::Refusal;
 pub use role::{Declare, Parts, run};
 pub use standing::Standing;
 pub use telling::{Running, Untold};
+pub use unique::Comparing;
 pub use view::{
     Drained, GateView, LeaderView, MigrationView, PlanningView, ShardStatus, ShardView, WorkerView,
 };

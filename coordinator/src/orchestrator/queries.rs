@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use shardlift_domain::backup::{BackupAnswer, BackupRequest};
-use shardlift_domain::capability::{ANEW, ATOMIC, BACKUP, DIGEST, PURGE, REHEARSE, REPAIR, UNDO};
+use shardlift_domain::capability::{ANEW, ATOMIC, BACKUP, DIGEST, PURGE, REHEARSE, REPAIR, UNDO, UNIQUE};
 use shardlift_domain::facts::{
     ConflictsPage, ConflictsRequest, FactsRequest, PlacementPage, PlacementRequest, Purged, ShardFacts,
 };
@@ -18,6 +18,7 @@ use shardlift_domain::rehearsal::{RehearsalRequest, ShardRehearsal};
 use shardlift_domain::repair::{RepairPage, RepairRequest};
 use shardlift_domain::spec::SpecBody;
 use shardlift_domain::task::Millis;
+use shardlift_domain::unique::{UniqueAnswer, UniqueRequest};
 
 use super::fleet::{Order, SessionId};
 use super::leader::{Leader, answer};
@@ -46,6 +47,7 @@ enum Asker {
     Backup(Reply<BackupAnswer>),
     Rehearsal(Reply<ShardRehearsal>),
     Repair(Reply<RepairPage>),
+    Unique(Reply<UniqueAnswer>),
 }
 
 /// What a worker answered.
@@ -60,6 +62,7 @@ pub(super) enum Answer {
     Backup(Result<BackupAnswer, Failure>),
     Rehearsed(Result<ShardRehearsal, Failure>),
     Repaired(Result<RepairPage, Failure>),
+    Unique(Result<UniqueAnswer, Failure>),
 }
 
 impl Asker {
@@ -75,6 +78,7 @@ impl Asker {
             Asker::Backup(reply) => reply.is_closed(),
             Asker::Rehearsal(reply) => reply.is_closed(),
             Asker::Repair(reply) => reply.is_closed(),
+            Asker::Unique(reply) => reply.is_closed(),
         }
     }
 
@@ -90,6 +94,7 @@ impl Asker {
             Asker::Backup(reply) => answer(reply, Err(failure)),
             Asker::Rehearsal(reply) => answer(reply, Err(failure)),
             Asker::Repair(reply) => answer(reply, Err(failure)),
+            Asker::Unique(reply) => answer(reply, Err(failure)),
         }
     }
 }
@@ -273,6 +278,16 @@ impl Leader {
         }
     }
 
+    pub(super) fn ask_unique(&mut self, shard: ShardId, request: UniqueRequest, reply: Reply<UniqueAnswer>) {
+        match self.somebody_who(&shard, UNIQUE) {
+            Ok((worker, session)) => {
+                let query = self.queries.add(session, Asker::Unique(reply));
+                self.order(&worker, Order::AskUnique { query, shard, request });
+            }
+            Err(problem) => self.outbox.tell(reply, Err(problem)),
+        }
+    }
+
     /// A worker that reaches the shard and knows this word; the refusal names one that does not.
     fn somebody_who(&self, shard: &ShardId, word: &str) -> Result<(WorkerId, SessionId), Failure> {
         let able = self
@@ -308,6 +323,7 @@ impl Leader {
             (Asker::Backup(reply), Answer::Backup(told)) => answer(reply, told),
             (Asker::Rehearsal(reply), Answer::Rehearsed(found)) => answer(reply, found),
             (Asker::Repair(reply), Answer::Repaired(page)) => answer(reply, page),
+            (Asker::Unique(reply), Answer::Unique(told)) => answer(reply, told),
             (asker, _) => asker.refuse(Failure::new(
                 ErrorCode::Internal,
                 "a worker answered another question than it was asked",

@@ -38,6 +38,7 @@ impl Leader {
             Report::Prepared(query, answer) => self.answer_query(query, Answer::Prepared(answer)),
             Report::Mismatches(query, answer) => self.answer_query(query, Answer::Mismatches(answer)),
             Report::Repaired(query, answer) => self.answer_query(query, Answer::Repaired(answer)),
+            Report::Unique(query, answer) => self.answer_query(query, Answer::Unique(answer)),
             Report::Purged(query, answer) => self.answer_query(query, Answer::Purged(answer)),
             Report::Backup(query, answer) => self.answer_query(query, Answer::Backup(answer)),
             Report::Rehearsed(query, answer) => self.answer_query(query, Answer::Rehearsed(answer)),
@@ -84,6 +85,8 @@ impl Leader {
             let conflicts = receipt.range.seen.saturating_sub(receipt.range.rows);
             let done = Undone { restored: receipt.range.rows, conflicts };
             self.book.undoing(&task.migration, &task.shard, done);
+            self.board.receive_alone(task, receipt);
+        } else if task.step == Step::Collect {
             self.board.receive_alone(task, receipt);
         } else if let Some(pass) = self.board.receive(task, receipt) {
             self.book.progress(&task.migration, &task.shard, pass);
@@ -189,6 +192,7 @@ impl Leader {
                 // Nobody reports the end of a pass that has nothing to walk.
                 self.end_of_pass(&migration, shard);
             }
+            TaskOutcome::Collected => self.step_done(&migration, shard, Step::Collect),
             TaskOutcome::Undone(done) => {
                 self.book.undoing(&migration, &shard, Undone::default());
                 let outcome = Outcome::Undone(done);
@@ -253,6 +257,7 @@ fn step_of(outcome: &TaskOutcome) -> Step {
         TaskOutcome::RangeDone(_) => Step::Backfill,
         TaskOutcome::Swept(_) => Step::Sweep,
         TaskOutcome::Verified(_) => Step::Verify,
+        TaskOutcome::Collected => Step::Collect,
         TaskOutcome::Undone(_) => Step::Undo,
     }
 }

@@ -4,6 +4,7 @@ mod elections;
 mod scale;
 mod together;
 mod trouble;
+mod unique;
 mod votes;
 mod waves;
 
@@ -252,6 +253,7 @@ impl Player {
                     | Order::AskBackup { .. }
                     | Order::AskPurge { .. }
                     | Order::AskRehearsal { .. }
+                    | Order::AskUnique { .. }
                     | Order::AskRepair { .. } => {}
                 }
             }
@@ -281,7 +283,7 @@ impl Player {
                         }
                         Some(Order::AskFacts { query, shard, request }) => self.say(facts(query, shard, &request.relations)).await,
                         Some(Order::Withdraw { task, token }) => self.say(Report::Released(task, token)).await,
-                        Some(Order::Heartbeat | Order::Adjust { .. } | Order::Drain(_) | Order::AskPlacement { .. } | Order::AskQuarantine { .. } | Order::AskConflicts { .. } | Order::AskPrepared { .. } | Order::AskMismatches { .. } | Order::AskBackup { .. } | Order::AskPurge { .. } | Order::AskRehearsal { .. } | Order::AskRepair { .. }) => {}
+                        Some(Order::Heartbeat | Order::Adjust { .. } | Order::Drain(_) | Order::AskPlacement { .. } | Order::AskQuarantine { .. } | Order::AskConflicts { .. } | Order::AskPrepared { .. } | Order::AskMismatches { .. } | Order::AskBackup { .. } | Order::AskPurge { .. } | Order::AskRehearsal { .. } | Order::AskUnique { .. } | Order::AskRepair { .. }) => {}
                     },
                     () = sleep(Duration::from_millis(200)) => self.beat(),
                 }
@@ -357,6 +359,7 @@ fn outcome(task: &TaskId) -> TaskOutcome {
             checks: vec![CheckResult { check: "remaining".into(), passed: true, detail: "0".into() }],
             held: None,
         }),
+        (Step::Collect, _) => TaskOutcome::Collected,
         (Step::Undo, _) => TaskOutcome::Undone(Undone { restored: 30, conflicts: 1 }),
     }
 }

@@ -21,6 +21,7 @@ use shardlift_domain::rehearsal::{RehearsalRequest, ShardRehearsal};
 use shardlift_domain::repair::{RepairPage, RepairRequest};
 use shardlift_domain::spec::{Spec, SpecFile};
 use shardlift_domain::topology::Topology;
+use shardlift_domain::unique::{UniqueAnswer, UniqueRequest};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::courtesy::Courtesy;
@@ -29,6 +30,7 @@ use super::pulse::Pulse;
 use super::refusals::Refusal;
 use super::standing::Standing;
 use super::telling::Untold;
+use super::unique::Comparing;
 use super::view::{Drained, LeaderView, MigrationView, PlanningView, ShardView, WorkerView};
 use crate::shard::Edit;
 use crate::store::{Head, Heard, Link, Recorded, Wanted};
@@ -151,6 +153,11 @@ pub(super) enum Wake {
     Purgeable(Option<Duration>, Reply<Vec<Purgeable>>),
     Purge(ShardId, MigrationKey, Reply<Purged>),
     Purged(MigrationKey, u32, Reply<()>),
+    Comparing(Reply<Vec<Comparing>>),
+    Unique(ShardId, Box<UniqueRequest>, Reply<UniqueAnswer>),
+    Waiting(MigrationKey, Option<u32>, Option<Failure>, Reply<bool>),
+    Compared(MigrationKey, u32, Option<Failure>, Reply<()>),
+    Cleared(MigrationKey, Reply<()>),
     Courtesies(Reply<Vec<Courtesy>>),
     Told(MigrationKey, News, Reply<()>),
     Quieted(MigrationKey, u32, Result<(), Failure>, Reply<()>),
@@ -333,6 +340,41 @@ impl Handle {
     /// No shard holds any more of the before-images that the purge of this number was to remove.
     pub async fn purged(&self, migration: MigrationKey, number: u32) -> Result<(), Failure> {
         ask!(self, Purged, migration, number)
+    }
+
+    /// The migrations whose shards are to be compared, or have digests that are to be removed.
+    pub async fn comparing(&self) -> Result<Vec<Comparing>, Failure> {
+        ask!(self, Comparing)
+    }
+
+    /// Asks a worker of the shard about digests, or to remove some.
+    pub async fn unique(&self, shard: ShardId, request: UniqueRequest) -> Result<UniqueAnswer, Failure> {
+        ask!(self, Unique, shard, Box::new(request))
+    }
+
+    /// What a comparison waits for, if anything. Answers whether it is still wanted.
+    pub async fn waiting(
+        &self,
+        migration: MigrationKey,
+        round: Option<u32>,
+        why: Option<Failure>,
+    ) -> Result<bool, Failure> {
+        ask!(self, Waiting, migration, round, why)
+    }
+
+    /// The shards were compared; answers once that is stored.
+    pub async fn compared(
+        &self,
+        migration: MigrationKey,
+        round: u32,
+        found: Option<Failure>,
+    ) -> Result<(), Failure> {
+        ask!(self, Compared, migration, round, found)
+    }
+
+    /// No shard has digests any more; answers once that is stored.
+    pub async fn cleared(&self, migration: MigrationKey) -> Result<(), Failure> {
+        ask!(self, Cleared, migration)
     }
 
     /// What services outside are still to be told of which migration.

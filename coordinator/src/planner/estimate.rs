@@ -6,7 +6,7 @@ use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::ids::{ClusterName, MigrationId, ShardId};
 use shardlift_domain::migration::{Migration, Status};
 use shardlift_domain::plan::{Disposition, PlannedMigration, ShardEstimate};
-use shardlift_domain::spec::{Kind, Spec};
+use shardlift_domain::spec::{Kind, Spec, SpecBody};
 use shardlift_domain::verdict::{Finding, Severity};
 
 use super::Facts;
@@ -30,6 +30,24 @@ pub(super) fn per_shard(spec: &Spec, shards: &[ShardId], facts: &Facts<'_>) -> V
             }
         })
         .collect()
+}
+
+/// What one digest takes in its shard, with its index.
+const DIGEST_BYTES: u64 = 150;
+
+/// How much the shards keep while they are compared, where the spec asks for that.
+pub(super) fn digests(spec: &Spec, estimates: &[ShardEstimate]) -> Option<String> {
+    let SpecBody::Data(data) = &spec.body else { return None };
+    let checks = u64::try_from(data.unique().count()).unwrap_or(u64::MAX);
+    let most = estimates.iter().filter_map(|estimate| estimate.rows).max().unwrap_or_default();
+    let bytes = most.saturating_mul(checks).saturating_mul(DIGEST_BYTES);
+    (checks > 0).then(|| {
+        format!(
+            "unique: a digest of each row is kept in its shard until the migration ends; that takes up to about {} MiB \
+             of a shard",
+            bytes.div_ceil(1024 * 1024)
+        )
+    })
 }
 
 /// A plan that leaves a shard out, because it said nothing, would make it differ from the rest: refused.

@@ -154,6 +154,9 @@ fn planned(
         }
     };
     let has_where = matches!(&spec.body, SpecBody::Data(data) if data.source.pending.is_some());
+    let mut steps = Step::sequence(spec.kind(), has_where, spec.is_atomic(), spec.backs_up());
+    steps.extend(spec.compares_shards().then_some(Step::Collect));
+    notes.extend(estimate::digests(spec, &estimates));
     Ok(PlannedMigration {
         id: spec.id.clone(),
         version,
@@ -163,7 +166,7 @@ fn planned(
         checksum: spec.checksum.clone(),
         disposition,
         waits_for,
-        steps: Step::sequence(spec.kind(), has_where, spec.is_atomic(), spec.backs_up()),
+        steps,
         estimates,
         waves,
         notes,

@@ -191,6 +191,7 @@ impl World {
             quarantined: BTreeMap::new(),
             rollout: Rollout::default(),
             told: Default::default(),
+            unique: spec.compares_shards().then(Default::default),
             shards: shards.iter().map(|shard| (shard.clone(), ShardMigration::fresh(0))).collect(),
         }
     }

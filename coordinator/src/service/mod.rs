@@ -16,6 +16,7 @@ mod repair;
 mod submit;
 mod tenants;
 mod topology;
+mod unique;
 mod verbs;
 
 use std::sync::Arc;

@@ -6,7 +6,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use shardlift_domain::migration::{
-    Approval, Decision, Migration, Phase, Purge, Rollout, Status, Stop, Throttling, Told, Undo,
+    Approval, Decision, Migration, Phase, Purge, Rollout, Status, Stop, Throttling, Told, Undo, Uniqueness,
 };
 use shardlift_domain::quarantine::Held;
 use shardlift_domain::routing::DirectoryEntry;
@@ -48,6 +48,8 @@ pub(in crate::store) struct Rest {
     rollout: Rollout,
     #[serde(default, skip_serializing_if = "Told::is_nothing")]
     told: Told,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    unique: Option<Uniqueness>,
 }
 
 impl Rest {
@@ -71,6 +73,7 @@ impl Rest {
             quarantined: migration.quarantined.clone(),
             rollout: migration.rollout.clone(),
             told: migration.told.clone(),
+            unique: migration.unique,
         }
     }
 }
@@ -118,6 +121,7 @@ impl Head {
             quarantined: rest.quarantined,
             rollout: rest.rollout,
             told: rest.told,
+            unique: rest.unique,
             shards: BTreeMap::new(),
         }
     }

@@ -45,7 +45,7 @@ twins!(
     Step,
     Step,
     "step",
-    [Precheck, Backup, Apply, Prepare, Commit, Abort, Split, Backfill, Sweep, Verify, Undo]
+    [Precheck, Backup, Apply, Prepare, Commit, Abort, Split, Backfill, Sweep, Verify, Collect, Undo]
 );
 twins!(Severity, Severity, "severity", [Note, Warning, Error]);
 

@@ -106,6 +106,7 @@ pub fn outcome_to_wire(outcome: &TaskOutcome) -> v1::TaskOutcome {
             checks: report.checks.iter().cloned().map(check_to_wire).collect(),
             held: report.held.map(held_to_wire),
         }),
+        TaskOutcome::Collected => Outcome::Digested(v1::Digested {}),
         TaskOutcome::Undone(Undone { restored, conflicts }) => {
             Outcome::Undone(v1::Undone { restored: *restored, conflicts: *conflicts })
         }
@@ -151,6 +152,7 @@ pub fn outcome_from_wire(outcome: Option<v1::TaskOutcome>) -> Result<TaskOutcome
                 .collect(),
             held: report.held.map(held_from_wire),
         }),
+        Outcome::Digested(_) => TaskOutcome::Collected,
         Outcome::Undone(v1::Undone { restored, conflicts }) => {
             TaskOutcome::Undone(Undone { restored, conflicts })
         }

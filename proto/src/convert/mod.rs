@@ -15,6 +15,7 @@ mod rehearsal;
 mod repair;
 mod throttle;
 mod undo;
+mod unique;
 
 pub use backup::{
     backup_answer_from_wire, backup_answer_to_wire, backup_from_wire, backup_query_from_wire,
@@ -58,6 +59,7 @@ pub use undo::{
     conflicts_from_wire, conflicts_page_from_wire, conflicts_page_to_wire, conflicts_to_wire,
     purged_from_wire, purged_to_wire,
 };
+pub use unique::{unique_answer_from_wire, unique_answer_to_wire, unique_from_wire, unique_to_wire};
 
 /// Why a message cannot be understood.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -38,8 +38,8 @@ impl HandOuts {
             return;
         }
         let before = match task.step {
-            // What it waited for is a person's verb or another migration.
-            Step::Precheck | Step::Commit | Step::Abort | Step::Undo => return,
+            // What it waited for is a person's verb, another migration, or more than one report.
+            Step::Precheck | Step::Commit | Step::Abort | Step::Collect | Step::Undo => return,
             Step::Verify => [Phase::Data, Phase::Schema].as_slice(),
             Step::Split | Step::Backfill | Step::Sweep => [Phase::Backup, Phase::Precheck].as_slice(),
             Step::Backup | Step::Apply | Step::Prepare => &[Phase::Precheck],

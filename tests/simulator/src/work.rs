@@ -85,6 +85,7 @@ impl Work {
                     CheckResult { check: "remaining".to_owned(), passed: true, detail: "0 of 0".to_owned() };
                 TaskOutcome::Verified(VerifyReport { checks: vec![check], held: None })
             }
+            Step::Collect => TaskOutcome::Collected,
             Step::Undo => TaskOutcome::Undone(Undone::default()),
         }
     }

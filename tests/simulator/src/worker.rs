@@ -119,7 +119,8 @@ impl Worker {
                 | to_worker::Message::Purge(_)
                 | to_worker::Message::Backup(_)
                 | to_worker::Message::Rehearsal(_)
-                | to_worker::Message::Repair(_),
+                | to_worker::Message::Repair(_)
+                | to_worker::Message::Unique(_),
             )
             | None => {
                 bail!("a message that a worker does not know")

@@ -16,6 +16,7 @@ mod repair;
 mod replicas;
 #[cfg(test)]
 pub(crate) mod testing;
+mod unique;
 
 use std::sync::Arc;
 
@@ -33,6 +34,7 @@ use shardlift_domain::range::{Pass, RangeState, Rest};
 use shardlift_domain::rehearsal::{RehearsalRequest, ShardRehearsal};
 use shardlift_domain::repair::{RepairPage, RepairRequest};
 use shardlift_domain::spec::{DataSpec, SchemaSpec, Spec};
+use shardlift_domain::unique::{UniqueAnswer, UniqueRequest};
 use shardlift_domain::verdict::{Finding, Sweep, Undone, VerifyReport};
 use shardlift_domain::{ErrorCode, Failure, MigrationKey};
 
@@ -277,11 +279,44 @@ pub trait ShardEngine: Send + Sync + 'static {
     /// until there is nothing more; doing it once too often removes nothing.
     async fn purge(&self, leader: &Fence, migration: &MigrationKey) -> EngineResult<Purged>;
 
+    /// Claims the digests of a data migration by the larger token, and goes on where an earlier hand-out was; begins anew where that
+    /// one had come to its end.
+    async fn open_collection(&self, lease: &TaskLease, job: Arc<DataJob>)
+    -> EngineResult<Box<dyn Collector>>;
+
+    /// Answers a question about the digests that were collected, in bounded time and memory, or removes some of them, under the
+    /// shard's fence. Digests that are not complete are refused with code `verify.incomparable`. No value of a row is told.
+    async fn unique(
+        &self,
+        leader: &Fence,
+        request: &UniqueRequest,
+        job: &DataJob,
+    ) -> EngineResult<UniqueAnswer>;
+
     /// Runs the change of a batch on a sample that is spread over the keys, in short transactions that are rolled back:
     /// nothing of it stays, and nobody waits for its locks longer than for those of a small batch. Rows that cannot be
     /// changed are told by class and key, not as an error. The only values that it tells are those of the few rows that
     /// the request wants to be shown.
     async fn rehearse(&self, request: &RehearsalRequest, job: &DataJob) -> EngineResult<ShardRehearsal>;
+}
+
+/// How far a walk that collects digests is after a batch of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CollectReport {
+    /// Digests so far, over all hand-outs.
+    pub digests: u64,
+    /// Rows that this batch has walked over; 0: it has removed digests that nobody needs any more.
+    pub rows: u32,
+    /// Nothing is left.
+    pub last: bool,
+}
+
+/// The walk that collects the digests of one migration on one shard.
+#[async_trait]
+pub trait Collector: Send {
+    /// The digests of the next window of at most `rows` keys, in one transaction with how far the walk is, on the condition of
+    /// the claim. Errors are those of [`RangeWriter::run_batch`].
+    async fn run_batch(&mut self, lease: &TaskLease, rows: u32) -> EngineResult<CollectReport>;
 }
 
 /// How far an undoing is after a batch of it.

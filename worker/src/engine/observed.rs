@@ -19,14 +19,15 @@ use shardlift_domain::range::{Pass, RangeState, Rest};
 use shardlift_domain::rehearsal::{RehearsalRequest, ShardRehearsal};
 use shardlift_domain::repair::{RepairPage, RepairRequest};
 use shardlift_domain::spec::Engine;
+use shardlift_domain::unique::{UniqueAnswer, UniqueRequest};
 use shardlift_domain::verdict::{Finding, Sweep, VerifyReport};
 use tokio::time::Instant;
 use tracing::Instrument;
 use tracing::field::Empty;
 
 use super::{
-    BatchReport, DataJob, EngineError, EngineResult, Health, Job, Lag, RangeWriter, SchemaJob, SetAside,
-    ShardEngine, UndoWriter,
+    BatchReport, Collector, DataJob, EngineError, EngineResult, Health, Job, Lag, RangeWriter, SchemaJob,
+    SetAside, ShardEngine, UndoWriter,
 };
 use crate::backup::format::RowsDigest;
 use crate::backup::{Saving, Subject, Target};
@@ -184,6 +185,24 @@ impl ShardEngine for Observed {
 
     async fn purge(&self, leader: &Fence, migration: &MigrationKey) -> EngineResult<Purged> {
         self.told(self.inner.purge(leader, migration).await)
+    }
+
+    async fn open_collection(
+        &self,
+        lease: &TaskLease,
+        job: Arc<DataJob>,
+    ) -> EngineResult<Box<dyn Collector>> {
+        let claim = self.inner.open_collection(lease, job);
+        self.told(claim.instrument(tracing::info_span!("claim")).await)
+    }
+
+    async fn unique(
+        &self,
+        leader: &Fence,
+        request: &UniqueRequest,
+        job: &DataJob,
+    ) -> EngineResult<UniqueAnswer> {
+        self.told(self.inner.unique(leader, request, job).await)
     }
 
     async fn rehearse(&self, request: &RehearsalRequest, job: &DataJob) -> EngineResult<ShardRehearsal> {

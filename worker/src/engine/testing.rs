@@ -21,13 +21,14 @@ use shardlift_domain::range::{Pass, RangeState, RangeTotals, Rest};
 use shardlift_domain::rehearsal::{RehearsalRequest, ShardRehearsal};
 use shardlift_domain::repair::{RepairPage, RepairRequest};
 use shardlift_domain::spec::{Engine, SpecFile};
+use shardlift_domain::unique::{UniqueAnswer, UniqueRequest};
 use shardlift_domain::verdict::{CheckResult, Finding, Sweep, Undone, VerifyReport};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 
 use super::{
-    BatchReport, DataJob, EngineError, EngineResult, Health, Job, Lag, RangeWriter, SchemaJob, SetAside,
-    ShardEngine, UndoReport, UndoWriter, over_budget,
+    BatchReport, CollectReport, Collector, DataJob, EngineError, EngineResult, Health, Job, Lag, RangeWriter,
+    SchemaJob, SetAside, ShardEngine, UndoReport, UndoWriter, over_budget,
 };
 use crate::backup::format::RowsDigest;
 use crate::backup::{Beside, Consistency, Format, Saving, Subject, Target};
@@ -367,8 +368,45 @@ impl ShardEngine for Memory {
         Ok(Purged::default())
     }
 
+    async fn open_collection(
+        &self,
+        _lease: &TaskLease,
+        _job: Arc<DataJob>,
+    ) -> EngineResult<Box<dyn Collector>> {
+        Ok(Box::new(Collecting { memory: self.clone(), digests: 0 }))
+    }
+
+    async fn unique(
+        &self,
+        _leader: &Fence,
+        _request: &UniqueRequest,
+        _job: &DataJob,
+    ) -> EngineResult<UniqueAnswer> {
+        Ok(UniqueAnswer::Cleared(false))
+    }
+
     async fn rehearse(&self, _request: &RehearsalRequest, _job: &DataJob) -> EngineResult<ShardRehearsal> {
         Ok(ShardRehearsal::default())
+    }
+}
+
+/// Makes a digest of each row of its table.
+struct Collecting {
+    memory: Memory,
+    digests: u64,
+}
+
+#[async_trait]
+impl Collector for Collecting {
+    async fn run_batch(&mut self, lease: &TaskLease, rows: u32) -> EngineResult<CollectReport> {
+        self.memory.pass_gate("collect").await;
+        lease.check()?;
+        assert!(rows <= 5_000, "a window is one transaction");
+        let left = self.memory.table().changed.len() as u64 - self.digests;
+        let now = left.min(rows.into());
+        self.digests += now;
+        let rows = u32::try_from(now).expect("no more than asked for");
+        Ok(CollectReport { digests: self.digests, rows, last: now == left })
     }
 }
 

@@ -2,7 +2,9 @@
 
 mod backup;
 pub mod brake;
+mod collect;
 pub mod pacer;
+mod patience;
 mod range;
 mod speed;
 #[cfg(test)]
@@ -162,6 +164,10 @@ async fn step(
         }
         (Step::Verify, job) => {
             Ok(TaskOutcome::Verified(unless_withdrawn(lease, engine.verify(lease, &job)).await?))
+        }
+        (Step::Collect, Job::Data(job)) => {
+            collect::run(lease, engine, Arc::new(job), receipts).await?;
+            Ok(TaskOutcome::Collected)
         }
         (Step::Undo, Job::Schema(job)) => {
             engine.undo_schema(lease, &job, assignment.drop_data).await?;

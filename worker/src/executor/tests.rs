@@ -460,6 +460,13 @@ async fn a_scan_ends_when_it_is_withdrawn_and_a_schema_change_does_not() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn digests_are_collected_to_the_last_row_in_windows_that_do_not_grow_without_bound() {
+    let memory = Memory::new(30_000, ROW);
+    let ending = Stage::new(&memory, Step::Collect, "").run().await;
+    assert!(matches!(ending, Ending::Finished(TaskOutcome::Collected)), "{ending:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_spec_that_this_release_cannot_read_is_a_failure_and_no_panic() {
     let memory = Memory::new(10, ROW);
     let stage = Stage::backfill(&memory, "from_the_future: 7\n");

@@ -8,18 +8,12 @@ use std::time::Duration;
 use shardlift_domain::progress::Receipt;
 use shardlift_domain::range::RangeState;
 use shardlift_domain::verdict::Undone;
-use shardlift_runtime::retry::{Delays, Policy};
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
+use super::patience::Patience;
 use super::{News, RECEIPT_EVERY, Receipts};
 use crate::engine::{DataJob, EngineError, EngineResult, ShardEngine, UndoWriter};
 use crate::lease::TaskLease;
-
-/// Failures in a row after which the task is given back with the last of them.
-const PATIENCE: u32 = 12;
-/// The pauses between them.
-const PAUSES: Policy =
-    Policy { first: Duration::from_millis(20), longest: Duration::from_secs(2), total: None };
 
 /// Undoes everything that the shard has kept of the migration.
 pub(super) async fn run(
@@ -28,7 +22,7 @@ pub(super) async fn run(
     job: Arc<DataJob>,
     receipts: Receipts,
 ) -> EngineResult<Undone> {
-    let mut way = Way { receipts, told: None, batches: 0, failures: 0, delays: Delays::new(&PAUSES) };
+    let mut way = Way { receipts, told: None, batches: 0, patience: Patience::new() };
     loop {
         lease.check()?;
         let undone = match engine.open_undo(lease, Arc::clone(&job)).await {
@@ -37,7 +31,7 @@ pub(super) async fn run(
         };
         match undone {
             Ok(undone) => return Ok(undone),
-            Err(error) => way.forgive(lease, error).await?,
+            Err(error) => way.patience.forgive(lease, error).await?,
         }
     }
 }
@@ -46,8 +40,7 @@ struct Way {
     receipts: Receipts,
     told: Option<Instant>,
     batches: u64,
-    failures: u32,
-    delays: Delays,
+    patience: Patience,
 }
 
 impl Way {
@@ -62,14 +55,13 @@ impl Way {
             match writer.run_batch(lease).await {
                 Ok(report) if report.last => return Ok(report.undone),
                 Ok(report) => {
-                    self.failures = 0;
                     self.batches += 1;
-                    self.delays = Delays::new(&PAUSES);
+                    self.patience = Patience::new();
                     self.tell(lease, report.undone, report.rows, began.elapsed());
                 }
                 // Rolled back: the same claim goes on.
                 Err(error @ (EngineError::Contended(_) | EngineError::TooSlow(_))) => {
-                    self.forgive(lease, error).await?;
+                    self.patience.forgive(lease, error).await?;
                 }
                 Err(error) => return Err(error),
             }
@@ -98,22 +90,5 @@ impl Way {
         if self.receipts.try_send((lease.clone(), News::Moved(receipt))).is_ok() {
             self.told = Some(Instant::now());
         }
-    }
-
-    /// What passes by itself is tried again after a pause; the rest is given back.
-    async fn forgive(&mut self, lease: &TaskLease, error: EngineError) -> EngineResult<()> {
-        let passing =
-            matches!(error, EngineError::Connection(_) | EngineError::Contended(_) | EngineError::TooSlow(_));
-        self.failures += 1;
-        if !passing || self.failures > PATIENCE {
-            return Err(error);
-        }
-        let wait = self.delays.next().unwrap_or(PAUSES.longest);
-        tokio::select! {
-            () = sleep(wait) => {}
-            () = lease.withdrawn() => {}
-        }
-        lease.check()?;
-        Ok(())
     }
 }

@@ -278,6 +278,7 @@ impl Session<'_> {
             Some(to_worker::Message::Purge(query)) => self.tasks.purge(query, self.shards),
             Some(to_worker::Message::Rehearsal(query)) => self.tasks.rehearse(query, self.shards),
             Some(to_worker::Message::Repair(query)) => self.tasks.repair(query, self.shards),
+            Some(to_worker::Message::Unique(query)) => self.tasks.unique(query, self.shards),
             Some(to_worker::Message::Heartbeat(_)) => {}
             Some(to_worker::Message::Welcome(_)) | None => {
                 tracing::warn!("the coordinator said something that this release does not know");

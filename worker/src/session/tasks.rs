@@ -13,12 +13,14 @@ use shardlift_domain::fence::{Fence, Token};
 use shardlift_domain::ids::{ShardId, TaskId};
 use shardlift_domain::migration::Step;
 use shardlift_domain::quarantine::QuarantineAnswer;
+use shardlift_domain::unique::UniqueAnswer;
 use shardlift_proto::convert::{
     WireError, backup_answer_to_wire, backup_query_from_wire, check_request_from_wire, conflicts_from_wire,
     conflicts_page_to_wire, depth_from_wire, facts_to_wire, key_from_wire, mismatches_from_wire,
     mismatches_page_to_wire, page_to_wire, placement_from_wire, prepared_to_wire, purged_to_wire,
     quarantine_from_wire, quarantined_to_wire, rehearsal_query_from_wire, repair_from_wire,
-    repair_page_to_wire, shard_rehearsal_to_wire, task_from_wire, token_from_wire,
+    repair_page_to_wire, shard_rehearsal_to_wire, task_from_wire, token_from_wire, unique_answer_to_wire,
+    unique_from_wire,
 };
 use shardlift_proto::v1;
 use tokio::sync::mpsc;
@@ -297,6 +299,22 @@ impl Tasks {
         });
     }
 
+    /// Tells of the digests of a shard, or removes some.
+    pub(super) fn unique(&mut self, query: v1::UniqueQuery, shards: &Shards) {
+        self.clear();
+        let (out, shards, number) = (self.out.clone(), shards.clone(), query.query);
+        let leader = self.pulse.leader().clone();
+        self.running.spawn(async move {
+            let answer = match unique(query, &leader, &shards).await {
+                Ok(answer) => unique_answer_to_wire(answer),
+                Err(failure) => v1::unique_answer::Answer::Failure(failure.into()),
+            };
+            let answer = v1::UniqueAnswer { query: number, answer: Some(answer) };
+            // If the session is over nobody waits for it.
+            let _ = out.send(wire::wrap(v1::from_worker::Message::Unique(answer))).await;
+        });
+    }
+
     /// The session is over: running batches finish, and their tasks stop; scans end at once, since the next leader
     /// has them made again. When the worker stops it waits for them.
     pub(super) async fn end(mut self, stopping: bool) {
@@ -425,6 +443,19 @@ async fn repair(query: v1::RepairQuery, leader: &Fence, shards: &Shards) -> Resu
     let page = engine.repair(leader, &request, &job).await;
     page.map(repair_page_to_wire)
         .map_err(|error| error.into_failure().on_shard(&shard).in_migration(&request.migration))
+}
+
+/// About digests of rows.
+async fn unique(query: v1::UniqueQuery, leader: &Fence, shards: &Shards) -> Result<UniqueAnswer, Failure> {
+    let shard = shard_id(&query.shard)?;
+    let request = unique_from_wire(query)?;
+    let Job::Data(job) = executor::job(&request.file)? else {
+        let message = "a schema migration has no rows that could be compared";
+        return Err(Failure::new(ErrorCode::RequestInvalid, message, "name a data migration"));
+    };
+    let engine = shards.admitted(&shard).await?;
+    let answer = engine.unique(leader, &request, &job).await;
+    answer.map_err(|error| error.into_failure().on_shard(&shard).in_migration(&request.migration))
 }
 
 /// Some before-images less.

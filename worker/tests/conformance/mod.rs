@@ -1,6 +1,6 @@
 //! The conformance suite of [`ShardEngine`](shardlift_worker::engine::ShardEngine).
 //!
-//! [`bench`] is what an engine brings, [`cases`], [`sharing`], [`aside`], [`undo`], [`rehearsal`], [`anew`], [`digest`], [`repair`] and [`backup`] what must hold for all of them, [`drive`] walks ranges as an executor
+//! [`bench`] is what an engine brings, [`cases`], [`sharing`], [`aside`], [`undo`], [`rehearsal`], [`anew`], [`digest`], [`repair`], [`unique`] and [`backup`] what must hold for all of them, [`drive`] walks ranges as an executor
 //! would; one module per engine names its bench and adds what only this engine can get wrong.
 
 mod anew;
@@ -27,6 +27,7 @@ mod rehearsal;
 mod repair;
 mod sharing;
 mod undo;
+mod unique;
 
 /// Makes one test per case for a bench: `$start` is an async expression that gives one.
 macro_rules! conformance {
@@ -126,6 +127,11 @@ macro_rules! all_cases {
             a_row_that_was_migrated_twice_is_not_repaired_from_its_older_image,
             an_older_leader_repairs_nothing,
             a_verification_with_a_smaller_token_is_refused,
+        }
+        $crate::conformance::conformance! { $start, unique;
+            rows_with_the_same_fields_are_told_as_long_as_they_have_them,
+            a_walk_for_digests_goes_on_where_it_was_lost_and_its_loser_adds_nothing,
+            digests_are_collected_anew_and_removed_to_the_last_one,
         }
     };
 }

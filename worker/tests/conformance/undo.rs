@@ -247,6 +247,7 @@ async fn before_images_whose_digests_are_not_read_any_more_are_refused() -> Resu
     bench
         .execute(
             "DELETE FROM shardlift.bookkeeping WHERE version > 6;
+             DROP TABLE shardlift.collecting, shardlift.collected;
              ALTER TABLE shardlift.verifying DROP COLUMN asked, ADD PRIMARY KEY (migration, version);
              ALTER TABLE shardlift.difference DROP COLUMN asked,
                ADD PRIMARY KEY (migration, version, range_index, batch, part, row_index)",

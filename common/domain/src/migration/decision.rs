@@ -76,13 +76,15 @@ impl Migration {
         self.atomic && self.phase == Phase::Schema && matches!(self.status, Status::Running | Status::Failed)
     }
 
-    /// Whether this is a time for the step: of steps that are no part of a vote, any. What was decided is carried out
-    /// on every shard, though another shard has failed with it.
+    /// Whether this is a time for the step: of most steps that are no part of a vote, any. What was decided is carried out
+    /// on every shard, though another shard has failed with it. Shards that are to be compared collect at about the same time,
+    /// in the last wave.
     pub(super) fn admits(&self, step: Step) -> bool {
         match step {
             Step::Prepare => self.votes(),
             Step::Commit => self.decision == Some(Decision::Commit),
             Step::Abort => matches!(self.decision, Some(Decision::Abort { .. })),
+            Step::Collect => self.rollout.is_last(),
             _ => true,
         }
     }

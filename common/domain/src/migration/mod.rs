@@ -14,6 +14,7 @@ mod state;
 mod tests;
 mod throttle;
 mod told;
+mod unique;
 mod waves;
 
 pub use approval::{Approval, ApprovalRule};
@@ -24,4 +25,5 @@ pub use resource::Resource;
 pub use state::{Migration, Phase, ShardMigration, Status, Step, Stop, Undo};
 pub use throttle::{InForce, Limit, Pace, ThrottleChange, Throttling};
 pub use told::{Headline, News, Told};
+pub use unique::Uniqueness;
 pub use waves::Rollout;

@@ -133,6 +133,15 @@ pub enum Event {
     },
     /// A service outside was told of it, or is about to be.
     Told(News),
+    /// The digests of all shards were compared.
+    Compared {
+        /// Of which round.
+        round: u32,
+        /// What speaks against it: rows of which two are the same, or shards that cannot be compared.
+        found: Option<Failure>,
+    },
+    /// No shard has digests of it any more.
+    Cleared,
     /// The adaptors of its tenants were not quiet in time, so the gate of this wave stays closed.
     NotQuiet {
         /// Which wave; the first is 0.
@@ -216,6 +225,8 @@ impl Migration {
             Event::Soaked { wave } => self.soaked(*wave),
             Event::Told(news) => self.heard(news),
             Event::NotQuiet { wave, failure } => self.not_quiet(*wave, failure),
+            Event::Compared { round, found } => self.compared(*round, found.as_ref()),
+            Event::Cleared => self.cleared(),
         }
         Ok(())
     }
@@ -298,7 +309,7 @@ impl Migration {
 
     /// From here on there is only the way back. Shards that nothing was handed out for are left alone; a rollback that
     /// was stopped goes on where it stands.
-    fn roll_back(&mut self, drop_data: bool, reason: Option<Failure>) {
+    pub(super) fn roll_back(&mut self, drop_data: bool, reason: Option<Failure>) {
         match &mut self.undo {
             Some(undo) => undo.drop_data |= drop_data,
             None => {
@@ -342,6 +353,7 @@ impl Migration {
                 shard.todo = Some(Step::Sweep);
             }
         }
+        self.mended();
         self.advance();
     }
 
@@ -422,6 +434,7 @@ impl Migration {
                 self.stop_by(Stop::System { reason: failure.clone() });
             }
             ErrorCode::VerifyMismatch
+            | ErrorCode::VerifyIncomparable
             | ErrorCode::SweepNotConverging
             | ErrorCode::UndoDropsData
             | ErrorCode::QuarantineOverBudget
@@ -436,11 +449,13 @@ impl Migration {
         }
     }
 
-    /// Opens the next phase when every shard of the wave has left this one. When nothing is left, the gate behind the wave
-    /// is waited for, or, if there is none, the migration is completed.
+    /// Opens the next phase when every shard of the wave has left this one. When nothing is left, the shards of the last wave are
+    /// compared where the spec asks for it; then the gate behind the wave is waited for, or, if there is none, the migration is
+    /// completed.
     pub(super) fn advance(&mut self) {
         match self.open_phase() {
             Some(phase) => self.phase = phase,
+            None if self.status == Status::Running && self.is_undecided() => {}
             None if self.status == Status::Running && !self.rollout.has_gate() => {
                 self.status = Status::Completed;
             }
@@ -451,6 +466,7 @@ impl Migration {
         let changes = !self.atomic || self.decision == Some(Decision::Commit);
         self.touched |=
             changes && self.status == Status::Running && matches!(self.phase, Phase::Schema | Phase::Data);
+        self.note_digests();
     }
 }
 

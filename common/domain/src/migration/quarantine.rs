@@ -63,11 +63,12 @@ impl Migration {
         );
         let searched = alive && self.searches() && self.undo.is_none();
         let Some(part) = self.shards.get_mut(shard).filter(|_| searched) else { return };
-        if !matches!(part.todo, None | Some(Step::Verify)) {
+        if !matches!(part.todo, None | Some(Step::Verify | Step::Collect)) {
             return;
         }
         part.todo = Some(Step::Sweep);
         part.verified = false;
+        self.collect_again();
         if let Some(purge) = &mut self.purge {
             // What is changed now leaves before-images again.
             purge.done = false;

@@ -16,6 +16,7 @@ use super::decision::Decision;
 use super::purge::Purge;
 use super::throttle::Throttling;
 use super::told::Told;
+use super::unique::Uniqueness;
 use super::waves::Rollout;
 
 /// Where a migration stands.
@@ -151,13 +152,15 @@ pub enum Step {
     Sweep,
     /// Check the result by other means than it was made.
     Verify,
+    /// Keep a digest of each row in the shard, so that the rows of all shards can be compared.
+    Collect,
     /// Take back what was changed. Never part of a plan: only a rollback wants it.
     Undo,
 }
 
 impl Step {
     /// Every step.
-    pub const ALL: [Step; 11] = [
+    pub const ALL: [Step; 12] = [
         Step::Precheck,
         Step::Backup,
         Step::Apply,
@@ -168,6 +171,7 @@ impl Step {
         Step::Backfill,
         Step::Sweep,
         Step::Verify,
+        Step::Collect,
         Step::Undo,
     ];
 
@@ -184,6 +188,7 @@ impl Step {
             Step::Backfill => "backfill",
             Step::Sweep => "sweep",
             Step::Verify => "verify",
+            Step::Collect => "collect",
             Step::Undo => "undo",
         }
     }
@@ -195,7 +200,7 @@ impl Step {
             Step::Backup => Phase::Backup,
             Step::Apply | Step::Prepare | Step::Commit | Step::Abort => Phase::Schema,
             Step::Split | Step::Backfill | Step::Sweep => Phase::Data,
-            Step::Verify => Phase::Verify,
+            Step::Verify | Step::Collect => Phase::Verify,
             Step::Undo => Phase::Undo,
         }
     }
@@ -339,6 +344,9 @@ pub struct Migration {
     /// What services outside were told of it.
     #[serde(default)]
     pub told: Told,
+    /// Only when rows are to be unique over all shards.
+    #[serde(default)]
+    pub unique: Option<Uniqueness>,
     /// Each shard's part.
     pub shards: BTreeMap<ShardId, ShardMigration>,
 }
@@ -347,6 +355,7 @@ impl Migration {
     /// The steps of each shard, in order; once it is undone, that comes last.
     pub fn steps(&self) -> Vec<Step> {
         let mut steps = Step::sequence(self.kind, self.has_where, self.atomic, self.backup);
+        steps.extend(self.unique.is_some().then_some(Step::Collect));
         steps.extend(self.undo.is_some().then_some(Step::Undo));
         steps
     }

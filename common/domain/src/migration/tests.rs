@@ -1,6 +1,7 @@
 //! Every (state, event) pair, and random runs.
 
 mod told;
+mod unique;
 mod waves;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,6 +48,7 @@ pub(super) fn fresh(kind: Kind, shards: u8) -> Migration {
         quarantined: BTreeMap::new(),
         rollout: Rollout::default(),
         told: Default::default(),
+        unique: None,
         shards: (0..shards).map(|number| (shard(number), part.clone())).collect::<BTreeMap<_, _>>(),
     }
 }
@@ -451,6 +453,11 @@ fn any_event() -> impl Strategy<Value = Event> {
             aside(number, Held { rows, discarded: 0 })
         }),
         2 => (0..3u32).prop_map(|wave| Event::Soaked { wave }),
+        2 => (0..3u32, any::<bool>()).prop_map(|(round, found)| {
+            let failure = || Failure::new(ErrorCode::VerifyMismatch, "it broke", "mend it");
+            Event::Compared { round, found: found.then(failure) }
+        }),
+        1 => Just(Event::Cleared),
         8 => (0..3u8, step.clone(), any::<bool>()).prop_map(|(number, step, found)| Event::StepDone {
             shard: shard(number),
             step,
@@ -480,7 +487,10 @@ fn check_legal(migration: &Migration) {
         assert!(migration.steps().contains(&step) || step == Step::Abort);
     }
     check_vote(migration);
-    if migration.status == Status::Running && !migration.at_gate() {
+    if migration.status == Status::Completed {
+        assert!(migration.unique.is_none_or(|unique| unique.holds == Some(true)), "{migration:?}");
+    }
+    if migration.status == Status::Running && !migration.at_gate() && !migration.compares() {
         assert_eq!(migration.open_phase(), Some(migration.phase), "a phase waits for its slowest shard");
     }
 }
@@ -537,6 +547,7 @@ proptest! {
         rollout in any::<bool>(),
         atomic in any::<bool>(),
         backup in any::<bool>(),
+        unique in any::<bool>(),
     ) {
         let kind = if data { Kind::Data } else { Kind::Schema };
         // A spec cannot ask for both.
@@ -546,6 +557,7 @@ proptest! {
             Migration { atomic: atomic && !data, ..fresh(kind, 3) }
         };
         migration.backup = data && backup;
+        migration.unique = (data && unique).then(Uniqueness::default);
         if back {
             migration.on_verify_failure = OnVerifyFailure::Rollback;
         }

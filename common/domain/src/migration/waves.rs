@@ -69,12 +69,20 @@ impl Migration {
 
     /// Whether the present wave is done and verified, and the leader is to open the gate behind it.
     pub fn at_gate(&self) -> bool {
-        self.status == Status::Running && self.rollout.has_gate() && self.open_phase().is_none()
+        self.status == Status::Running
+            && self.rollout.has_gate()
+            && !self.is_undecided()
+            && self.open_phase().is_none()
     }
 
-    /// What a shard has to do, unless it is the turn of other waves.
+    /// What a shard has to do, unless it is the turn of other waves. All shards collect when the last wave is verified.
     pub(super) fn open_step(&self, part: &ShardMigration) -> Option<Step> {
-        part.todo.filter(|step| *step == Step::Precheck || self.has_begun(part))
+        let timely = |step: &Step| match step {
+            Step::Precheck => true,
+            Step::Collect => self.rollout.is_last(),
+            _ => self.has_begun(part),
+        };
+        part.todo.filter(timely)
     }
 
     /// The earliest phase in which a shard has something to do. Nothing is changed anywhere before every shard of every

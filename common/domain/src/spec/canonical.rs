@@ -180,6 +180,7 @@ fn check(check: &VerifyCheck) -> String {
         VerifyCheck::Remaining => check.label().to_owned(),
         VerifyCheck::Count { tolerance } => format!("{} {tolerance}", check.label()),
         VerifyCheck::References(references) => format!("{} {references}", check.label()),
+        VerifyCheck::Unique(unique) => format!("{} {unique}", check.label()),
         VerifyCheck::Transform(Anew { sample, changed, gone }) => {
             format!("{} {sample} {} {}", check.label(), most(*changed), most(*gone))
         }

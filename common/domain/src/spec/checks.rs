@@ -18,6 +18,8 @@ pub enum VerifyCheck {
     Digest(Leeway),
     /// Whatever rows refer to is there, on the same shard.
     References(References),
+    /// No two rows of the cluster have the same fields.
+    Unique(Unique),
     /// A question of the user's own has the answer that it must have.
     Assert(Assertion),
 }
@@ -36,6 +38,19 @@ pub struct References {
 impl fmt::Display for References {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} to {} ({})", self.fields.join(", "), self.to, self.key.join(", "))
+    }
+}
+
+/// Fields that no two rows of the source have in common, on whichever shards they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unique {
+    /// Columns or fields; a row in which one of them is null or missing is like no other.
+    pub fields: Vec<String>,
+}
+
+impl fmt::Display for Unique {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.fields.join(", "))
     }
 }
 
@@ -153,7 +168,8 @@ impl VerifyCheck {
             | VerifyCheck::Count { .. }
             | VerifyCheck::Transform(_)
             | VerifyCheck::Digest(_)
-            | VerifyCheck::References(_) => None,
+            | VerifyCheck::References(_)
+            | VerifyCheck::Unique(_) => None,
         }
     }
 
@@ -165,6 +181,7 @@ impl VerifyCheck {
             VerifyCheck::Transform(_) => "transform",
             VerifyCheck::Digest(_) => "digest",
             VerifyCheck::References(_) => "references",
+            VerifyCheck::Unique(_) => "unique",
             VerifyCheck::Assert(Assertion { question: Question::Sql(_), .. }) => "sql",
             VerifyCheck::Assert(_) => "documents",
         }

@@ -132,6 +132,8 @@ pub const KEYS: &[Key] = &[
     data("verify.references.fields"),
     data("verify.references.to"),
     data("verify.references.key"),
+    data("verify.unique"),
+    data("verify.unique.fields"),
     postgres(both("verify.sql")),
     mongodb(both("verify.collection")),
     mongodb(both("verify.where")),

@@ -13,7 +13,7 @@ mod types;
 mod yaml;
 
 pub use anew::unrepeatable;
-pub use checks::{Anew, Assertion, Leeway, Question, References, Sample, VerifyCheck};
+pub use checks::{Anew, Assertion, Leeway, Question, References, Sample, Unique, VerifyCheck};
 pub use parse::{MAX_FILE, parse, parse_all};
 pub use problem::{Problem, SpecProblems};
 pub use throttle::{BucketedShare, MAX_RATE, NoWindow, Throttle, Window};

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{Checksum, ClusterName, MigrationId};
 
 use super::anew::unrepeatable;
-use super::checks::{Anew, Assertion, Leeway, References, VerifyCheck};
+use super::checks::{Anew, Assertion, Leeway, References, Unique, VerifyCheck};
 use super::throttle::Throttle;
 
 /// A spec as the user wrote it: what is submitted, stored and sent to workers, so that there is one parser only.
@@ -149,6 +149,11 @@ impl Spec {
     /// Whether the table or collection is saved before its first row changes.
     pub fn backs_up(&self) -> bool {
         matches!(&self.body, SpecBody::Data(data) if data.backup == Backup::Table)
+    }
+
+    /// Whether rows must be unique over all shards.
+    pub fn compares_shards(&self) -> bool {
+        matches!(&self.body, SpecBody::Data(data) if data.unique().next().is_some())
     }
 
     /// How the walk is throttled; `None`: nothing is walked.
@@ -376,6 +381,14 @@ impl DataSpec {
     pub fn references(&self) -> impl Iterator<Item = &References> {
         self.verify.iter().filter_map(|check| match check {
             VerifyCheck::References(references) => Some(references),
+            _ => None,
+        })
+    }
+
+    /// What must be unique over all shards.
+    pub fn unique(&self) -> impl Iterator<Item = &Unique> {
+        self.verify.iter().filter_map(|check| match check {
+            VerifyCheck::Unique(unique) => Some(unique),
             _ => None,
         })
     }

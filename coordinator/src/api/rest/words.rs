@@ -39,7 +39,7 @@ words! {
     /// What a running migration is busy with.
     Phase { Precheck, Backup, Schema, Data, Verify, Undo }
     /// One ordered piece of a migration on one shard.
-    Step { Precheck, Backup, Apply, Prepare, Commit, Abort, Split, Backfill, Sweep, Verify, Undo }
+    Step { Precheck, Backup, Apply, Prepare, Commit, Abort, Split, Backfill, Sweep, Verify, Collect, Undo }
     /// How much a finding weighs: an error refuses the plan.
     Severity { Note, Warning, Error }
 }
@@ -71,6 +71,6 @@ mod tests {
         assert_eq!(all(Phase::of), known::<v1::Phase, migration::Phase>());
         assert_eq!(all(Step::of), known::<v1::Step, migration::Step>());
         assert_eq!(all(Severity::of), known::<v1::Severity, verdict::Severity>());
-        assert_eq!((all(Status::of).len(), all(Step::of).len()), (8, 11));
+        assert_eq!((all(Status::of).len(), all(Step::of).len()), (8, 12));
     }
 }

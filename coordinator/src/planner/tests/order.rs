@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 use shardlift_domain::failure::ErrorCode;
 use shardlift_domain::ids::MigrationId;
-use shardlift_domain::migration::{Limit, Status};
+use shardlift_domain::migration::{Limit, Status, Step};
 use shardlift_domain::plan::Plan;
 use shardlift_domain::spec::{Kind, Spec};
 
@@ -214,4 +214,15 @@ fn a_plan_of_what_goes_under_another_throttle_says_so() {
     world.known.get_mut(&spec.id).expect("known").throttling.rows_per_second = Limit::Of(50);
     let told = "its throttle was changed: at most 50 rows/s on each shard, at any time; the spec says: no limit of rows/s, at any time";
     assert_eq!(notes(&world), [told]);
+}
+
+#[test]
+fn rows_that_are_to_be_unique_over_shards_are_collected_last_and_the_plan_tells_the_room_that_takes() {
+    let text = "id: m\nkind: data\nengine: postgres\ncluster: chat\nsource: { table: public.messages, where: v < 2 }\n\
+                transform: { sql: { v: \"2\" } }\nundo: none\nverify: [ remaining, { unique: { fields: [a] } } ]\n";
+    let plan = World::new().plan(&[parse(text)]);
+    let planned = &plan.migrations[0];
+    assert_eq!(planned.steps.last(), Some(&Step::Collect));
+    // 15,000 rows of 150 bytes.
+    assert!(planned.notes.iter().any(|note| note.contains("up to about 3 MiB")), "{:?}", planned.notes);
 }

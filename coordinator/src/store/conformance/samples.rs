@@ -7,6 +7,7 @@ use serde_json::json;
 use shardlift_domain::failure::ErrorCode;
 use shardlift_domain::migration::{
     Approval, Headline, Limit, Migration, Phase, Rollout, ShardMigration, Status, Throttling, Told,
+    Uniqueness,
 };
 use shardlift_domain::progress::ShardProgress;
 use shardlift_domain::quarantine::Held;
@@ -63,6 +64,7 @@ pub(in crate::store) fn stored(name: &str, version: Version) -> StoredMigration 
             quiet: Some(1),
             ..Told::default()
         },
+        unique: Some(Uniqueness { round: 2, holds: Some(false), kept: true }),
         purge: None,
         throttling: Throttling {
             rows_per_second: Limit::Of(50),

@@ -139,7 +139,7 @@ pub(super) struct Books {
 }
 
 /// Names of all own collections, so that none is first made inside a transaction.
-pub(super) const OWN_COLLECTIONS: [&str; 13] = [
+pub(super) const OWN_COLLECTIONS: [&str; 15] = [
     "identity",
     "fence",
     "applied",
@@ -153,6 +153,8 @@ pub(super) const OWN_COLLECTIONS: [&str; 13] = [
     "verifying",
     "difference",
     "repaired",
+    "collecting",
+    "collected",
 ];
 
 impl Books {
@@ -214,6 +216,16 @@ impl Books {
     /// What verification has found different, see `anew::progress`.
     pub(super) fn difference(&self) -> Collection<Document> {
         self.database.collection("difference")
+    }
+
+    /// How far the collecting of digests is, see `unique`.
+    pub(super) fn collecting(&self) -> Collection<Document> {
+        self.database.collection("collecting")
+    }
+
+    /// Digests of documents, see `unique`.
+    pub(super) fn collected(&self) -> Collection<Document> {
+        self.database.collection("collected")
     }
 
     /// What a repair has replaced: `{db, migration, version, key, fields, replaced, at}`.

@@ -50,6 +50,7 @@ mod split;
 mod sweep;
 mod transaction;
 mod undo;
+mod unique;
 mod verify;
 mod writer;
 
@@ -68,12 +69,13 @@ use shardlift_domain::quarantine::{QuarantineAnswer, QuarantineRequest};
 use shardlift_domain::range::Pass;
 use shardlift_domain::rehearsal::{RehearsalRequest, ShardRehearsal};
 use shardlift_domain::repair::{RepairPage, RepairRequest};
+use shardlift_domain::unique::{UniqueAnswer, UniqueRequest};
 use shardlift_domain::verdict::{Finding, Sweep, VerifyReport};
 use shardlift_domain::{ErrorCode, Failure};
 
 use self::connection::Connection;
 use self::writer::Writer;
-use super::{DataJob, EngineResult, Health, Job, RangeWriter, SchemaJob, ShardEngine, UndoWriter};
+use super::{Collector, DataJob, EngineResult, Health, Job, RangeWriter, SchemaJob, ShardEngine, UndoWriter};
 use crate::backup::format::RowsDigest;
 use crate::backup::{Saving, Subject, Target};
 use crate::lease::TaskLease;
@@ -187,6 +189,23 @@ impl ShardEngine for MongodbEngine {
 
     async fn purge(&self, leader: &Fence, migration: &MigrationKey) -> EngineResult<Purged> {
         purge::purge(&self.connection, leader, migration).await
+    }
+
+    async fn open_collection(
+        &self,
+        lease: &TaskLease,
+        job: Arc<DataJob>,
+    ) -> EngineResult<Box<dyn Collector>> {
+        unique::open(&self.connection, lease, &job).await
+    }
+
+    async fn unique(
+        &self,
+        leader: &Fence,
+        request: &UniqueRequest,
+        job: &DataJob,
+    ) -> EngineResult<UniqueAnswer> {
+        unique::answer(&self.connection, leader, request, job).await
     }
 
     async fn rehearse(&self, request: &RehearsalRequest, job: &DataJob) -> EngineResult<ShardRehearsal> {

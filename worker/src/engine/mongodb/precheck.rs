@@ -14,6 +14,7 @@ use super::error::{self, Cause};
 use super::writer::selection;
 use super::{
     bracket, busy, checkpoint, extjson, facts, fence, inspect, ledger, privileges, references, secondaries,
+    unique,
 };
 use crate::engine::findings::Findings;
 use crate::engine::{DataJob, Direction, EngineError, EngineResult, Job, SchemaJob};
@@ -105,6 +106,9 @@ async fn data(
     }
     for wanted in job.data.references() {
         references::look(connection, wanted, findings).await?;
+    }
+    for wanted in job.data.unique() {
+        unique::look(connection, name, wanted, findings).await?;
     }
     if let Some(query) = selection(job)? {
         let filter = doc! { "$and": [{ "_id": { "$lte": Bson::MinKey } }, query] };

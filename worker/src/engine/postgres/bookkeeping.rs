@@ -8,7 +8,7 @@ use super::session::{QUICK, Session, within};
 use crate::engine::{EngineError, EngineResult};
 
 /// Every edition of the tables, oldest first. Each is released once and never changed.
-const EDITIONS: [&str; 8] = [
+const EDITIONS: [&str; 9] = [
     include_str!("bookkeeping/0001.sql"),
     include_str!("bookkeeping/0002.sql"),
     include_str!("bookkeeping/0003.sql"),
@@ -17,6 +17,7 @@ const EDITIONS: [&str; 8] = [
     include_str!("bookkeeping/0006.sql"),
     include_str!("bookkeeping/0007.sql"),
     include_str!("bookkeeping/0008.sql"),
+    include_str!("bookkeeping/0009.sql"),
 ];
 /// Two workers may begin at once: one waits for the other.
 const LOCK: &str = "SELECT pg_advisory_xact_lock(hashtextextended('shardlift bookkeeping', 0))";

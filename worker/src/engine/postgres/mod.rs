@@ -3,7 +3,7 @@
 //! Reading order: [`session`] opens guarded connections; [`bookkeeping`] and [`fence`] are the shard's own memory;
 //! [`table`], [`key`] and [`walk`] turn a spec into SQL; [`split`] lays out ranges in [`checkpoint`]; [`claim`] takes
 //! one and gives it to a [`writer`], which finds a [`window`] and changes it by [`batch_sql`] or [`batch_rows`];
-//! [`share`] splits a running range; [`set_aside`] puts a row into [`quarantine`]; [`sweep`] searches what is left, [`verify`] proves the result, with [`anew`] row by row; [`apply`] changes the shape,
+//! [`share`] splits a running range; [`set_aside`] puts a row into [`quarantine`]; [`sweep`] searches what is left, [`verify`] proves the result, with [`anew`] row by row, [`unique`] so that shards can be compared; [`apply`] changes the shape,
 //! [`atomic`] on every shard or none; [`backup`] saves and restores.
 //!
 //! It decides nothing about pace, retries of batches or what comes next: that is the executor's.
@@ -42,6 +42,7 @@ mod standbys;
 mod sweep;
 mod table;
 mod undo;
+mod unique;
 mod verify;
 mod walk;
 mod watch;
@@ -65,11 +66,12 @@ use shardlift_domain::quarantine::{QuarantineAnswer, QuarantineRequest};
 use shardlift_domain::range::Pass;
 use shardlift_domain::rehearsal::{RehearsalRequest, ShardRehearsal};
 use shardlift_domain::repair::{RepairPage, RepairRequest};
+use shardlift_domain::unique::{UniqueAnswer, UniqueRequest};
 use shardlift_domain::verdict::{Finding, Sweep, VerifyReport};
 use shardlift_runtime::config::Secret;
 
 use self::session::Access;
-use super::{DataJob, EngineResult, Health, Job, RangeWriter, SchemaJob, ShardEngine, UndoWriter};
+use super::{Collector, DataJob, EngineResult, Health, Job, RangeWriter, SchemaJob, ShardEngine, UndoWriter};
 use crate::backup::format::RowsDigest;
 use crate::backup::{Saving, Subject, Target};
 use crate::lease::TaskLease;
@@ -207,6 +209,23 @@ impl ShardEngine for PostgresEngine {
 
     async fn purge(&self, leader: &Fence, migration: &MigrationKey) -> EngineResult<Purged> {
         purge::purge(&self.access, leader, migration).await
+    }
+
+    async fn open_collection(
+        &self,
+        lease: &TaskLease,
+        job: Arc<DataJob>,
+    ) -> EngineResult<Box<dyn Collector>> {
+        unique::open(&self.access, lease, &job).await
+    }
+
+    async fn unique(
+        &self,
+        leader: &Fence,
+        request: &UniqueRequest,
+        job: &DataJob,
+    ) -> EngineResult<UniqueAnswer> {
+        unique::answer(&self.access, leader, request, job).await
     }
 
     async fn rehearse(&self, request: &RehearsalRequest, job: &DataJob) -> EngineResult<ShardRehearsal> {

@@ -263,7 +263,7 @@ fn problems_of_the_tuning_keys() {
         ("verify: [{ remaining: all }]", "10:23: verify: remaining takes no options; write the word alone"),
         (
             "verify: [7]",
-            "10:10: a check of verify must be remaining, count, transform, digest, references or a question, not the number 7",
+            "10:10: a check of verify must be remaining, count, transform, digest, references, unique or a question, not the number 7",
         ),
         (
             "verify: [sql]",

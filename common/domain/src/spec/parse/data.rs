@@ -14,7 +14,7 @@ use super::fields::Fields;
 use super::json::object;
 use super::scalars::{boolean, count, duration, text, window, word};
 use super::tenants::{self, Wanted};
-use super::{anew, transform, verify};
+use super::{anew, transform, unique, verify};
 
 const LAG_BOUNDS: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(3600));
 const TARGET_BOUNDS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(30));
@@ -53,6 +53,7 @@ pub(super) fn read(ctx: &mut Context, fields: &Fields<'_>) -> Option<DataSpec> {
     };
     if let (Some(checks), Some(node)) = (&verify, fields.get("verify")) {
         anew::check(ctx, node, checks, transform.as_ref(), undo);
+        unique::check(ctx, node, checks, source.as_ref());
     }
     let (throttle, max_replica_lag) = throttle?;
     Some(DataSpec {

@@ -20,6 +20,7 @@ mod schema;
 mod sql_file;
 mod tenants;
 mod transform;
+mod unique;
 mod verify;
 
 #[cfg(test)]

@@ -37,7 +37,8 @@ pub(super) fn read(ctx: &mut Context, node: &Node) -> Option<References> {
     Some(references)
 }
 
-fn names(ctx: &mut Context, node: &Node, what: &str, engine: Engine) -> Option<Vec<String>> {
+/// A list of columns or fields, each once.
+pub(super) fn names(ctx: &mut Context, node: &Node, what: &str, engine: Engine) -> Option<Vec<String>> {
     let Value::Sequence(items) = &node.value else {
         ctx.invalid(node.at, format!("{what} must be a list of names, not {}", node.describe()));
         return None;

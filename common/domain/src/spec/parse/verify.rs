@@ -8,7 +8,7 @@ use super::context::Context;
 use super::fields::Fields;
 use super::nearest::nearest;
 use super::scalars::fraction;
-use super::{anew, assertion, references};
+use super::{anew, assertion, references, unique};
 
 const TOLERANCE: f64 = 0.01;
 const QUESTIONS: &str =
@@ -46,7 +46,7 @@ pub(super) fn read(ctx: &mut Context, node: &Node, has_where: Option<bool>) -> O
             ctx.invalid(item.at, "verify: remaining needs source.where; without it use count");
         }
         let twice = |other: &VerifyCheck| match &check {
-            VerifyCheck::Assert(_) | VerifyCheck::References(_) => *other == check,
+            VerifyCheck::Assert(_) | VerifyCheck::References(_) | VerifyCheck::Unique(_) => *other == check,
             _ => other.label() == check.label(),
         };
         if checks.iter().any(twice) {
@@ -62,10 +62,11 @@ fn check(ctx: &mut Context, node: &Node) -> Option<VerifyCheck> {
         Value::Scalar(Scalar::Text(word, _)) => named(ctx, node.at, word),
         Value::Mapping(_) => {
             let fields = Fields::open(ctx, node, "verify")?;
-            let own: Vec<(&str, &Node)> = ["remaining", "count", "transform", "digest", "references"]
-                .into_iter()
-                .filter_map(|word| fields.get(word).map(|options| (word, options)))
-                .collect();
+            let own: Vec<(&str, &Node)> =
+                ["remaining", "count", "transform", "digest", "references", "unique"]
+                    .into_iter()
+                    .filter_map(|word| fields.get(word).map(|options| (word, options)))
+                    .collect();
             match own.as_slice() {
                 [] if assertion::is_one(&fields) => {
                     assertion::read(ctx, node.at, &fields).map(VerifyCheck::Assert)
@@ -87,7 +88,7 @@ fn check(ctx: &mut Context, node: &Node) -> Option<VerifyCheck> {
             ctx.invalid(
                 node.at,
                 format!(
-                    "a check of verify must be remaining, count, transform, digest, references or a question, not {}",
+                    "a check of verify must be remaining, count, transform, digest, references, unique or a question, not {}",
                     node.describe()
                 ),
             );
@@ -107,6 +108,7 @@ fn with_options(ctx: &mut Context, (word, options): (&str, &Node)) -> Option<Ver
         "transform" => anew::read(ctx, options).map(VerifyCheck::Transform),
         "digest" => anew::read_digest(ctx, options).map(VerifyCheck::Digest),
         "references" => references::read(ctx, options).map(VerifyCheck::References),
+        "unique" => unique::read(ctx, options).map(VerifyCheck::Unique),
         _ => {
             ctx.invalid(options.at, "verify: remaining takes no options; write the word alone");
             None
@@ -119,7 +121,7 @@ fn named(ctx: &mut Context, at: Mark, word: &str) -> Option<VerifyCheck> {
         return unknown(ctx, at, word);
     };
     match (key.support, word) {
-        (Support::Now, "remaining" | "count" | "transform" | "digest" | "references")
+        (Support::Now, "remaining" | "count" | "transform" | "digest" | "references" | "unique")
             if ctx.kind == Some(Kind::Schema) =>
         {
             ctx.invalid(
@@ -137,6 +139,10 @@ fn named(ctx: &mut Context, at: Mark, word: &str) -> Option<VerifyCheck> {
         }
         (Support::Now, "references") => {
             ctx.invalid(at, format!("verify: references must be told which: {}", references::FORM));
+            None
+        }
+        (Support::Now, "unique") => {
+            ctx.invalid(at, format!("verify: unique must be told which fields: {}", unique::FORM));
             None
         }
         (Support::Now, _) => {

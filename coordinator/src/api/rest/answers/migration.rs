@@ -285,7 +285,7 @@ fn walk(step: Option<Step>, part: &v1::ShardMigration) -> (f64, Option<u64>) {
             | Step::Abort
             | Step::Split,
         ) => (0.0, None),
-        Some(Step::Sweep | Step::Verify | Step::Undo) | None => (1.0, None),
+        Some(Step::Sweep | Step::Verify | Step::Collect | Step::Undo) | None => (1.0, None),
         Some(Step::Backfill) => {
             let progress = ShardProgress {
                 rows_seen: part.rows_seen,

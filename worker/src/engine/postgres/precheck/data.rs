@@ -17,7 +17,7 @@ use crate::engine::postgres::session::{QUICK, Session, within};
 use crate::engine::postgres::table::{self, Table};
 use crate::engine::postgres::walk::{Scope, Walk, assignments, predicate};
 use crate::engine::postgres::window::Edges;
-use crate::engine::postgres::{anew, references, standbys};
+use crate::engine::postgres::{anew, references, standbys, unique};
 use crate::engine::{DataJob, EngineResult};
 
 /// From this size on it is worth a word that a rewrite needs room.
@@ -121,6 +121,9 @@ async fn transform(
     in_order(session, &walk, findings).await?;
     for wanted in job.data.references() {
         references::look(session, &walk.table.sql, &job.data.source.key, wanted, findings).await?;
+    }
+    for wanted in job.data.unique() {
+        unique::look(session, &walk.table, wanted, findings).await?;
     }
     let plan = match (&assignments, &job.transformer) {
         (Some(list), _) => {
