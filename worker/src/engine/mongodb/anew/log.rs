@@ -1,7 +1,7 @@
 //! The undo log as it is read for a comparison: entry by entry in the order in which ranges and batches wrote it, some rows
 //! at a time.
 
-use bson::raw::{CStr, RawBsonRef};
+use bson::raw::{CStr, RawBsonRef, cstr};
 use bson::{Bson, Document, RawDocument, RawDocumentBuf, doc};
 use futures::TryStreamExt;
 use mongodb::options::ReadConcern;
@@ -105,6 +105,19 @@ impl Fields {
 pub(super) fn digest_of(document: &RawDocument) -> i64 {
     let hash = Sha256::digest(document.as_bytes());
     hash.iter().take(8).fold(0_u64, |digest, byte| digest << 8 | u64::from(*byte)).cast_signed()
+}
+
+/// The key of a row of the log as bytes, to find it again: the same bytes are the same key, NaN among them.
+pub(super) fn key_bytes(key: &Bson) -> EngineResult<Vec<u8>> {
+    let key = RawDocumentBuf::try_from(&doc! { "k": key }).map_err(|_| unreadable())?;
+    Ok(key.into_bytes())
+}
+
+/// The same of a document as it came.
+pub(super) fn key_bytes_of(document: &RawDocument) -> EngineResult<Vec<u8>> {
+    let mut key = RawDocumentBuf::new();
+    key.append(cstr!("k"), document.get("_id").ok().flatten().ok_or_else(unreadable)?);
+    Ok(key.into_bytes())
 }
 
 /// What is read of each row of an entry.
@@ -265,6 +278,8 @@ mod tests {
     fn a_document_as_it_came_has_the_digest_of_a_decoded_one() {
         let document = doc! { "_id": f64::NAN, "a": { "b": [1, null] }, "x": "y", "b": 3_i64 };
         let raw = RawDocumentBuf::try_from(&document).expect("BSON");
+        let key = document.get("_id").expect("a key");
+        assert_eq!(key_bytes(key).expect("bytes"), key_bytes_of(&raw).expect("bytes"));
         for fields in [named(&["b", "none", "a"]), named(&[]), Fields::Whole] {
             let part = RawDocumentBuf::try_from(&fields.of(&document)).expect("BSON");
             let expected = digest_of(&part);

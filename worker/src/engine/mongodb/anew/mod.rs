@@ -27,7 +27,7 @@ use shardlift_domain::verdict::CheckResult;
 use shardlift_domain::{ErrorCode, Failure};
 
 use self::given::{Candidate, How};
-use self::log::{Entry, Fields, Row};
+use self::log::{Entry, Fields, Row, key_bytes, key_bytes_of};
 use self::written::Written;
 use super::connection::{Books, Connection};
 use super::transaction::{COMMAND_LIMIT, answered, session};
@@ -111,8 +111,10 @@ impl Look {
     /// Compares these rows of an entry: the verdict of each, in their order.
     async fn compare(&self, fields: &Fields, rows: &[Row]) -> EngineResult<Vec<Verdict>> {
         let doing = "reading documents";
-        let mut wanted: HashMap<String, usize> = HashMap::with_capacity(rows.len());
-        wanted.extend(rows.iter().enumerate().map(|(n, row)| (bracket::text(&row.key), n)));
+        let mut wanted: HashMap<Vec<u8>, usize> = HashMap::with_capacity(rows.len());
+        for (n, row) in rows.iter().enumerate() {
+            wanted.insert(key_bytes(&row.key)?, n);
+        }
         let keys: Vec<Bson> = rows.iter().map(|row| row.key.clone()).collect();
         let documents = self.documents.clone_with_type::<RawDocumentBuf>();
         let found = documents.find(doc! { "_id": { "$in": keys } }).max_time(COMMAND_LIMIT).batch_size(SENT);
@@ -120,8 +122,7 @@ impl Look {
         let mut verdicts: Vec<Verdict> = vec![(Some((Difference::Gone, GONE)), None); rows.len()];
         let (mut candidates, mut bytes) = (Vec::new(), 0);
         while let Some(now) = found.try_next().await.map_err(error::asking(doing))? {
-            let key = now.get("_id").ok().flatten().and_then(|key| Bson::try_from(key).ok());
-            let Some(n) = key.and_then(|key| wanted.remove(&bracket::text(&key))) else { continue };
+            let Some(n) = wanted.remove(&key_bytes_of(&now)?) else { continue };
             let candidate = Candidate::new(n, fields, &rows[n], now)?;
             bytes += candidate.bytes;
             candidates.push(candidate);

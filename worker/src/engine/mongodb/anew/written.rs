@@ -12,8 +12,8 @@ use shardlift_domain::ids::MigrationKey;
 use shardlift_domain::mismatch::{Difference, LogPlace};
 use shardlift_domain::spec::Sample;
 
-use super::log::{Entry, Fields, Mark, digest_of};
-use super::{SENT, progress, unreadable};
+use super::log::{Entry, Fields, Mark, digest_of, key_bytes, key_bytes_of};
+use super::{SENT, progress};
 use crate::engine::anew::{self, CHANGED, DIGEST, Differing, GONE, Seen, Walked};
 use crate::engine::mongodb::connection::{Books, Connection};
 use crate::engine::mongodb::transaction::{COMMAND_LIMIT, answered, session};
@@ -53,14 +53,14 @@ impl Written {
         }
         let found = find.max_time(COMMAND_LIMIT).batch_size(SENT).await;
         let mut found = found.map_err(error::asking(doing))?;
-        let mut places: HashMap<String, usize> = HashMap::with_capacity(rows.len());
-        places.extend(rows.iter().enumerate().map(|(n, row)| (bracket::text(&row.key), n)));
+        let mut places: HashMap<Vec<u8>, usize> = HashMap::with_capacity(rows.len());
+        for (n, row) in rows.iter().enumerate() {
+            places.insert(key_bytes(&row.key)?, n);
+        }
         let mut present = vec![None; rows.len()];
         while found.advance().await.map_err(error::asking(doing))? {
             let document = found.current();
-            let key = document.get("_id").ok().flatten().ok_or_else(unreadable)?;
-            let key = Bson::try_from(key).map_err(|_| unreadable())?;
-            if let Some(place) = places.get(&bracket::text(&key)).and_then(|n| present.get_mut(*n)) {
+            if let Some(place) = places.get(&key_bytes_of(document)?).and_then(|n| present.get_mut(*n)) {
                 *place = Some(digest_of(&fields.part(document)?));
             }
         }
