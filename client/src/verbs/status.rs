@@ -34,14 +34,16 @@ impl Status {
     pub(crate) async fn run(&self, session: &Session) -> Result<Exit, Ended> {
         let client = session.client()?;
         let view = client.get(&self.id, None).await?;
-        let ended = match view.kind {
-            Kind::Schema => self.ended(&client).await?,
-            Kind::Data => Vec::new(),
-        };
+        let changes_schema = view.kind == Kind::Schema;
+        let ended = if changes_schema { self.ended(&client).await? } else { Vec::new() };
         let value = || {
             let mut value = json::status(&view);
-            value["ended_sessions"] =
-                ended.iter().map(|(shard, session)| json!({ "shard": shard, "session": session })).collect();
+            if changes_schema {
+                value["ended_sessions"] = ended
+                    .iter()
+                    .map(|(shard, session)| json!({ "shard": shard, "session": session }))
+                    .collect();
+            }
             value
         };
         session.console.answer(|paint| status::status(paint, &view) + &status::ended(&ended), value)?;
