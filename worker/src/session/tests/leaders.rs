@@ -40,7 +40,7 @@ async fn a_leader_that_is_named_but_gone_is_left_for_the_list() {
 
 #[tokio::test]
 async fn a_worker_follows_the_lead_finishes_its_open_batch_and_keeps_its_range() {
-    let memory = Memory::new(100_000, ROW).closed();
+    let memory = Memory::new(20_000, ROW).closed();
     let (mut old, mut new) = (Coordinator::start().await, Coordinator::start().await);
     let worker = Worker::of(vec![old.address.clone()], &memory);
     let session = old.welcome(LONG).await;
