@@ -15,6 +15,7 @@ use crate::lease::TaskLease;
 
 /// Rows of one transaction: each leaves a row of its own.
 const MOST: u32 = 5_000;
+
 /// Leaves a digest of each row in the shard.
 pub(super) async fn run(
     lease: &TaskLease,

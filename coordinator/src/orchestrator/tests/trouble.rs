@@ -366,9 +366,11 @@ async fn facts_of_a_shard_that_nobody_serves_are_refused_after_a_while() {
             sleep(Duration::from_millis(100)).await;
         }
     });
+    let asked = Instant::now();
     let telling = coordinator.handle().facts(name("s1"), FactsRequest::default());
     let told = timeout(WITHIN, telling).await.expect("told in time");
     assert_eq!(told.expect_err("nobody serves it").code, ErrorCode::ShardNoWorker);
+    assert!(asked.elapsed() > Duration::from_secs(4), "it did not wait for a worker: {:?}", asked.elapsed());
     living.abort();
     coordinator.crash().await;
 }
