@@ -135,6 +135,8 @@ async fn two_thousand_shards_are_seen_in_their_waves() {
     });
     let play = Play { installation: builder.launch().await.unwrap() };
     settings.coordinator = play.installation.url();
+    // It takes connections before it leads, and simulated workers ask once.
+    play.until("the coordinator to lead", async || play.installation.cli_json(&["leader"]).await).await;
     let _fleet = Fleet::connect(settings).await.unwrap();
     let data = "id: 0008_message_text\nkind: data\nengine: postgres\ncluster: chat\n\
         source: { table: messages, where: schema_version < 2 }\ntransform: { sql: { schema_version: \"2\" } }\n\
