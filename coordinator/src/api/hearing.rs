@@ -49,11 +49,12 @@ impl Hearing {
                     _ => break,
                 },
                 () = self.shutdown.cancelled() => break,
-                failure = &mut over => {
-                    tracing::info!(principal = self.principal.name(), "a worker's session ends: {}", failure.message);
-                    break;
-                }
+                _ = &mut over => break,
             }
+        }
+        // The gate may have ended the stream in the same moment: whichever is seen first, it is told why.
+        if let Some(failure) = self.stay.is_over() {
+            tracing::info!(principal = self.principal.name(), "a worker's session ends: {}", failure.message);
         }
         self.rest(waiting).await;
     }
