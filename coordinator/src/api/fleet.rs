@@ -7,7 +7,7 @@ use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 use shardlift_domain::capability::Capabilities;
 use shardlift_domain::failure::{ErrorCode, Failure};
-use shardlift_domain::ids::WorkerId;
+use shardlift_domain::ids::{ShardId, WorkerId};
 use shardlift_domain::range::Rest;
 use shardlift_proto::convert::{
     WireError, backup_answer_from_wire, backup_query_to_wire, check_request_to_wire,
@@ -28,7 +28,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::access::{Access, Stay, caller, stay};
 use super::forward::refusal;
 use super::hearing::Hearing;
-use crate::orchestrator::{Handle, Joining, Order, Report, Standing, Welcome};
+use crate::orchestrator::{Answer, Handle, Joining, Order, Question, Report, Standing, Welcome};
 
 /// Orders that may wait for one worker.
 const QUEUE: usize = 1024;
@@ -185,14 +185,14 @@ pub(super) fn report(message: from_worker::Message) -> Result<Option<Report>, Wi
                 v1::facts_answer::Answer::Facts(facts) => Ok(facts_from_wire(facts)?),
                 v1::facts_answer::Answer::Failure(failure) => Err(failure_from_wire(failure)),
             };
-            Report::Facts(query, answer)
+            Report::Answered(query, answer.map(Answer::Facts))
         }
         Message::Placement(v1::PlacementAnswer { query, answer }) => {
             let answer = match answer.ok_or(WireError::Missing("answer"))? {
                 v1::placement_answer::Answer::Page(page) => Ok(page_from_wire(page)),
                 v1::placement_answer::Answer::Failure(failure) => Err(failure_from_wire(failure)),
             };
-            Report::Placement(query, answer)
+            Report::Answered(query, answer.map(Answer::Placement))
         }
         Message::Quarantined(told) => {
             let held = held_from_wire(told.held.ok_or(WireError::Missing("held"))?);
@@ -204,14 +204,14 @@ pub(super) fn report(message: from_worker::Message) -> Result<Option<Report>, Wi
         }
         Message::Quarantine(v1::QuarantineAnswer { query, answer }) => {
             let answer = quarantined_from_wire(answer.ok_or(WireError::Missing("answer"))?);
-            Report::Quarantine(query, answer.map_err(failure_from_wire))
+            Report::Answered(query, answer.map(Answer::Quarantine).map_err(failure_from_wire))
         }
         Message::Conflicts(v1::ConflictsAnswer { query, answer }) => {
             let answer = match answer.ok_or(WireError::Missing("answer"))? {
                 v1::conflicts_answer::Answer::Page(page) => Ok(conflicts_page_from_wire(page)),
                 v1::conflicts_answer::Answer::Failure(failure) => Err(failure_from_wire(failure)),
             };
-            Report::Conflicts(query, answer)
+            Report::Answered(query, answer.map(Answer::Conflicts))
         }
         Message::Prepared(v1::PreparedAnswer { query, answer }) => {
             let answer = match answer.ok_or(WireError::Missing("answer"))? {
@@ -220,25 +220,25 @@ pub(super) fn report(message: from_worker::Message) -> Result<Option<Report>, Wi
                 }
                 v1::prepared_answer::Answer::Failure(failure) => Err(failure_from_wire(failure)),
             };
-            Report::Prepared(query, answer)
+            Report::Answered(query, answer.map(Answer::Prepared))
         }
         Message::Mismatches(v1::MismatchesAnswer { query, answer }) => {
             let answer = match answer.ok_or(WireError::Missing("answer"))? {
                 v1::mismatches_answer::Answer::Page(page) => Ok(mismatches_page_from_wire(page)?),
                 v1::mismatches_answer::Answer::Failure(failure) => Err(failure_from_wire(failure)),
             };
-            Report::Mismatches(query, answer)
+            Report::Answered(query, answer.map(Answer::Mismatches))
         }
         Message::Backup(v1::BackupAnswer { query, answer }) => {
             let answer = backup_answer_from_wire(answer.ok_or(WireError::Missing("answer"))?)?;
-            Report::Backup(query, answer.map_err(failure_from_wire))
+            Report::Answered(query, answer.map(Answer::Backup).map_err(failure_from_wire))
         }
         Message::Purge(v1::PurgeAnswer { query, answer }) => {
             let answer = match answer.ok_or(WireError::Missing("answer"))? {
                 v1::purge_answer::Answer::Purged(purged) => Ok(purged_from_wire(purged)),
                 v1::purge_answer::Answer::Failure(failure) => Err(failure_from_wire(failure)),
             };
-            Report::Purged(query, answer)
+            Report::Answered(query, answer.map(Answer::Purge))
         }
         Message::Rehearsal(answer) => rehearsed(answer)?,
         Message::Repair(answer) => repaired(answer)?,
@@ -251,12 +251,12 @@ fn rehearsed(v1::RehearsalAnswer { query, answer }: v1::RehearsalAnswer) -> Resu
         v1::rehearsal_answer::Answer::Rehearsal(found) => Ok(shard_rehearsal_from_wire(found)?),
         v1::rehearsal_answer::Answer::Failure(failure) => Err(failure_from_wire(failure)),
     };
-    Ok(Report::Rehearsed(query, answer))
+    Ok(Report::Answered(query, answer.map(Answer::Rehearsal)))
 }
 
 fn told_of_digests(v1::UniqueAnswer { query, answer }: v1::UniqueAnswer) -> Result<Report, WireError> {
     let answer = unique_answer_from_wire(answer.ok_or(WireError::Missing("answer"))?)?;
-    Ok(Report::Unique(query, answer.map_err(failure_from_wire)))
+    Ok(Report::Answered(query, answer.map(Answer::Unique).map_err(failure_from_wire)))
 }
 
 fn repaired(v1::RepairAnswer { query, answer }: v1::RepairAnswer) -> Result<Report, WireError> {
@@ -264,7 +264,7 @@ fn repaired(v1::RepairAnswer { query, answer }: v1::RepairAnswer) -> Result<Repo
         v1::repair_answer::Answer::Page(page) => Ok(repair_page_from_wire(page)?),
         v1::repair_answer::Answer::Failure(failure) => Err(failure_from_wire(failure)),
     };
-    Ok(Report::Repaired(query, answer))
+    Ok(Report::Answered(query, answer.map(Answer::Repair)))
 }
 
 /// Welcome first, then orders, until the leader drops the queue or the coordinator ends. If that is because the worker's token
@@ -330,38 +330,31 @@ fn order(order: Order) -> to_worker::Message {
             share,
         }),
         Order::Drain(draining) => Message::Drain(v1::Drain { draining }),
-        Order::AskFacts { query, shard, request } => Message::Facts(v1::FactsQuery {
+        Order::Ask { query, shard, question } => ask(query, shard, question),
+    }
+}
+
+fn ask(query: u64, shard: ShardId, question: Question) -> to_worker::Message {
+    use to_worker::Message;
+    match question {
+        Question::Facts(request) => Message::Facts(v1::FactsQuery {
             query,
             shard: shard.into(),
             relations: request.relations,
             schema: depth_to_wire(request.schema).into(),
             checks: request.checks.into_iter().map(check_request_to_wire).collect(),
         }),
-        Order::AskQuarantine { query, shard, request } => {
-            Message::Quarantine(quarantine_to_wire(query, shard, request))
-        }
-        Order::AskPlacement { query, shard, request } => {
-            Message::Placement(placement_to_wire(query, shard, request))
-        }
-        Order::AskMismatches { query, shard, request } => {
-            Message::Mismatches(mismatches_to_wire(query, shard, request))
-        }
-        Order::AskBackup { query, shard, request } => {
-            Message::Backup(backup_query_to_wire(query, shard, request))
-        }
-        Order::AskRepair { query, shard, request } => Message::Repair(repair_to_wire(query, shard, request)),
-        Order::AskUnique { query, shard, request } => Message::Unique(unique_to_wire(query, shard, request)),
-        Order::AskPurge { query, shard, migration } => {
+        Question::Quarantine(request) => Message::Quarantine(quarantine_to_wire(query, shard, request)),
+        Question::Placement(request) => Message::Placement(placement_to_wire(query, shard, request)),
+        Question::Mismatches(request) => Message::Mismatches(mismatches_to_wire(query, shard, request)),
+        Question::Backup(request) => Message::Backup(backup_query_to_wire(query, shard, request)),
+        Question::Repair(request) => Message::Repair(repair_to_wire(query, shard, request)),
+        Question::Unique(request) => Message::Unique(unique_to_wire(query, shard, request)),
+        Question::Purge(migration) => {
             Message::Purge(v1::PurgeQuery { query, shard: shard.into(), migration: Some(migration.into()) })
         }
-        Order::AskRehearsal { query, shard, request } => {
-            Message::Rehearsal(rehearsal_query_to_wire(query, shard, request))
-        }
-        Order::AskConflicts { query, shard, request } => {
-            Message::Conflicts(conflicts_to_wire(query, shard, request))
-        }
-        Order::AskPrepared { query, shard, all } => {
-            Message::Prepared(v1::PreparedQuery { query, shard: shard.into(), all })
-        }
+        Question::Rehearsal(request) => Message::Rehearsal(rehearsal_query_to_wire(query, shard, request)),
+        Question::Conflicts(request) => Message::Conflicts(conflicts_to_wire(query, shard, request)),
+        Question::Prepared(all) => Message::Prepared(v1::PreparedQuery { query, shard: shard.into(), all }),
     }
 }

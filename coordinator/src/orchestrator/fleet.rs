@@ -3,31 +3,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use shardlift_domain::backup::{BackupAnswer, BackupRequest};
 use shardlift_domain::capability::{Capabilities, SHARE};
 use shardlift_domain::ended::EndedSession;
-use shardlift_domain::facts::{
-    ConflictsPage, ConflictsRequest, FactsRequest, PlacementPage, PlacementRequest, Purged, ShardFacts,
-    ShardHello,
-};
+use shardlift_domain::facts::ShardHello;
 use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::fence::Token;
-use shardlift_domain::ids::{MigrationKey, ShardId, TaskId, WorkerId};
+use shardlift_domain::ids::{ShardId, TaskId, WorkerId};
 use shardlift_domain::migration::Pace;
-use shardlift_domain::mismatch::{MismatchesPage, MismatchesRequest};
-use shardlift_domain::prepared::PreparedTransaction;
 use shardlift_domain::progress::Receipt;
-use shardlift_domain::quarantine::{Held, QuarantineAnswer, QuarantineRequest};
+use shardlift_domain::quarantine::Held;
 use shardlift_domain::range::Rest;
-use shardlift_domain::rehearsal::{RehearsalRequest, ShardRehearsal};
-use shardlift_domain::repair::{RepairPage, RepairRequest};
 use shardlift_domain::spec::SpecFile;
 use shardlift_domain::task::Millis;
-use shardlift_domain::unique::{UniqueAnswer, UniqueRequest};
 use shardlift_domain::verdict::{Saved, TaskOutcome};
 use tokio::sync::mpsc;
 
 use super::pulse::Pulse;
+use super::question::{Answer, Question};
 use super::wake::Joining;
 
 /// Names one session of one worker; never used twice in a process.
@@ -76,104 +68,14 @@ pub enum Order {
     },
     /// Take nothing new, or take work again.
     Drain(bool),
-    /// Tell me about a shard.
-    AskFacts {
+    /// Answer this.
+    Ask {
         /// Names the question.
         query: u64,
-        /// Which shard.
+        /// About which shard.
         shard: ShardId,
         /// What.
-        request: FactsRequest,
-    },
-    /// Tell what is prepared in a shard.
-    AskPrepared {
-        /// Names the question.
-        query: u64,
-        /// Which shard.
-        shard: ShardId,
-        /// Also what is not ours.
-        all: bool,
-    },
-    /// Look for misplaced rows of a shard.
-    AskPlacement {
-        /// Names the question.
-        query: u64,
-        /// Which shard.
-        shard: ShardId,
-        /// Where.
-        request: PlacementRequest,
-    },
-    /// Tell, or decide, about rows of a shard that were set aside.
-    AskQuarantine {
-        /// Names the question.
-        query: u64,
-        /// Which shard.
-        shard: ShardId,
-        /// What.
-        request: QuarantineRequest,
-    },
-    /// List what undoing has left alone on a shard.
-    AskConflicts {
-        /// Names the question.
-        query: u64,
-        /// Which shard.
-        shard: ShardId,
-        /// Of which migration.
-        request: ConflictsRequest,
-    },
-    /// Compare rows of a shard with what their transform gives.
-    AskMismatches {
-        /// Names the question.
-        query: u64,
-        /// Which shard.
-        shard: ShardId,
-        /// Of which migration.
-        request: MismatchesRequest,
-    },
-    /// Tell of the backup of a shard, or do the next piece of work with it.
-    AskBackup {
-        /// Names the question.
-        query: u64,
-        /// Which shard.
-        shard: ShardId,
-        /// What.
-        request: BackupRequest,
-    },
-    /// Remove some before-images of a shard.
-    AskPurge {
-        /// Names the question.
-        query: u64,
-        /// Which shard.
-        shard: ShardId,
-        /// Of which migration.
-        migration: MigrationKey,
-    },
-    /// Try a transform on a sample of a shard, and roll back.
-    AskRehearsal {
-        /// Names the question.
-        query: u64,
-        /// Which shard.
-        shard: ShardId,
-        /// Of which migration.
-        request: RehearsalRequest,
-    },
-    /// Repair rows of a shard that verification has found different.
-    AskRepair {
-        /// Names the question.
-        query: u64,
-        /// Which shard.
-        shard: ShardId,
-        /// Of which migration.
-        request: RepairRequest,
-    },
-    /// Tell of the digests that a shard has collected, or remove some.
-    AskUnique {
-        /// Names the question.
-        query: u64,
-        /// Which shard.
-        shard: ShardId,
-        /// What.
-        request: UniqueRequest,
+        question: Question,
     },
 }
 
@@ -196,32 +98,12 @@ pub enum Report {
     Shared(TaskId, Token, Option<Rest>),
     /// It is about to stop.
     Leaving,
-    /// Facts, as asked.
-    Facts(u64, Result<ShardFacts, Failure>),
-    /// A page of misplaced rows, as asked.
-    Placement(u64, Result<PlacementPage, Failure>),
     /// A range set a row aside: how many the shard holds now.
     Quarantined(TaskId, Token, Held),
     /// A backup moves.
     Saved(TaskId, Token, Saved),
-    /// About rows that were set aside, as asked.
-    Quarantine(u64, Result<QuarantineAnswer, Failure>),
-    /// A page of conflicts, as asked.
-    Conflicts(u64, Result<ConflictsPage, Failure>),
-    /// What is prepared, as asked.
-    Prepared(u64, Result<Vec<PreparedTransaction>, Failure>),
-    /// A page of rows that are not what their transform gives, as asked.
-    Mismatches(u64, Result<MismatchesPage, Failure>),
-    /// About the backup of a shard, as asked.
-    Backup(u64, Result<BackupAnswer, Failure>),
-    /// Before-images were removed, as asked.
-    Purged(u64, Result<Purged, Failure>),
-    /// What a sample did, as asked.
-    Rehearsed(u64, Result<ShardRehearsal, Failure>),
-    /// A page of what became of rows that were to be repaired, as asked.
-    Repaired(u64, Result<RepairPage, Failure>),
-    /// About digests, as asked.
-    Unique(u64, Result<UniqueAnswer, Failure>),
+    /// An answer, as asked.
+    Answered(u64, Result<Answer, Failure>),
 }
 
 /// One connected worker.

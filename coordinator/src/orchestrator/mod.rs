@@ -6,7 +6,8 @@
 //! tells operators of them; [`gates`] is the clock between waves; [`votes`] ends votes on atomic changes that make no
 //! progress; [`approval`] is that of a second person; [`unique`] is which shards are to be compared; [`courtesy`] is what services outside are to be told; [`backup`] knows which migrations save what they change; [`throttle`] how fast
 //! ranges may go; [`effects`] is the only place where a decision becomes a message, once the [`outbox`] is opened after the
-//! commit. [`pulse`] is what doors know of a session without the heart.
+//! commit. [`pulse`] is what doors know of a session without the heart. [`question`] is what workers are asked,
+//! [`queries`] who waits for which answer.
 //! [`telling`] is what a broker is told. [`view`] is what doors may see, [`standing`] who leads.
 
 mod approval;
@@ -29,6 +30,7 @@ mod places;
 mod pulse;
 mod purge;
 mod queries;
+mod question;
 mod refusals;
 mod reports;
 mod role;
@@ -50,6 +52,7 @@ pub use book::{Numbered, Sink};
 pub use courtesy::{Courtesy, Quiet};
 pub use fleet::{Order, Report, SessionId};
 pub use pulse::Pulse;
+pub use question::{Answer, Question};
 pub use refusals::Refusal;
 pub use role::{Declare, Parts, run};
 pub use standing::Standing;

@@ -13,7 +13,6 @@ use shardlift_domain::verdict::{Saved, Sweep, TaskOutcome, Undone, VerifyReport}
 
 use super::fleet::{Report, SessionId};
 use super::leader::{Leader, StepDown};
-use super::queries::Answer;
 use crate::store::HistoryEvent;
 
 impl Leader {
@@ -29,19 +28,9 @@ impl Leader {
                 outranked?;
                 self.discover(&announced).await?;
             }
-            Report::Facts(query, answer) => self.answer_query(query, Answer::Facts(answer)),
-            Report::Placement(query, answer) => self.answer_query(query, Answer::Placement(answer)),
-            Report::Quarantine(query, answer) => self.answer_query(query, Answer::Quarantine(answer)),
+            Report::Answered(query, answer) => self.answer_query(query, answer),
             Report::Quarantined(task, token, held) => self.on_quarantined(task, token, held),
             Report::Saved(task, token, saved) => self.on_saved(&task, token, saved),
-            Report::Conflicts(query, answer) => self.answer_query(query, Answer::Conflicts(answer)),
-            Report::Prepared(query, answer) => self.answer_query(query, Answer::Prepared(answer)),
-            Report::Mismatches(query, answer) => self.answer_query(query, Answer::Mismatches(answer)),
-            Report::Repaired(query, answer) => self.answer_query(query, Answer::Repaired(answer)),
-            Report::Unique(query, answer) => self.answer_query(query, Answer::Unique(answer)),
-            Report::Purged(query, answer) => self.answer_query(query, Answer::Purged(answer)),
-            Report::Backup(query, answer) => self.answer_query(query, Answer::Backup(answer)),
-            Report::Rehearsed(query, answer) => self.answer_query(query, Answer::Rehearsed(answer)),
             Report::Progress(task, token, receipt) => self.on_progress(&task, token, receipt),
             Report::Released(task, token) => drop(self.board.on(&task, TaskEvent::Released(token))),
             Report::Ended(task, sessions) => self.on_ended(&task, &sessions),

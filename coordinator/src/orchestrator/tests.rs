@@ -26,7 +26,7 @@ use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{Handle, Joining, MigrationView, Order, Parts, Pulse, Report, SessionId, run};
+use super::{Answer, Handle, Joining, MigrationView, Order, Parts, Pulse, Question, Report, SessionId, run};
 use crate::election::{Election, Peer, Standalone};
 use crate::service::Services;
 use crate::store::{MemoryStore, Store};
@@ -238,23 +238,14 @@ impl Player {
             loop {
                 match self.orders.recv().await.expect("the session goes on") {
                     Order::Assign { task, token, .. } => return (task, token),
-                    Order::AskFacts { query, shard, request } => {
+                    Order::Ask { query, shard, question: Question::Facts(request) } => {
                         self.say(facts(query, shard, &request.relations)).await
                     }
                     Order::Heartbeat
                     | Order::Withdraw { .. }
                     | Order::Adjust { .. }
                     | Order::Drain(_)
-                    | Order::AskPlacement { .. }
-                    | Order::AskQuarantine { .. }
-                    | Order::AskConflicts { .. }
-                    | Order::AskPrepared { .. }
-                    | Order::AskMismatches { .. }
-                    | Order::AskBackup { .. }
-                    | Order::AskPurge { .. }
-                    | Order::AskRehearsal { .. }
-                    | Order::AskUnique { .. }
-                    | Order::AskRepair { .. } => {}
+                    | Order::Ask { .. } => {}
                 }
             }
         })
@@ -281,9 +272,9 @@ impl Player {
                             // Every message is said twice: a repeat must change nothing.
                             self.finish(task, token).await;
                         }
-                        Some(Order::AskFacts { query, shard, request }) => self.say(facts(query, shard, &request.relations)).await,
+                        Some(Order::Ask { query, shard, question: Question::Facts(request) }) => self.say(facts(query, shard, &request.relations)).await,
                         Some(Order::Withdraw { task, token }) => self.say(Report::Released(task, token)).await,
-                        Some(Order::Heartbeat | Order::Adjust { .. } | Order::Drain(_) | Order::AskPlacement { .. } | Order::AskQuarantine { .. } | Order::AskConflicts { .. } | Order::AskPrepared { .. } | Order::AskMismatches { .. } | Order::AskBackup { .. } | Order::AskPurge { .. } | Order::AskRehearsal { .. } | Order::AskUnique { .. } | Order::AskRepair { .. }) => {}
+                        Some(Order::Heartbeat | Order::Adjust { .. } | Order::Drain(_) | Order::Ask { .. }) => {}
                     },
                     () = sleep(Duration::from_millis(200)) => self.beat(),
                 }
@@ -315,18 +306,16 @@ fn facts(query: u64, shard: ShardId, relations: &[String]) -> Report {
         key: vec!["id".into()],
     };
     let relations = relations.iter().map(relation).collect();
-    Report::Facts(
-        query,
-        Ok(ShardFacts {
-            shard,
-            engine: Engine::Postgres,
-            server_version: "15".into(),
-            relations,
-            applied: Vec::new(),
-            schema: None,
-            findings: Vec::new(),
-        }),
-    )
+    let facts = ShardFacts {
+        shard,
+        engine: Engine::Postgres,
+        server_version: "15".into(),
+        relations,
+        applied: Vec::new(),
+        schema: None,
+        findings: Vec::new(),
+    };
+    Report::Answered(query, Ok(Answer::Facts(facts)))
 }
 
 fn range(index: u32, done: bool) -> RangeState {

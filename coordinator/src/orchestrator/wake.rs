@@ -27,6 +27,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::courtesy::Courtesy;
 use super::fleet::{Order, Report, SessionId};
 use super::pulse::Pulse;
+use super::question::{Answer, Question};
 use super::refusals::Refusal;
 use super::standing::Standing;
 use super::telling::Untold;
@@ -138,23 +139,15 @@ pub struct BackedUp {
 /// All that can wake the orchestrator, besides time.
 pub(super) enum Wake {
     Planning(Reply<PlanningView>),
-    Facts(ShardId, FactsRequest, Reply<ShardFacts>),
-    Placement(ShardId, PlacementRequest, Reply<PlacementPage>),
-    Quarantine(ShardId, QuarantineRequest, Reply<QuarantineAnswer>),
+    Ask(ShardId, Box<Question>, Reply<Answer>),
     Reopen(MigrationId, Vec<ShardId>, Reply<MigrationView>),
     Decided(Box<Decided>, Reply<MigrationView>),
-    Conflicts(ShardId, ConflictsRequest, Reply<ConflictsPage>),
-    Prepared(ShardId, bool, Reply<Vec<PreparedTransaction>>),
     Comparable(MigrationId, Reply<Comparable>),
-    Mismatches(ShardId, Box<MismatchesRequest>, Reply<MismatchesPage>),
     Repairable(MigrationId, Reply<Comparable>),
-    Repair(ShardId, Box<RepairRequest>, Reply<RepairPage>),
     Mended(MigrationKey, ShardId, u64, Reply<()>),
     Purgeable(Option<Duration>, Reply<Vec<Purgeable>>),
-    Purge(ShardId, MigrationKey, Reply<Purged>),
     Purged(MigrationKey, u32, Reply<()>),
     Comparing(Reply<Vec<Comparing>>),
-    Unique(ShardId, Box<UniqueRequest>, Reply<UniqueAnswer>),
     Waiting(MigrationKey, Option<u32>, Option<Failure>, Reply<bool>),
     Compared(MigrationKey, u32, Option<Failure>, Reply<()>),
     Cleared(MigrationKey, Reply<()>),
@@ -163,8 +156,6 @@ pub(super) enum Wake {
     Quieted(MigrationKey, u32, Result<(), Failure>, Reply<()>),
     Tenants(MigrationId, Reply<Vec<String>>),
     BackedUp(Option<MigrationId>, Reply<Vec<BackedUp>>),
-    Backup(ShardId, Box<BackupRequest>, Reply<BackupAnswer>),
-    Rehearse(ShardId, Box<RehearsalRequest>, Reply<ShardRehearsal>),
     Untold(u32, bool, Reply<Untold>),
     Relayed(u64, Reply<()>),
     HasHeard(String, String, Reply<bool>),
@@ -232,6 +223,15 @@ macro_rules! ask {
     (@wake $reply:ident, $name:ident, $($part:expr),+) => { Wake::$name($($part,)+ $reply) };
 }
 
+macro_rules! answered {
+    ($self:ident, $shard:ident, $name:ident($what:expr)) => {
+        match $self.ask($shard, Question::$name($what)).await? {
+            Answer::$name(answer) => Ok(answer),
+            _ => Err(another_question()),
+        }
+    };
+}
+
 impl Handle {
     pub(super) fn new(wakes: mpsc::Sender<Wake>, changes: watch::Receiver<u64>, standing: Standing) -> Self {
         Self { wakes, changes, standing }
@@ -251,9 +251,13 @@ impl Handle {
         ask!(self, Planning)
     }
 
+    async fn ask(&self, shard: ShardId, question: Question) -> Result<Answer, Failure> {
+        ask!(self, Ask, shard, Box::new(question))
+    }
+
     /// Asks a worker of the shard for facts.
     pub async fn facts(&self, shard: ShardId, request: FactsRequest) -> Result<ShardFacts, Failure> {
-        ask!(self, Facts, shard, request)
+        answered!(self, shard, Facts(request))
     }
 
     /// Asks a worker of the shard for one page of a look for misplaced rows.
@@ -262,7 +266,7 @@ impl Handle {
         shard: ShardId,
         request: PlacementRequest,
     ) -> Result<PlacementPage, Failure> {
-        ask!(self, Placement, shard, request)
+        answered!(self, shard, Placement(request))
     }
 
     /// Asks a worker of the shard about rows that were set aside, or for a decision about them.
@@ -271,7 +275,7 @@ impl Handle {
         shard: ShardId,
         request: QuarantineRequest,
     ) -> Result<QuarantineAnswer, Failure> {
-        ask!(self, Quarantine, shard, request)
+        answered!(self, shard, Quarantine(request))
     }
 
     /// Prepares these shards for rows that are to be tried again; refused where that cannot be.
@@ -290,12 +294,12 @@ impl Handle {
         shard: ShardId,
         request: ConflictsRequest,
     ) -> Result<ConflictsPage, Failure> {
-        ask!(self, Conflicts, shard, request)
+        answered!(self, shard, Conflicts(request))
     }
 
     /// Asks a worker of the shard what is prepared there; `all`: also what is not ours.
     pub async fn prepared(&self, shard: ShardId, all: bool) -> Result<Vec<PreparedTransaction>, Failure> {
-        ask!(self, Prepared, shard, all)
+        answered!(self, shard, Prepared(all))
     }
 
     /// What a walk over the before-images of a migration needs; refused where there are none.
@@ -309,7 +313,7 @@ impl Handle {
         shard: ShardId,
         request: MismatchesRequest,
     ) -> Result<MismatchesPage, Failure> {
-        ask!(self, Mismatches, shard, Box::new(request))
+        answered!(self, shard, Mismatches(request))
     }
 
     /// What repairing the rows of a migration needs; refused where that cannot be.
@@ -319,7 +323,7 @@ impl Handle {
 
     /// Asks a worker of the shard to repair some rows.
     pub async fn repair(&self, shard: ShardId, request: RepairRequest) -> Result<RepairPage, Failure> {
-        ask!(self, Repair, shard, Box::new(request))
+        answered!(self, shard, Repair(request))
     }
 
     /// So many rows of a shard were repaired; answers once that is stored.
@@ -334,7 +338,7 @@ impl Handle {
 
     /// Asks a worker of the shard to remove some before-images.
     pub async fn purge(&self, shard: ShardId, migration: MigrationKey) -> Result<Purged, Failure> {
-        ask!(self, Purge, shard, migration)
+        answered!(self, shard, Purge(migration))
     }
 
     /// No shard holds any more of the before-images that the purge of this number was to remove.
@@ -349,7 +353,7 @@ impl Handle {
 
     /// Asks a worker of the shard about digests, or to remove some.
     pub async fn unique(&self, shard: ShardId, request: UniqueRequest) -> Result<UniqueAnswer, Failure> {
-        ask!(self, Unique, shard, Box::new(request))
+        answered!(self, shard, Unique(request))
     }
 
     /// What a comparison waits for, if anything. Answers whether it is still wanted.
@@ -409,7 +413,7 @@ impl Handle {
 
     /// Asks a worker of the shard about a backup, or for the next piece of work with it.
     pub async fn backup(&self, shard: ShardId, request: BackupRequest) -> Result<BackupAnswer, Failure> {
-        ask!(self, Backup, shard, Box::new(request))
+        answered!(self, shard, Backup(request))
     }
 
     /// Has a worker of the shard try a transform on a sample, and roll back.
@@ -418,7 +422,7 @@ impl Handle {
         shard: ShardId,
         request: RehearsalRequest,
     ) -> Result<ShardRehearsal, Failure> {
-        ask!(self, Rehearse, shard, Box::new(request))
+        answered!(self, shard, Rehearsal(request))
     }
 
     /// What others are to be told next, so much of what happened; `running`: also how far what runs is.
@@ -554,5 +558,13 @@ pub(crate) fn not_leader() -> Failure {
         ErrorCode::CoordinatorNotLeader,
         "this coordinator does not lead now",
         "ask again, or ask the leader; if it lasts, look into the coordinators' logs",
+    )
+}
+
+fn another_question() -> Failure {
+    Failure::new(
+        ErrorCode::Internal,
+        "a worker answered another question than it was asked",
+        "use a coordinator and workers of the same release",
     )
 }

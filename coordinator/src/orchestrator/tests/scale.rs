@@ -26,7 +26,7 @@ impl Only {
                 };
                 match order.expect("the session goes on") {
                     Order::Heartbeat => {}
-                    Order::AskFacts { query, shard, request } => {
+                    Order::Ask { query, shard, question: Question::Facts(request) } => {
                         self.player.say(facts(query, shard, &request.relations)).await;
                     }
                     other => return other,

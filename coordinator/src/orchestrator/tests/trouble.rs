@@ -136,7 +136,7 @@ async fn works_for_ever(handle: Handle) {
                         let outcome = shards.outcome(&task);
                         player.say(Report::Finished(task, token, outcome)).await;
                     }
-                    Some(Order::AskFacts { query, shard, request }) => {
+                    Some(Order::Ask { query, shard, question: Question::Facts(request) }) => {
                         player.say(facts(query, shard, &request.relations)).await;
                     }
                     Some(_) => {}
@@ -183,7 +183,7 @@ async fn meanwhile<T>(player: &mut Player, other: impl Future<Output = T>) -> T 
     loop {
         tokio::select! {
             done = &mut other => return done,
-            Some(order) = player.orders.recv() => if let Order::AskFacts { query, shard, request } = order {
+            Some(order) = player.orders.recv() => if let Order::Ask { query, shard, question: Question::Facts(request) } = order {
                 player.say(facts(query, shard, &request.relations)).await;
             },
         }
@@ -308,7 +308,7 @@ async fn a_pass_without_ranges_is_over_at_once() {
 /// The next question for facts.
 async fn asked(worker: &mut Player) -> (u64, ShardId) {
     match timeout(WITHIN, worker.orders.recv()).await.expect("asked in time") {
-        Some(Order::AskFacts { query, shard, .. }) => (query, shard),
+        Some(Order::Ask { query, shard, question: Question::Facts(_) }) => (query, shard),
         other => panic!("not a question for facts: {other:?}"),
     }
 }
@@ -320,10 +320,27 @@ async fn who_asked_a_worker_that_joined_again_is_told_at_once() {
     let handle = coordinator.handle().clone();
     let telling = tokio::spawn(async move { handle.prepared(name("s1"), true).await });
     let question = timeout(WITHIN, worker.orders.recv()).await.expect("asked in time");
-    assert!(matches!(question, Some(Order::AskPrepared { .. })), "{question:?}");
+    assert!(matches!(question, Some(Order::Ask { question: Question::Prepared(true), .. })), "{question:?}");
     let _again = Player::joined(coordinator.handle(), "w1").await;
     let told = timeout(WITHIN, telling).await.expect("told in time").expect("not cancelled");
     assert_eq!(told.expect_err("nobody answered").code, ErrorCode::ShardNoWorker);
+    coordinator.crash().await;
+}
+
+#[tokio::test]
+async fn an_answer_to_another_question_is_none() {
+    let coordinator = Coordinator::start(&memory());
+    let mut worker = Player::joined(coordinator.handle(), "w1").await;
+    let handle = coordinator.handle().clone();
+    let telling = tokio::spawn(async move { handle.prepared(name("s1"), true).await });
+    match timeout(WITHIN, worker.orders.recv()).await.expect("asked in time") {
+        Some(Order::Ask { query, shard, question: Question::Prepared(true) }) => {
+            worker.say(facts(query, shard, &[])).await;
+        }
+        other => panic!("not the question: {other:?}"),
+    }
+    let told = timeout(WITHIN, telling).await.expect("told in time").expect("not cancelled");
+    assert_eq!(told.expect_err("these are facts").code, ErrorCode::Internal);
     coordinator.crash().await;
 }
 
@@ -402,7 +419,7 @@ async fn works_badly(mut player: Player, mut dice: Dice) {
                     held.retain(|(_, _, other)| *other != token);
                     player.say(Report::Released(task, token)).await;
                 }
-                Some(Order::AskFacts { query, shard, request }) => {
+                Some(Order::Ask { query, shard, question: Question::Facts(request) }) => {
                     player.say(facts(query, shard, &request.relations)).await;
                 }
                 Some(_) => {}

@@ -67,13 +67,13 @@ fn work(mut player: Player, shards: &Shards) -> tokio::task::JoinHandle<Vec<(Sha
                 order = player.orders.recv() => match order {
                     None => return asked,
                     Some(Order::Assign { task, token, .. }) => player.finish(task, token).await,
-                    Some(Order::AskFacts { query, shard, request }) => {
+                    Some(Order::Ask { query, shard, question: Question::Facts(request) }) => {
                         player.say(facts(query, shard, &request.relations)).await;
                     }
-                    Some(Order::AskUnique { query, shard, request }) => {
+                    Some(Order::Ask { query, shard, question: Question::Unique(request) }) => {
                         let answer = shards.lock().expect("nobody panics")[&shard].answer(&request.ask);
                         asked.push((shard, request.ask));
-                        player.say(Report::Unique(query, Ok(answer))).await;
+                        player.say(Report::Answered(query, Ok(Answer::Unique(answer)))).await;
                     }
                     Some(_) => {}
                 },

@@ -21,7 +21,7 @@ fn never_ends(mut player: Player, which: fn(&TaskId) -> bool) -> JoinHandle<()> 
                     Some(Order::Assign { task, .. }) if which(&task) => {}
                     Some(Order::Assign { task, token, .. }) => player.finish(task, token).await,
                     Some(Order::Withdraw { task, token }) => player.say(Report::Released(task, token)).await,
-                    Some(Order::AskFacts { query, shard, request }) => {
+                    Some(Order::Ask { query, shard, question: Question::Facts(request) }) => {
                         player.say(facts(query, shard, &request.relations)).await;
                     }
                     Some(_) => {}

@@ -30,7 +30,7 @@ use crate::api::Listening;
 use crate::api::access::Access;
 use crate::config::AccessConfig;
 use crate::election::{Election, ElectionError, Expiry, Leadership, Peer, Registered, Seat};
-use crate::orchestrator::{Joining, Order, Parts, Report, Standing};
+use crate::orchestrator::{Answer, Joining, Order, Parts, Question, Report, Standing};
 use crate::service::Services;
 use crate::store::{MemoryStore, Store};
 
@@ -290,7 +290,7 @@ impl Player {
                 let report = tokio::select! {
                     order = queue.recv() => match order {
                         None => return,
-                        Some(Order::AskFacts { query, request, .. }) => facts(query, request.relations),
+                        Some(Order::Ask { query, question: Question::Facts(request), .. }) => facts(query, request.relations),
                         Some(_) => continue,
                     },
                     () = sleep(Duration::from_millis(200)) => {
@@ -324,7 +324,7 @@ fn facts(query: u64, relations: Vec<String>) -> Report {
         schema: None,
         findings: Vec::new(),
     };
-    Report::Facts(query, Ok(facts))
+    Report::Answered(query, Ok(Answer::Facts(facts)))
 }
 
 /// The deadline as the header said it, and whether the call came from another coordinator.
