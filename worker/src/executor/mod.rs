@@ -7,6 +7,7 @@ pub mod pacer;
 mod patience;
 mod range;
 mod speed;
+mod teller;
 #[cfg(test)]
 mod tests;
 pub mod throttle;

@@ -3,16 +3,14 @@
 //! There is no pace to find: a batch is as large as it was when it was made.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use shardlift_domain::progress::Receipt;
-use shardlift_domain::range::RangeState;
 use shardlift_domain::verdict::Undone;
 use tokio::time::Instant;
 
+use super::Receipts;
 use super::patience::Patience;
-use super::{News, RECEIPT_EVERY, Receipts};
-use crate::engine::{DataJob, EngineError, EngineResult, ShardEngine, UndoWriter};
+use super::teller::Teller;
+use crate::engine::{DataJob, EngineError, EngineResult, ShardEngine};
 use crate::lease::TaskLease;
 
 /// Undoes everything that the shard has kept of the migration.
@@ -22,14 +20,10 @@ pub(super) async fn run(
     job: Arc<DataJob>,
     receipts: Receipts,
 ) -> EngineResult<Undone> {
-    let mut way = Way { receipts, told: None, batches: 0, patience: Patience::new() };
+    let mut way = Way { teller: Teller::new(receipts), patience: Patience::new() };
     loop {
         lease.check()?;
-        let undone = match engine.open_undo(lease, Arc::clone(&job)).await {
-            Ok(mut writer) => way.until_claim_is_lost(lease, writer.as_mut()).await,
-            Err(error) => Err(error),
-        };
-        match undone {
+        match way.until_claim_is_lost(lease, engine, Arc::clone(&job)).await {
             Ok(undone) => return Ok(undone),
             Err(error) => way.patience.forgive(lease, error).await?,
         }
@@ -37,9 +31,7 @@ pub(super) async fn run(
 }
 
 struct Way {
-    receipts: Receipts,
-    told: Option<Instant>,
-    batches: u64,
+    teller: Teller,
     patience: Patience,
 }
 
@@ -47,17 +39,19 @@ impl Way {
     async fn until_claim_is_lost(
         &mut self,
         lease: &TaskLease,
-        writer: &mut dyn UndoWriter,
+        engine: &dyn ShardEngine,
+        job: Arc<DataJob>,
     ) -> EngineResult<Undone> {
+        let mut writer = engine.open_undo(lease, job).await?;
         loop {
             fail::fail_point!("worker-before-undo", |_| std::process::abort());
             let began = Instant::now();
             match writer.run_batch(lease).await {
                 Ok(report) if report.last => return Ok(report.undone),
                 Ok(report) => {
-                    self.batches += 1;
+                    let Undone { restored, conflicts } = report.undone;
                     self.patience = Patience::new();
-                    self.tell(lease, report.undone, report.rows, began.elapsed());
+                    self.teller.batch(lease, report.rows, began.elapsed(), restored, restored + conflicts);
                 }
                 // Rolled back: the same claim goes on.
                 Err(error @ (EngineError::Contended(_) | EngineError::TooSlow(_))) => {
@@ -65,30 +59,6 @@ impl Way {
                 }
                 Err(error) => return Err(error),
             }
-        }
-    }
-
-    /// A receipt, at most a few a second. When nobody takes it, the next one says more.
-    fn tell(&mut self, lease: &TaskLease, undone: Undone, rows: u32, took: Duration) {
-        if self.told.is_some_and(|told| told.elapsed() < RECEIPT_EVERY) {
-            return;
-        }
-        let range = RangeState {
-            index: 0,
-            rows: undone.restored,
-            seen: undone.restored + undone.conflicts,
-            batches: self.batches,
-            done: false,
-        };
-        let receipt = Receipt {
-            range,
-            batch_size: rows,
-            rows_per_second: f64::from(rows) / took.as_secs_f64().max(1e-6),
-            batch_ms: took.as_secs_f64() * 1000.0,
-            waits: None,
-        };
-        if self.receipts.try_send((lease.clone(), News::Moved(receipt))).is_ok() {
-            self.told = Some(Instant::now());
         }
     }
 }
