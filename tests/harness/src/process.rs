@@ -10,12 +10,12 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use rustix::process::Signal;
 
 use crate::sandbox::Sandbox;
 use crate::signals::{self, ProcessId};
-use crate::wait::{and_tell, wait_for};
+use crate::wait::{and_tell, wait_for, wait_for_ok};
 
 /// How to start a process.
 #[derive(Debug, Clone)]
@@ -153,6 +153,27 @@ impl Process {
         let ended =
             wait_for(&format!("the end of {}", self.name), deadline, async || self.exit_status()).await;
         and_tell(ended, || self.log_tail(20))
+    }
+
+    /// Waits until asking it something succeeds; fails with the end of its log when it has ended, or by the deadline. `what`
+    /// completes the sentence "waited … for".
+    pub(crate) async fn wait_ready(
+        &self,
+        what: &str,
+        deadline: Duration,
+        mut ask: impl AsyncFnMut() -> Result<()>,
+    ) -> Result<()> {
+        let runs = wait_for_ok(what, deadline, async || {
+            // Whoever has ended is not asked again.
+            if !self.is_running() {
+                return Ok(false);
+            }
+            ask().await.map(|()| true)
+        })
+        .await;
+        let runs = and_tell(runs, || self.log_tail(30))?;
+        ensure!(runs, "{} did not start\n{}", self.name, self.log_tail(30));
+        Ok(())
     }
 
     /// Starts it again with the same command line; the log goes on. Fails while it still runs.

@@ -127,18 +127,9 @@ impl Member {
 
     async fn wait_ready(&self) -> Result<()> {
         let Some(address) = self.address else { return Ok(()) };
-        let name = self.process.name();
-        let open = wait_for_ok(&format!("{name} to take connections"), READY, async || {
-            if !self.process.is_running() {
-                return Ok(false);
-            }
-            TcpStream::connect(address).await.map(|_| true)
-        })
-        .await;
-        if !and_tell(open, || self.process.log_tail(30))? {
-            bail!("{name} did not start\n{}", self.process.log_tail(30));
-        }
-        Ok(())
+        let what = format!("{} to take connections", self.process.name());
+        let ask = async || Ok(TcpStream::connect(address).await.map(drop)?);
+        self.process.wait_ready(&what, READY, ask).await
     }
 }
 

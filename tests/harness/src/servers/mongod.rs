@@ -11,7 +11,6 @@ use crate::ports::Port;
 use crate::process::{Launch, Process};
 use crate::programs;
 use crate::sandbox::Sandbox;
-use crate::wait::{and_tell, wait_for_ok};
 
 const READY: Duration = Duration::from_secs(90);
 const STOPPED: Duration = Duration::from_secs(30);
@@ -232,23 +231,16 @@ impl Mongod {
         self.wait("mongod to take writes", doc! { "hello": 1 }, writable).await
     }
 
-    /// Waits for a good answer to `command`; fails at once when the process has ended.
+    /// Waits for a good answer to `command`.
     async fn wait(&self, what: &str, command: Document, good: impl Fn(&Document) -> bool) -> Result<()> {
-        let running = wait_for_ok(what, READY, async || {
-            if !self.process.is_running() {
-                return Ok(false);
-            }
-            let address = self.port.address();
+        let ask = async || {
             // Cheaper than the driver's server selection while nobody listens.
-            tokio::net::TcpStream::connect(address).await?;
+            tokio::net::TcpStream::connect(self.port.address()).await?;
             let answer = self.admin(command.clone()).await?;
             ensure!(good(&answer), "it answered {answer}");
-            Ok(true)
-        })
-        .await;
-        let running = and_tell(running, || self.process.log_tail(20))?;
-        ensure!(running, "mongod did not start\n{}", self.process.log_tail(20));
-        Ok(())
+            Ok(())
+        };
+        self.process.wait_ready(what, READY, ask).await
     }
 }
 

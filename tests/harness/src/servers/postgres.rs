@@ -13,7 +13,7 @@ use crate::ports::Port;
 use crate::process::{Launch, Process};
 use crate::programs;
 use crate::sandbox::Sandbox;
-use crate::wait::{and_tell, wait_for_ok};
+use crate::wait::wait_for_ok;
 
 const READY: Duration = Duration::from_secs(60);
 const STOPPED: Duration = Duration::from_secs(30);
@@ -207,19 +207,9 @@ impl Postgres {
         .await
     }
 
-    /// Waits until it takes connections; fails at once when the process has ended.
     async fn wait_ready(&self) -> Result<()> {
-        let ready = wait_for_ok("PostgreSQL to answer", READY, async || {
-            if !self.process.is_running() {
-                return Ok(false);
-            }
-            let connection = PgConnection::connect(&self.dsn("postgres")).await?;
-            connection.close().await.map(|()| true)
-        })
-        .await;
-        let ready = and_tell(ready, || self.process.log_tail(20))?;
-        ensure!(ready, "PostgreSQL did not start\n{}", self.process.log_tail(20));
-        Ok(())
+        let ask = async || Ok(PgConnection::connect(&self.dsn("postgres")).await?.close().await?);
+        self.process.wait_ready("PostgreSQL to answer", READY, ask).await
     }
 }
 

@@ -11,7 +11,6 @@ use crate::ports::Port;
 use crate::process::{Launch, Process};
 use crate::programs;
 use crate::sandbox::Sandbox;
-use crate::wait::{and_tell, wait_for_ok};
 
 /// An Erlang machine starts slowly where all processors are busy.
 const READY: Duration = Duration::from_secs(120);
@@ -119,16 +118,14 @@ impl RabbitMq {
     }
 
     async fn wait_ready(&self) -> Result<()> {
-        let ready = wait_for_ok("RabbitMQ to speak AMQP", READY, async || {
-            ensure!(self.server.is_running(), "it has ended");
+        let ask = async || {
             let mut stream = TcpStream::connect(self.ports[0].address()).await?;
             stream.write_all(b"AMQP\x00\x00\x09\x01").await?;
             // The first octet of a frame that carries a method.
             ensure!(stream.read_u8().await? == 1, "it says something else");
             Ok(())
-        })
-        .await;
-        and_tell(ready, || self.server.log_tail(30))
+        };
+        self.server.wait_ready("RabbitMQ to speak AMQP", READY, ask).await
     }
 }
 

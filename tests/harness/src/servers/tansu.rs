@@ -11,7 +11,6 @@ use crate::ports::Port;
 use crate::process::{Launch, Process};
 use crate::programs;
 use crate::sandbox::Sandbox;
-use crate::wait::{and_tell, wait_for_ok};
 
 const READY: Duration = Duration::from_secs(60);
 
@@ -81,12 +80,7 @@ impl Tansu {
     }
 
     async fn wait_ready(&self) -> Result<()> {
-        let ready = wait_for_ok("tansu to take connections", READY, async || {
-            ensure!(self.server.is_running(), "it has ended");
-            TcpStream::connect(self.port.address()).await?;
-            Ok(())
-        })
-        .await;
-        and_tell(ready, || self.server.log_tail(30))
+        let ask = async || Ok(TcpStream::connect(self.port.address()).await.map(drop)?);
+        self.server.wait_ready("tansu to take connections", READY, ask).await
     }
 }
