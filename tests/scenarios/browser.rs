@@ -126,7 +126,9 @@ async fn throttled_by_keys(browser: &Browser, play: &Play) {
     browser.until("the question to go", NO_QUESTION).await;
     let spec = json!({ "rows_per_second": 500, "window": null });
     assert_eq!(throttle(play).await, (json!(400), Value::Null, spec));
-    browser.until("the page to say so", "document.body.innerText.includes('at most 400 a shard')").await;
+    let told =
+        "document.body.innerText.includes('at most 400 rows/s a shard, at any time, not as in the spec')";
+    browser.until("the page to say so", told).await;
 }
 
 /// While it is paused: lifted, only by night, and as in the spec again. A mistake is told before anything is asked for.

@@ -10,6 +10,7 @@ import { isUndoing, standing, summary, toneOf } from "./model.js";
 import { explain, LABELS, verbs } from "./moves.js";
 import { plot } from "./plot.js";
 import { problemList } from "./problems.js";
+import { limitsInWords } from "./throttle.js";
 
 /** `{ element, update(followed, stale, me) }`; `act(verb, id, meaning)` is called for a button. */
 export function detail({ act }) {
@@ -130,12 +131,10 @@ function figuresOf(migration, sum) {
   return all;
 }
 
-/** A throttle in words; nothing where there is none. */
+/** The throttle in words; nothing where none was ever said. */
 function limits(throttle) {
-  if (!throttle) return null;
-  const { rows_per_second: rate, window, in_spec: before } = throttle;
-  const words = [rate ? `at most ${count(rate)} a shard` : before && "no limit", window, before && "not as in the spec"];
-  return words.filter(Boolean).join(", ") || null;
+  const { rows_per_second: rate, window, in_spec: before } = throttle ?? {};
+  return rate || window || before ? limitsInWords(throttle) : null;
 }
 
 /** How it went since the page was opened. */

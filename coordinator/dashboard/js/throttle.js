@@ -6,9 +6,10 @@ import { count, span } from "./format.js";
 
 const MOST = 100_000_000;
 
-/** A throttle in words: `at most 2,000 rows/s a shard, 22:00-06:00 UTC`. */
-export function limitsInWords({ rows_per_second: rate, window }) {
-  return [rate === null ? "no limit" : `at most ${count(rate)} rows/s a shard`, window ?? "at any time"].join(", ");
+/** A throttle in words: `at most 2,000 rows/s a shard, 22:00-06:00 UTC`, and that it is not the spec's. */
+export function limitsInWords({ rows_per_second: rate, window, in_spec: before }) {
+  const words = [rate === null ? "no limit" : `at most ${count(rate)} rows/s a shard`, window ?? "at any time"];
+  return [...words, ...(before ? ["not as in the spec"] : [])].join(", ");
 }
 
 /** The fields of the question: `{ element, answer() }`, where the answer is `{ body, flags, ready, button, hint }`. */
