@@ -11,8 +11,8 @@ use crate::model::{AuditAsked, AuditEntry, Verified};
 impl Client {
     /// Entries of the history, oldest first, and whether there are more behind the last one.
     pub async fn audit(&self, asked: AuditAsked) -> Result<(Vec<AuditEntry>, bool), Vec<Failure>> {
-        let AuditAsked { after, id, actor, since, limit } = asked;
-        let request = v1::AuditRequest { after, id, actor, since, limit };
+        let AuditAsked { after, id, actor, event, since, limit } = asked;
+        let request = v1::AuditRequest { after, id, actor, event, since, limit };
         let ask = |mut to: Services| {
             let request = within(QUICK, request.clone());
             async move { to.cluster.audit(request).await }

@@ -11,6 +11,8 @@ pub struct AuditAsked {
     pub id: Option<String>,
     /// By this person or coordinator only.
     pub actor: Option<String>,
+    /// Of this kind only, such as `sessions_ended`.
+    pub event: Option<String>,
     /// Not older than this.
     pub since: Option<v1::Timestamp>,
     /// How many at most.

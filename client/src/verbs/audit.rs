@@ -45,6 +45,9 @@ struct List {
     /// Only by this person or coordinator.
     #[arg(long)]
     actor: Option<String>,
+    /// Only of this kind, such as sessions_ended.
+    #[arg(long, value_name = "KIND")]
+    event: Option<String>,
     /// Not older than this: 2026-11-28 or 2026-11-28T21:00:00Z.
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
@@ -77,6 +80,7 @@ impl List {
             after: self.after,
             id: self.id.as_ref().map(ToString::to_string),
             actor: self.actor.clone(),
+            event: self.event.clone(),
             since: self.since.as_deref().map(time).transpose()?,
             limit: self.limit,
         };

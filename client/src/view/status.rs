@@ -88,8 +88,11 @@ pub(crate) fn status(paint: Paint, view: &MigrationView) -> String {
     text
 }
 
-/// The sessions of the application that were ended, one line for each of the newest.
-pub(crate) fn ended(sessions: &[(ShardId, EndedSession)]) -> String {
+/// The sessions of the application that were ended, one line for each of the newest; `None`: nobody could say.
+pub(crate) fn ended(sessions: Option<&[(ShardId, EndedSession)]>) -> String {
+    let Some(sessions) = sessions else {
+        return "\nwhether sessions were ended is not known: its events could not be read\n".to_owned();
+    };
     if sessions.is_empty() {
         return String::new();
     }
@@ -357,13 +360,13 @@ mend the cause, then: shardlift retry 0008_message_text   (or give up: shardlift
             |pid| EndedSession { pid, application: "re\u{1b}ports".into(), ..EndedSession::default() };
         let all: Vec<_> =
             (1..=12).map(|pid| (ShardId::new("pg-02").expect("a name"), session(pid))).collect();
-        let text = ended(&all);
+        let text = ended(Some(&all));
         assert!(
             text.contains("\n  2 before these (shardlift events)\n  pg-02: pid 3 (re\\u{1b}ports"),
             "{text}"
         );
         assert!(!text.contains("pid 2 ") && text.contains("pid 12 "), "{text}");
-        assert_eq!(ended(&[]), "");
+        assert_eq!(ended(Some(&[])), "");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::{self, BoxStream, Stream};
+use shardlift_domain::ended::EndedSession;
 use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_proto::status::{refuse, refuse_not_leader};
 use shardlift_proto::v1;
@@ -19,6 +20,9 @@ use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 
 type Answer<T> = Result<Response<T>, Status>;
+
+/// The id of a migration whose history cannot be read.
+pub(crate) const UNREADABLE: &str = "unreadable";
 
 /// What the coordinator says; shared by all its lives.
 #[derive(Clone)]
@@ -429,8 +433,18 @@ impl ClusterService for Script {
         Ok(Response::new(v1::IndoubtResponse::default()))
     }
 
-    async fn audit(&self, _: Request<v1::AuditRequest>) -> Answer<v1::AuditResponse> {
-        let fact = v1::AuditFact { event: "started".into(), actor: "olaf".into(), ..Default::default() };
+    async fn audit(&self, request: Request<v1::AuditRequest>) -> Answer<v1::AuditResponse> {
+        let v1::AuditRequest { id, event, .. } = request.into_inner();
+        if id.as_deref() == Some(UNREADABLE) {
+            return Err(refuse(vec![Failure::new(ErrorCode::Internal, "a torn page", "mend the store")]));
+        }
+        let sessions = [EndedSession { pid: 7, ..EndedSession::default() }];
+        let detail = serde_json::json!({ "shard": "chat-pg-01", "sessions": sessions });
+        let (event, detail) = match event {
+            Some(event) => (event, detail.to_string()),
+            None => ("started".to_owned(), String::new()),
+        };
+        let fact = v1::AuditFact { event, actor: "olaf".into(), detail, ..Default::default() };
         let hash = Some("c0ffee".to_owned());
         let entry = v1::AuditEntry { sequence: 7, fact: Some(fact), unreadable: String::new(), hash };
         Ok(Response::new(v1::AuditResponse { entries: vec![entry], more: false }))

@@ -9,7 +9,7 @@ use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_proto::v1;
 use tokio::process::Command;
 
-use crate::coordinator::{Coordinator, Script, migration, plan};
+use crate::coordinator::{Coordinator, Script, UNREADABLE, migration, plan};
 
 const SPEC: &str = "\
 id: a
@@ -115,6 +115,26 @@ async fn looks_are_tables_or_json() {
     let (out, _) = ends(&url, &["pause", "a"], 0).await;
     assert!(out.contains("nothing changed"), "{out}");
     ends(&url, &["cancel", "a"], 7).await;
+}
+
+#[tokio::test]
+async fn a_status_is_told_also_when_it_is_not_known_which_sessions_were_ended() {
+    let script = Script::default();
+    let schema = |id| v1::Migration { kind: v1::Kind::Schema.into(), ..failed(id) };
+    script.has(vec![schema("a"), schema(UNREADABLE)]);
+    let coordinator = Coordinator::start(&script).await;
+    let url = coordinator.url();
+    let (out, err) = ends(&url, &["status", UNREADABLE], 0).await;
+    assert!(out.contains("  status     failed") && out.contains("sessions were ended is not known"), "{out}");
+    assert!(err.contains("error[internal.defect]: a torn page"), "{err}");
+    let (out, err) = ends(&url, &["status", UNREADABLE, "--output", "json"], 0).await;
+    let value: Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!((&value["status"], &value["ended_sessions"]), (&"failed".into(), &Value::Null));
+    let value: Value = serde_json::from_str(&err).expect("JSON");
+    assert_eq!(value["failures"][0]["message"], "a torn page");
+    let (out, err) = ends(&url, &["status", "a", "--output", "json"], 0).await;
+    let value: Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!((&value["ended_sessions"][0]["session"]["pid"], err.as_str()), (&7.into(), ""));
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use shardlift_proto::v1;
 
 use super::views::moment;
 use crate::service::{Services, Verified, migration_id};
-use crate::store::{HistoryEntry, Link, Wanted};
+use crate::store::{HistoryEntry, HistoryEvent, Link, Wanted};
 
 /// Entries of one answer unless the request says how many, and at most.
 const ENTRIES: u32 = 100;
@@ -22,6 +22,7 @@ pub(super) async fn page(
         after: request.after,
         id: request.id.as_deref().map(migration_id).transpose()?,
         actor: request.actor,
+        event: request.event.as_deref().map(kind).transpose()?,
         since: request.since.map(time).transpose()?,
         // One more than is told says whether there are more.
         limit: limit + u32::from(request.after.is_some()),
@@ -55,6 +56,13 @@ fn time(at: v1::Timestamp) -> Result<DateTime<Utc>, Failure> {
     DateTime::from_timestamp(at.seconds, nanos).ok_or_else(|| {
         let next = "give a time such as 2026-11-29T00:00:00Z";
         Failure::new(ErrorCode::RequestInvalid, "`since` is no time", next)
+    })
+}
+
+fn kind(word: &str) -> Result<HistoryEvent, Failure> {
+    HistoryEvent::ALL.iter().copied().find(|event| event.as_str() == word).ok_or_else(|| {
+        let next = "use a word of the column EVENT, such as sessions_ended";
+        Failure::new(ErrorCode::RequestInvalid, format!("there are no entries of the kind {word:?}"), next)
     })
 }
 

@@ -8,8 +8,8 @@ use chrono::{DateTime, Utc};
 use serde_json::{Map, Value, json};
 use shardlift_domain::{Checksum, MigrationId};
 
-use super::HistoryEntry;
 use super::rows::time_text;
+use super::{HistoryEntry, HistoryEvent};
 
 /// What the canonical form of an entry begins with; another form would get another word.
 const FORM: &str = "shardlift-history-1";
@@ -43,6 +43,8 @@ pub struct Wanted {
     pub id: Option<MigrationId>,
     /// By this person or coordinator only.
     pub actor: Option<String>,
+    /// Of this kind only.
+    pub event: Option<HistoryEvent>,
     /// Not older than this.
     pub since: Option<DateTime<Utc>>,
     /// How many at most.
@@ -54,6 +56,7 @@ impl Wanted {
     pub(in crate::store) fn fits(&self, entry: &HistoryEntry) -> bool {
         self.id.as_ref().is_none_or(|id| entry.is_about(id))
             && self.actor.as_ref().is_none_or(|actor| entry.actor == *actor)
+            && self.event.is_none_or(|event| entry.event == event)
             && self.since.is_none_or(|since| entry.at >= since)
     }
 }
@@ -188,7 +191,6 @@ impl Walk {
 
 #[cfg(test)]
 mod tests {
-    use super::super::HistoryEvent;
     use super::super::conformance::samples::{entry, stored};
     use super::*;
     use shardlift_domain::Version;

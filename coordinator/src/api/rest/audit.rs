@@ -21,6 +21,8 @@ pub(super) struct AuditQuery {
     id: Option<String>,
     /// By this person or coordinator only.
     actor: Option<String>,
+    /// Of this kind only, such as `sessions_ended`.
+    event: Option<String>,
     /// Not older than this: RFC 3339 in UTC.
     since: Option<String>,
     /// How many, 1 to 1000; 100 unless it is said.
@@ -40,6 +42,7 @@ pub(super) async fn audit(rest: Rest, Query(query): Query<AuditQuery>) -> Result
         after: query.after,
         id: query.id,
         actor: query.actor,
+        event: query.event,
         since: since.transpose()?,
         limit: u32::try_from(limit(query.limit, 100, 1000)?).unwrap_or(u32::MAX),
     };

@@ -83,6 +83,10 @@ pub(super) async fn entries_of_the_chain_are_found_by_what_they_say(place: impl 
     let actor = Wanted { actor: Some("somebody else".into()), ..Wanted::default() };
     assert_eq!(found(actor).await, [HistoryEvent::Paused]);
     for after in [None, Some(0)] {
+        let event = Wanted { event: Some(HistoryEvent::Paused), after, ..Wanted::default() };
+        assert_eq!(found(event.clone()).await, [HistoryEvent::Paused]);
+        let two = Some(stored("two", Version::FIRST).migration.key.id);
+        assert_eq!(found(Wanted { id: two, ..event }).await, []);
         let since = Wanted { since: Some(samples::moment(60)), after, ..Wanted::default() };
         assert_eq!(found(since).await, [HistoryEvent::Paused]);
         let late = Wanted { since: Some(samples::moment(61)), after, ..Wanted::default() };

@@ -126,6 +126,9 @@ pub(super) async fn links(database: &Database, wanted: &Wanted) -> Result<Vec<Li
     if let Some(actor) = &wanted.actor {
         filter.insert("actor", actor);
     }
+    if let Some(event) = wanted.event {
+        filter.insert("event_type", event.as_str());
+    }
     if let Some(since) = wanted.since {
         // The texts sort like the times.
         filter.insert("created_at", doc! { "$gte": time_text(since) });

@@ -9,7 +9,7 @@ use sqlx::PgConnection;
 use super::super::error::answered;
 use super::super::rows::{from_json, time_text, with_decisions};
 use super::super::tables::{self, HistoryRow, LinkRow, MigrationRow, ShardRow};
-use super::super::{Link, Recorded, Snapshot, StoreError, StoredMigration, Wanted};
+use super::super::{HistoryEvent, Link, Recorded, Snapshot, StoreError, StoredMigration, Wanted};
 use super::{decisions, directory, locks};
 
 /// Everything; the caller's transaction keeps it to one moment.
@@ -112,14 +112,16 @@ pub(super) async fn links(connection: &mut PgConnection, wanted: &Wanted) -> Res
          h.details::text AS details, h.hash FROM shardlift_coordinator.migration_history h \
          LEFT JOIN shardlift_coordinator.migrations m ON m.id = h.migration_id \
          WHERE h.id > $1 AND ($2::text IS NULL OR m.name = $2) AND ($3::text IS NULL OR h.actor = $3) \
-         AND ($4::text IS NULL OR h.created_at >= $4::timestamptz) ORDER BY h.id LIMIT $5"
+         AND ($4::text IS NULL OR h.created_at >= $4::timestamptz) AND ($6::text IS NULL OR h.event_type = $6) \
+         ORDER BY h.id LIMIT $5"
     } else {
         "SELECT * FROM (SELECT h.id, h.migration_id AS about, m.name, m.version, h.event_type, \
          to_char(h.created_at, 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') AS created_at, h.actor, h.request, \
          h.details::text AS details, h.hash FROM shardlift_coordinator.migration_history h \
          LEFT JOIN shardlift_coordinator.migrations m ON m.id = h.migration_id \
          WHERE $1::bigint IS NULL AND ($2::text IS NULL OR m.name = $2) AND ($3::text IS NULL OR h.actor = $3) \
-         AND ($4::text IS NULL OR h.created_at >= $4::timestamptz) ORDER BY h.id DESC LIMIT $5) newest ORDER BY id"
+         AND ($4::text IS NULL OR h.created_at >= $4::timestamptz) AND ($6::text IS NULL OR h.event_type = $6) \
+         ORDER BY h.id DESC LIMIT $5) newest ORDER BY id"
     };
     let rows = sqlx::query_as::<_, LinkRow>(select)
         .bind(wanted.after.map(|after| i64::try_from(after).unwrap_or(i64::MAX)))
@@ -127,6 +129,7 @@ pub(super) async fn links(connection: &mut PgConnection, wanted: &Wanted) -> Res
         .bind(&wanted.actor)
         .bind(wanted.since.map(time_text))
         .bind(i64::from(wanted.limit))
+        .bind(wanted.event.map(HistoryEvent::as_str))
         .fetch_all(connection);
     let rows = answered("read the history", rows).await?;
     Ok(rows.into_iter().map(tables::link).collect())

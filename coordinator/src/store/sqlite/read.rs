@@ -5,7 +5,7 @@ use sqlx::SqliteConnection;
 
 use super::super::rows::time_text;
 use super::super::tables::{self, HistoryRow, LinkRow, MigrationRow, ShardRow};
-use super::super::{Link, Recorded, StoreError, StoredMigration, Wanted};
+use super::super::{HistoryEvent, Link, Recorded, StoreError, StoredMigration, Wanted};
 
 /// All migrations, in the order of submission.
 pub(super) async fn migrations(
@@ -76,12 +76,13 @@ pub(super) async fn links(
         "SELECT h.id, h.migration_id AS about, m.name, m.version, h.event_type, h.created_at, h.actor, h.request, h.details, h.hash \
          FROM migration_history h LEFT JOIN migrations m ON m.id = h.migration_id \
          WHERE h.id > ?1 AND (?2 IS NULL OR m.name = ?2) AND (?3 IS NULL OR h.actor = ?3) \
-         AND (?4 IS NULL OR h.created_at >= ?4) ORDER BY h.id LIMIT ?5"
+         AND (?4 IS NULL OR h.created_at >= ?4) AND (?6 IS NULL OR h.event_type = ?6) ORDER BY h.id LIMIT ?5"
     } else {
         "SELECT * FROM (SELECT h.id, h.migration_id AS about, m.name, m.version, h.event_type, h.created_at, h.actor, h.request, h.details, h.hash \
          FROM migration_history h LEFT JOIN migrations m ON m.id = h.migration_id \
          WHERE ?1 IS NULL AND (?2 IS NULL OR m.name = ?2) AND (?3 IS NULL OR h.actor = ?3) \
-         AND (?4 IS NULL OR h.created_at >= ?4) ORDER BY h.id DESC LIMIT ?5) ORDER BY id"
+         AND (?4 IS NULL OR h.created_at >= ?4) AND (?6 IS NULL OR h.event_type = ?6) \
+         ORDER BY h.id DESC LIMIT ?5) ORDER BY id"
     };
     let rows = sqlx::query_as::<_, LinkRow>(select)
         .bind(wanted.after.map(|after| i64::try_from(after).unwrap_or(i64::MAX)))
@@ -89,6 +90,7 @@ pub(super) async fn links(
         .bind(&wanted.actor)
         .bind(wanted.since.map(time_text))
         .bind(wanted.limit)
+        .bind(wanted.event.map(HistoryEvent::as_str))
         .fetch_all(connection)
         .await;
     let rows = rows.map_err(StoreError::unavailable("read the history"))?;
