@@ -9,13 +9,17 @@ use shardlift_domain::backup::{
 use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::ids::{MigrationId, MigrationKey, ShardId, Version};
 use tokio::sync::mpsc;
-use tokio::time::timeout;
 
 use super::Services;
+use super::answers::{Within, misunderstood};
 use crate::orchestrator::BackedUp;
 
 /// How long one answer may take: a part is restored in one transaction.
-const ANSWER_WITHIN: Duration = Duration::from_secs(150);
+const ANSWER_WITHIN: Within = Within {
+    time: Duration::from_secs(150),
+    lacks: "gave no answer",
+    next: "look whether its server or the object store is overloaded; asked again, it goes on where it was",
+};
 
 impl Services {
     /// The backups of one migration, or of all; ends early when whoever listens has gone.
@@ -70,7 +74,7 @@ impl Services {
         loop {
             let ask = RestorePart { into: asked.into.clone(), part, dry_run: asked.dry_run };
             let answer = self.ask_backup(migration, shard, BackupAsk::Restore(ask)).await?;
-            let BackupAnswer::Restored(mut restored) = answer else { return Err(strange(shard)) };
+            let BackupAnswer::Restored(mut restored) = answer else { return Err(misunderstood(shard)) };
             if asked.dry_run {
                 // Nothing keeps the sum but whoever asks.
                 rows += restored.rows;
@@ -78,7 +82,7 @@ impl Services {
             }
             let whole = restored.is_whole();
             if restored.done == part && !whole {
-                return Err(strange(shard));
+                return Err(misunderstood(shard));
             }
             part = restored.done;
             if told.send((shard.clone(), restored)).await.is_err() {
@@ -110,7 +114,7 @@ impl Services {
             let BackupAnswer::Purged(objects) =
                 self.ask_backup(&of.migration, &shard, BackupAsk::Purge).await?
             else {
-                return Err(strange(&shard));
+                return Err(misunderstood(&shard));
             };
             if told.send((shard, objects)).await.is_err() {
                 return Ok(());
@@ -134,7 +138,7 @@ impl Services {
     async fn look(&self, migration: &MigrationKey, shard: &ShardId) -> Result<Option<Backup>, Failure> {
         match self.ask_backup(migration, shard, BackupAsk::Look).await? {
             BackupAnswer::Found(found) => Ok(found),
-            _ => Err(strange(shard)),
+            _ => Err(misunderstood(shard)),
         }
     }
 
@@ -145,10 +149,8 @@ impl Services {
         ask: BackupAsk,
     ) -> Result<BackupAnswer, Failure> {
         let request = BackupRequest { migration: migration.clone(), ask };
-        let answer = timeout(ANSWER_WITHIN, self.orchestrator.backup(shard.clone(), request)).await;
-        answer
-            .unwrap_or_else(|_| Err(slow(shard)))
-            .map_err(|failure| failure.on_shard(shard).in_migration(migration))
+        let answer = ANSWER_WITHIN.answered(shard, self.orchestrator.backup(shard.clone(), request)).await;
+        answer.map_err(|failure| failure.in_migration(migration))
     }
 }
 
@@ -160,20 +162,4 @@ fn nothing(migration: &MigrationKey, shard: Option<&ShardId>) -> Failure {
         "`shardlift backup list` shows the backups that there are",
     )
     .in_migration(migration)
-}
-
-fn slow(shard: &ShardId) -> Failure {
-    Failure::new(
-        ErrorCode::ShardUnreachable,
-        format!("shard {shard} gave no answer within {} s", ANSWER_WITHIN.as_secs()),
-        "look whether its server or the object store is overloaded; asked again, it goes on where it was",
-    )
-}
-
-fn strange(shard: &ShardId) -> Failure {
-    Failure::new(
-        ErrorCode::Internal,
-        format!("the worker of shard {shard} answered another question than it was asked"),
-        "use a coordinator and workers of the same release",
-    )
 }

@@ -3,14 +3,18 @@
 use std::time::Duration;
 
 use shardlift_domain::facts::{Conflict, ConflictsRequest};
-use shardlift_domain::failure::{ErrorCode, Failure};
+use shardlift_domain::failure::Failure;
 use shardlift_domain::ids::{ShardId, Version};
-use tokio::time::timeout;
 
+use super::answers::Within;
 use super::{Services, migration_id};
 
 /// How long one page may take.
-const PAGE_WITHIN: Duration = Duration::from_secs(30);
+const PAGE_WITHIN: Within = Within {
+    time: Duration::from_secs(30),
+    lacks: "did not list its conflicts",
+    next: "look whether its server is overloaded, then ask again",
+};
 /// Conflicts of one page.
 const PAGE: u32 = 1000;
 
@@ -28,9 +32,8 @@ impl Services {
             let mut after = None;
             loop {
                 let request = ConflictsRequest { migration: view.migration.key.clone(), after, limit: PAGE };
-                let page = timeout(PAGE_WITHIN, self.orchestrator.conflicts(shard.clone(), request)).await;
                 let page =
-                    page.unwrap_or_else(|_| Err(slow(shard))).map_err(|failure| failure.on_shard(shard))?;
+                    PAGE_WITHIN.answered(shard, self.orchestrator.conflicts(shard.clone(), request)).await?;
                 for conflict in page.conflicts {
                     if found.len() >= limit as usize {
                         return Ok((found, true));
@@ -45,12 +48,4 @@ impl Services {
         }
         Ok((found, false))
     }
-}
-
-fn slow(shard: &ShardId) -> Failure {
-    Failure::new(
-        ErrorCode::ShardUnreachable,
-        format!("shard {shard} did not list its conflicts within {} s", PAGE_WITHIN.as_secs()),
-        "look whether its server is overloaded, then ask again",
-    )
 }

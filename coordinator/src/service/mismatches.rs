@@ -2,16 +2,20 @@
 
 use std::time::Duration;
 
-use shardlift_domain::failure::{ErrorCode, Failure};
+use shardlift_domain::failure::Failure;
 use shardlift_domain::ids::{MigrationId, ShardId};
 use shardlift_domain::mismatch::{Compared, Difference, DifferingRow, MismatchesRequest};
 use tokio::sync::mpsc;
-use tokio::time::timeout;
 
 use super::Services;
+use super::answers::Within;
 
 /// How long one page may take: a worker ends it after some seconds, or after one statement.
-const PAGE_WITHIN: Duration = Duration::from_secs(150);
+const PAGE_WITHIN: Within = Within {
+    time: Duration::from_secs(150),
+    lacks: "did not compare one page",
+    next: "look whether its server is overloaded, then ask again",
+};
 /// Rows of one page: an answer must fit into one message.
 const PAGE: u32 = 500;
 
@@ -57,9 +61,8 @@ impl Services {
                     after,
                     limit: PAGE,
                 };
-                let page = timeout(PAGE_WITHIN, self.orchestrator.mismatches(shard.clone(), request)).await;
                 let page =
-                    page.unwrap_or_else(|_| Err(slow(shard))).map_err(|failure| failure.on_shard(shard))?;
+                    PAGE_WITHIN.answered(shard, self.orchestrator.mismatches(shard.clone(), request)).await?;
                 compared += page.compared;
                 let wanted = |row: &DifferingRow| since || row.difference == Difference::Mismatch;
                 let rows: Vec<DifferingRow> = page.rows.into_iter().filter(wanted).collect();
@@ -83,12 +86,4 @@ impl Services {
         }
         Ok(())
     }
-}
-
-fn slow(shard: &ShardId) -> Failure {
-    Failure::new(
-        ErrorCode::ShardUnreachable,
-        format!("shard {shard} did not compare one page within {} s", PAGE_WITHIN.as_secs()),
-        "look whether its server is overloaded, then ask again",
-    )
 }

@@ -1,5 +1,6 @@
 //! What can be asked of a coordinator, one verb per file. Doors call these; they know nothing of gRPC or HTTP.
 
+mod answers;
 mod audit;
 mod backup;
 mod conflicts;
@@ -21,8 +22,7 @@ mod verbs;
 
 use std::sync::Arc;
 
-use shardlift_domain::failure::ErrorCode;
-use shardlift_domain::failure::Failure;
+use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::ids::MigrationId;
 
 use crate::clients::Clients;

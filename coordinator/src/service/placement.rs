@@ -3,16 +3,20 @@
 use std::time::Duration;
 
 use shardlift_domain::facts::{Misplaced, PlacementRequest};
-use shardlift_domain::failure::{ErrorCode, Failure};
+use shardlift_domain::failure::Failure;
 use shardlift_domain::ids::{ClusterName, ShardId};
 use tokio::sync::mpsc;
-use tokio::time::timeout;
 
 use super::Services;
+use super::answers::Within;
 use crate::shard::{residence, route, routing_of};
 
 /// How long one page may take.
-const PAGE_WITHIN: Duration = Duration::from_secs(30);
+const PAGE_WITHIN: Within = Within {
+    time: Duration::from_secs(30),
+    lacks: "did not look through one page",
+    next: "look whether its server is overloaded, then ask again",
+};
 
 /// What the look tells, piece by piece.
 #[derive(Debug)]
@@ -60,10 +64,9 @@ impl Services {
             };
             let mut rows = 0;
             loop {
-                let page =
-                    timeout(PAGE_WITHIN, self.orchestrator.placement(shard.clone(), request.clone())).await;
-                let page =
-                    page.unwrap_or_else(|_| Err(slow(shard))).map_err(|failure| failure.on_shard(shard))?;
+                let page = PAGE_WITHIN
+                    .answered(shard, self.orchestrator.placement(shard.clone(), request.clone()))
+                    .await?;
                 rows += page.walked;
                 for row in page.misplaced.into_iter().take(left as usize) {
                     left -= 1;
@@ -89,12 +92,4 @@ impl Services {
         }
         Ok(())
     }
-}
-
-fn slow(shard: &ShardId) -> Failure {
-    Failure::new(
-        ErrorCode::ShardUnreachable,
-        format!("shard {shard} did not look through one page within {} s", PAGE_WITHIN.as_secs()),
-        "look whether its server is overloaded, then ask again",
-    )
 }

@@ -4,12 +4,13 @@
 use std::time::Duration;
 
 use futures::StreamExt;
-use shardlift_domain::failure::{ErrorCode, Failure};
+use shardlift_domain::failure::Failure;
 use shardlift_domain::ids::{MigrationKey, ShardId};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::Services;
+use super::answers::Within;
 use crate::orchestrator::Purgeable;
 
 /// How often it is looked what is due, when nothing else happens.
@@ -19,7 +20,11 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Shards that are purged at once: each writes, and none is in a hurry.
 const AT_ONCE: usize = 8;
 /// How long one answer of a shard may take.
-const ANSWER_WITHIN: Duration = Duration::from_secs(60);
+const ANSWER_WITHIN: Within = Within {
+    time: Duration::from_secs(60),
+    lacks: "gave no answer",
+    next: "look whether its server is overloaded; it is asked again",
+};
 
 impl Services {
     /// Removes what is given up, and gives up what has been kept for longer than `after`, until the token is cancelled.
@@ -74,9 +79,9 @@ impl Services {
     async fn purge_shard(&self, migration: &MigrationKey, shard: &ShardId) -> Result<(), Failure> {
         let mut rows = 0;
         loop {
-            let some =
-                timeout(ANSWER_WITHIN, self.orchestrator.purge(shard.clone(), migration.clone())).await;
-            let some = some.unwrap_or_else(|_| Err(slow(shard)))?;
+            let some = ANSWER_WITHIN
+                .answered(shard, self.orchestrator.purge(shard.clone(), migration.clone()))
+                .await?;
             rows += some.rows;
             if !some.more {
                 tracing::info!(%migration, %shard, rows, "before-images are removed");
@@ -84,12 +89,4 @@ impl Services {
             }
         }
     }
-}
-
-fn slow(shard: &ShardId) -> Failure {
-    Failure::new(
-        ErrorCode::ShardUnreachable,
-        format!("shard {shard} gave no answer within {} s", ANSWER_WITHIN.as_secs()),
-        "look whether its server is overloaded; it is asked again",
-    )
 }

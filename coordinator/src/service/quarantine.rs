@@ -9,13 +9,17 @@ use shardlift_domain::quarantine::{
     QUARANTINE_PAGE, QuarantineAnswer, QuarantineAsk, QuarantineRequest, QuarantinedRow,
 };
 use tokio::sync::mpsc;
-use tokio::time::timeout;
 
 use super::Services;
+use super::answers::{Within, misunderstood};
 use crate::orchestrator::{Asker, Decided, MigrationView};
 
 /// How long one answer of a shard may take.
-const ANSWER_WITHIN: Duration = Duration::from_secs(25);
+const ANSWER_WITHIN: Within = Within {
+    time: Duration::from_secs(25),
+    lacks: "gave no answer",
+    next: "look whether its server is overloaded, then ask again: a decision that was made is not made twice",
+};
 
 /// Which rows are meant.
 #[derive(Debug, Clone)]
@@ -154,8 +158,7 @@ impl Services {
         ask: QuarantineAsk,
     ) -> Result<QuarantineAnswer, Failure> {
         let request = QuarantineRequest { migration: migration.clone(), ask };
-        let answer = timeout(ANSWER_WITHIN, self.orchestrator.quarantine(shard.clone(), request)).await;
-        answer.unwrap_or_else(|_| Err(slow(shard))).map_err(|failure| failure.on_shard(shard))
+        ANSWER_WITHIN.answered(shard, self.orchestrator.quarantine(shard.clone(), request)).await
     }
 }
 
@@ -173,20 +176,4 @@ fn shards(migration: &Migration, named: Option<&ShardId>) -> Result<Vec<ShardId>
 
 fn invalid(message: &str, next: &str) -> Failure {
     Failure::new(ErrorCode::RequestInvalid, message, next)
-}
-
-fn slow(shard: &ShardId) -> Failure {
-    Failure::new(
-        ErrorCode::ShardUnreachable,
-        format!("shard {shard} gave no answer within {} s", ANSWER_WITHIN.as_secs()),
-        "look whether its server is overloaded, then ask again: a decision that was made is not made twice",
-    )
-}
-
-fn misunderstood(shard: &ShardId) -> Failure {
-    Failure::new(
-        ErrorCode::Internal,
-        format!("a worker of shard {shard} answered another question than it was asked"),
-        "use a coordinator and workers of the same release",
-    )
 }

@@ -3,16 +3,20 @@
 
 use std::time::Duration;
 
-use shardlift_domain::failure::{ErrorCode, Failure};
+use shardlift_domain::failure::Failure;
 use shardlift_domain::ids::{MigrationId, ShardId};
 use shardlift_domain::repair::{Fate, RepairRequest, RepairedRow};
 use tokio::sync::mpsc;
-use tokio::time::timeout;
 
 use super::Services;
+use super::answers::Within;
 
 /// How long one page may take: a worker ends it after some seconds, or after one row.
-const PAGE_WITHIN: Duration = Duration::from_secs(150);
+const PAGE_WITHIN: Within = Within {
+    time: Duration::from_secs(150),
+    lacks: "did not repair one page",
+    next: "look whether its server is overloaded, then ask again: what was repaired is not repaired twice",
+};
 /// Rows of one page: an answer must fit into one message.
 const PAGE: u32 = 200;
 
@@ -48,9 +52,8 @@ impl Services {
                     limit: PAGE,
                     dry_run,
                 };
-                let page = timeout(PAGE_WITHIN, self.orchestrator.repair(shard.clone(), request)).await;
                 let page =
-                    page.unwrap_or_else(|_| Err(slow(&shard))).map_err(|failure| failure.on_shard(&shard))?;
+                    PAGE_WITHIN.answered(&shard, self.orchestrator.repair(shard.clone(), request)).await?;
                 let mended = page.rows.iter().filter(|row| row.fate == Fate::Repaired).count() as u64;
                 if mended > 0 && !dry_run {
                     self.orchestrator.mended(migration, shard.clone(), mended).await?;
@@ -68,12 +71,4 @@ impl Services {
         }
         Ok(())
     }
-}
-
-fn slow(shard: &ShardId) -> Failure {
-    Failure::new(
-        ErrorCode::ShardUnreachable,
-        format!("shard {shard} did not repair one page within {} s", PAGE_WITHIN.as_secs()),
-        "look whether its server is overloaded, then ask again: what was repaired is not repaired twice",
-    )
 }

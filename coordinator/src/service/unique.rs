@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::slices::{Slice, slices};
 use super::Services;
+use super::answers::{Within, misunderstood};
 use crate::orchestrator::Comparing;
 
 /// How often it is looked what is to be done, when nothing else happens.
@@ -39,7 +40,11 @@ const ROWS: usize = 4;
 /// How often a shard that cannot be asked is asked again before the comparison is begun anew.
 const PATIENCE: u32 = 30;
 /// How long one answer of a shard may take.
-const ANSWER_WITHIN: Duration = Duration::from_secs(60);
+const ANSWER_WITHIN: Within = Within {
+    time: Duration::from_secs(60),
+    lacks: "gave no answer",
+    next: "look whether its server is overloaded; it is asked again",
+};
 
 /// Rows that are the same.
 struct Group {
@@ -154,7 +159,7 @@ impl Services {
         let asked = open.shards.iter().map(async |shard| {
             match self.patiently(open, shard, UniqueAsk::Summary).await? {
                 UniqueAnswer::Summary(collected) => Ok(collected),
-                _ => Err(Trouble::from(strange(shard))),
+                _ => Err(Trouble::from(misunderstood(shard))),
             }
         });
         let asked: Vec<_> = asked.collect();
@@ -200,7 +205,7 @@ impl Services {
         loop {
             let ask = UniqueAsk::Slice(DigestSlice { from, below, limit: PAGE });
             let UniqueAnswer::Slice(page) = self.patiently(open, shard, ask).await? else {
-                return Err(strange(shard).into());
+                return Err(misunderstood(shard).into());
             };
             let full = page.len() >= PAGE as usize;
             let next = page.last().and_then(|last| last.digest.checked_add(1));
@@ -227,7 +232,7 @@ impl Services {
             }
             match self.patiently(open, shard, UniqueAsk::Rows(digests)).await? {
                 UniqueAnswer::Rows(found) => Ok(found.into_iter().map(|row| (shard, row)).collect()),
-                _ => Err(Trouble::from(strange(shard))),
+                _ => Err(Trouble::from(misunderstood(shard))),
             }
         });
         let asked: Vec<_> = asked.collect();
@@ -266,7 +271,7 @@ impl Services {
             match self.ask(open, shard, UniqueAsk::Clear).await? {
                 UniqueAnswer::Cleared(true) => {}
                 UniqueAnswer::Cleared(false) => return Ok(()),
-                _ => return Err(strange(shard)),
+                _ => return Err(misunderstood(shard)),
             }
         }
     }
@@ -293,8 +298,7 @@ impl Services {
 
     async fn ask(&self, open: &Comparing, shard: &ShardId, ask: UniqueAsk) -> Result<UniqueAnswer, Failure> {
         let request = UniqueRequest { migration: open.migration.clone(), file: open.file.clone(), ask };
-        let answer = timeout(ANSWER_WITHIN, self.orchestrator.unique(shard.clone(), request)).await;
-        answer.unwrap_or_else(|_| Err(slow(shard))).map_err(|failure| failure.on_shard(shard))
+        ANSWER_WITHIN.answered(shard, self.orchestrator.unique(shard.clone(), request)).await
     }
 }
 
@@ -362,21 +366,5 @@ fn incomplete(shard: &ShardId) -> Failure {
         ErrorCode::VerifyIncomparable,
         format!("shard {shard} has told of fewer digests than it has collected: somebody has removed some"),
         "resume: every shard collects anew",
-    )
-}
-
-fn strange(shard: &ShardId) -> Failure {
-    Failure::new(
-        ErrorCode::Internal,
-        format!("a worker of shard {shard} answered another question than it was asked"),
-        "use a coordinator and workers of the same release",
-    )
-}
-
-fn slow(shard: &ShardId) -> Failure {
-    Failure::new(
-        ErrorCode::ShardUnreachable,
-        format!("shard {shard} gave no answer within {} s", ANSWER_WITHIN.as_secs()),
-        "look whether its server is overloaded; it is asked again",
     )
 }
