@@ -1,24 +1,17 @@
 //! Backups for whoever asks: listed, restored, removed, as slow as the reader, and over when the reader goes.
 
-use futures::stream::BoxStream;
-use futures::{FutureExt, StreamExt};
 use shardlift_domain::backup::{Kept, Restored, Restoring};
 use shardlift_domain::failure::Failure;
 use shardlift_domain::ids::{ShardId, Version};
 use shardlift_proto::convert::{backup_to_wire, restored_to_wire};
-use shardlift_proto::status::refuse;
 use shardlift_proto::v1;
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::Status;
 
+use super::pieces::{Pieces, pieces};
 use crate::service::{Services, migration_id, shard_id};
 
 /// Answers that may wait for the reader.
 const QUEUE: usize = 8;
-
-/// What comes piece by piece.
-pub(super) type Pieces<T> = BoxStream<'static, Result<T, Status>>;
 
 /// What there is.
 pub(super) fn listing(
@@ -63,22 +56,6 @@ pub(super) fn purging(
     let work = async move { services.purge_backups(id, version, &told).await };
     let wire = |(shard, objects): (ShardId, u64)| v1::PurgeBackupsResponse { shard: shard.into(), objects };
     Ok(pieces(queue, wire, work))
-}
-
-/// What the work tells, then why it ended, if not well.
-fn pieces<T: Send + 'static, W: Send + 'static>(
-    queue: mpsc::Receiver<T>,
-    wire: impl Fn(T) -> W + Send + 'static,
-    work: impl Future<Output = Result<(), Failure>> + Send + 'static,
-) -> Pieces<W> {
-    let (end, ended) = mpsc::channel(1);
-    tokio::spawn(work.then(async move |done| {
-        if let Err(failure) = done {
-            // Whoever asked may have gone.
-            let _ = end.send(Err(refuse(vec![failure]))).await;
-        }
-    }));
-    ReceiverStream::new(queue).map(move |piece| Ok(wire(piece))).chain(ReceiverStream::new(ended)).boxed()
 }
 
 fn kept_to_wire(kept: Kept) -> v1::ListBackupsResponse {

@@ -1,6 +1,5 @@
 //! The door to who is there: ClusterService.
 
-use futures::stream::BoxStream;
 use shardlift_domain::failure::{ErrorCode, Failure};
 use shardlift_domain::ids::WorkerId;
 use shardlift_proto::status::refuse;
@@ -10,6 +9,7 @@ use tonic::{Request, Response, Status};
 use super::access::Access;
 use super::asker::asker;
 use super::forward::FORWARDED;
+use super::pieces::Pieces;
 use super::{audit, indoubt, placement, refusals, topology};
 use crate::election::Peer;
 use crate::orchestrator::{ShardView, WorkerView};
@@ -135,7 +135,7 @@ impl ClusterService for ClusterDoor {
         Ok(Response::new(indoubt::in_doubt_to_wire(found)))
     }
 
-    type PlacementStream = BoxStream<'static, Result<v1::PlacementResponse, Status>>;
+    type PlacementStream = Pieces<v1::PlacementResponse>;
 
     async fn placement(
         &self,
@@ -143,7 +143,7 @@ impl ClusterService for ClusterDoor {
     ) -> Result<Response<Self::PlacementStream>, Status> {
         let request = request.into_inner();
         let cluster = cluster_name(&request.cluster).map_err(one)?;
-        Ok(Response::new(Box::pin(placement::looking(self.services.clone(), cluster, request))))
+        Ok(Response::new(placement::looking(self.services.clone(), cluster, request)))
     }
 
     async fn drain(&self, request: Request<v1::DrainRequest>) -> Result<Response<v1::DrainResponse>, Status> {

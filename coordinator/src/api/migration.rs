@@ -19,6 +19,7 @@ use tracing::Instrument;
 use super::asker::asker;
 use super::events;
 use super::forward::refusal;
+use super::pieces::Pieces;
 use super::spans::called;
 use super::views::migration_to_wire;
 use super::{backup, mismatches, quarantine, repair};
@@ -162,17 +163,16 @@ impl MigrationService for MigrationDoor {
         Ok(Response::new(v1::ConflictsResponse { conflicts: found.into_iter().map(told).collect(), more }))
     }
 
-    type MismatchesStream = BoxStream<'static, Result<v1::MismatchesResponse, Status>>;
+    type MismatchesStream = Pieces<v1::MismatchesResponse>;
 
     async fn mismatches(
         &self,
         request: Request<v1::MismatchesRequest>,
     ) -> Result<Response<Self::MismatchesStream>, Status> {
-        let found = mismatches::comparing(self.services.clone(), request.into_inner()).map_err(one)?;
-        Ok(Response::new(Box::pin(found)))
+        mismatches::comparing(self.services.clone(), request.into_inner()).map(Response::new).map_err(one)
     }
 
-    type ListBackupsStream = backup::Pieces<v1::ListBackupsResponse>;
+    type ListBackupsStream = Pieces<v1::ListBackupsResponse>;
 
     async fn list_backups(
         &self,
@@ -181,7 +181,7 @@ impl MigrationService for MigrationDoor {
         backup::listing(self.services.clone(), request.into_inner()).map(Response::new).map_err(one)
     }
 
-    type RestoreBackupStream = backup::Pieces<v1::RestoreBackupResponse>;
+    type RestoreBackupStream = Pieces<v1::RestoreBackupResponse>;
 
     async fn restore_backup(
         &self,
@@ -190,7 +190,7 @@ impl MigrationService for MigrationDoor {
         backup::restoring(self.services.clone(), request.into_inner()).map(Response::new).map_err(one)
     }
 
-    type PurgeBackupsStream = backup::Pieces<v1::PurgeBackupsResponse>;
+    type PurgeBackupsStream = Pieces<v1::PurgeBackupsResponse>;
 
     async fn purge_backups(
         &self,
@@ -199,14 +199,13 @@ impl MigrationService for MigrationDoor {
         backup::purging(self.services.clone(), request.into_inner()).map(Response::new).map_err(one)
     }
 
-    type RepairStream = BoxStream<'static, Result<v1::RepairResponse, Status>>;
+    type RepairStream = Pieces<v1::RepairResponse>;
 
     async fn repair(
         &self,
         request: Request<v1::RepairRequest>,
     ) -> Result<Response<Self::RepairStream>, Status> {
-        let told = repair::repairing(self.services.clone(), request.into_inner()).map_err(one)?;
-        Ok(Response::new(Box::pin(told)))
+        repair::repairing(self.services.clone(), request.into_inner()).map(Response::new).map_err(one)
     }
 
     async fn get(&self, request: Request<v1::GetRequest>) -> Result<Response<v1::GetResponse>, Status> {
@@ -242,24 +241,22 @@ impl MigrationService for MigrationDoor {
         Ok(Response::new(Box::pin(stream)))
     }
 
-    type ListQuarantineStream = BoxStream<'static, Result<v1::ListQuarantineResponse, Status>>;
+    type ListQuarantineStream = Pieces<v1::ListQuarantineResponse>;
 
     async fn list_quarantine(
         &self,
         request: Request<v1::ListQuarantineRequest>,
     ) -> Result<Response<Self::ListQuarantineStream>, Status> {
-        let rows = quarantine::listing(self.services.clone(), request.into_inner()).map_err(one)?;
-        Ok(Response::new(Box::pin(rows)))
+        quarantine::listing(self.services.clone(), request.into_inner()).map(Response::new).map_err(one)
     }
 
-    type ShowQuarantineStream = BoxStream<'static, Result<v1::ShowQuarantineResponse, Status>>;
+    type ShowQuarantineStream = Pieces<v1::ShowQuarantineResponse>;
 
     async fn show_quarantine(
         &self,
         request: Request<v1::ShowQuarantineRequest>,
     ) -> Result<Response<Self::ShowQuarantineStream>, Status> {
-        let parts = quarantine::showing(self.services.clone(), request.into_inner()).map_err(one)?;
-        Ok(Response::new(Box::pin(parts)))
+        quarantine::showing(self.services.clone(), request.into_inner()).map(Response::new).map_err(one)
     }
 
     async fn retry_quarantine(

@@ -1,14 +1,11 @@
-//! The stream of rows that are not what their transform gives: as slow as its reader, and over when the reader goes.
+//! The stream of rows that are not what their transform gives.
 
-use futures::{Stream, StreamExt};
 use shardlift_domain::failure::Failure;
 use shardlift_proto::convert::{compared_to_wire, differing_to_wire};
-use shardlift_proto::status::refuse;
 use shardlift_proto::v1;
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::Status;
 
+use super::pieces::{Pieces, pieces};
 use crate::service::{Differing, Services, migration_id};
 
 /// Rows that may wait for the reader.
@@ -20,18 +17,12 @@ const LIMIT: u32 = 1000;
 pub(super) fn comparing(
     services: Services,
     request: v1::MismatchesRequest,
-) -> Result<impl Stream<Item = Result<v1::MismatchesResponse, Status>>, Failure> {
+) -> Result<Pieces<v1::MismatchesResponse>, Failure> {
     let id = migration_id(&request.id)?;
     let limit = if request.limit == 0 { LIMIT } else { request.limit };
     let (found, queue) = mpsc::channel(QUEUE);
-    let (end, ended) = mpsc::channel(1);
-    tokio::spawn(async move {
-        if let Err(failure) = services.mismatches(id, limit, request.since, &found).await {
-            // Whoever asked may have gone.
-            let _ = end.send(Err(refuse(vec![failure]))).await;
-        }
-    });
-    Ok(ReceiverStream::new(queue).map(|found| Ok(to_wire(found))).chain(ReceiverStream::new(ended)))
+    let work = async move { services.mismatches(id, limit, request.since, &found).await };
+    Ok(pieces(queue, to_wire, work))
 }
 
 fn to_wire(found: Differing) -> v1::MismatchesResponse {

@@ -15,6 +15,7 @@ mod hearing;
 mod indoubt;
 mod migration;
 mod mismatches;
+mod pieces;
 mod placement;
 mod quarantine;
 mod refusals;

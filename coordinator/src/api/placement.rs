@@ -1,13 +1,10 @@
-//! The stream of a look for misplaced rows: as slow as its reader, and over when the reader goes.
+//! The stream of a look for misplaced rows.
 
-use futures::{Stream, StreamExt};
 use shardlift_domain::ClusterName;
-use shardlift_proto::status::refuse;
 use shardlift_proto::v1;
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::Status;
 
+use super::pieces::{Pieces, pieces};
 use crate::service::{Found, Services};
 
 /// Rows that may wait for the reader.
@@ -20,18 +17,13 @@ pub(super) fn looking(
     services: Services,
     cluster: ClusterName,
     request: v1::PlacementRequest,
-) -> impl Stream<Item = Result<v1::PlacementResponse, Status>> {
+) -> Pieces<v1::PlacementResponse> {
     let (found, queue) = mpsc::channel(QUEUE);
-    let (end, ended) = mpsc::channel(1);
-    tokio::spawn(async move {
+    let work = async move {
         let limit = if request.limit == 0 { LIMIT } else { request.limit };
-        let looked = services.placement(&cluster, &request.relation, &request.column, limit, &found).await;
-        if let Err(failure) = looked {
-            // Whoever asked may have gone.
-            let _ = end.send(Err(refuse(vec![failure]))).await;
-        }
-    });
-    ReceiverStream::new(queue).map(|found| Ok(to_wire(found))).chain(ReceiverStream::new(ended))
+        services.placement(&cluster, &request.relation, &request.column, limit, &found).await
+    };
+    pieces(queue, to_wire, work)
 }
 
 fn to_wire(found: Found) -> v1::PlacementResponse {
