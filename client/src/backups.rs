@@ -8,26 +8,26 @@ use shardlift_proto::convert::{
 };
 use shardlift_proto::v1;
 
-use crate::aside::Aside;
 use crate::client::{Client, lacking};
 use crate::connection::Services;
+use crate::pieces::Pieces;
 
 impl Client {
     /// The backups of one migration, or of all.
     pub async fn backups(
         &self,
         id: Option<&MigrationId>,
-    ) -> Result<Aside<v1::ListBackupsResponse>, Vec<Failure>> {
+    ) -> Result<Pieces<v1::ListBackupsResponse>, Vec<Failure>> {
         let request = v1::ListBackupsRequest { id: id.map(ToString::to_string) };
-        let ask = |mut to: Services| {
-            let request = request.clone();
-            async move { to.migrations.list_backups(request).await }
-        };
-        self.pieces(ask).await
+        let ask = |mut to: Services, request| async move { to.migrations.list_backups(request).await };
+        self.pieces(request, ask).await
     }
 
     /// Restores beside the originals.
-    pub async fn restore(&self, asked: &Restoring) -> Result<Aside<v1::RestoreBackupResponse>, Vec<Failure>> {
+    pub async fn restore(
+        &self,
+        asked: &Restoring,
+    ) -> Result<Pieces<v1::RestoreBackupResponse>, Vec<Failure>> {
         let request = v1::RestoreBackupRequest {
             id: asked.id.to_string(),
             version: asked.version.map_or(0, |version| version.0),
@@ -35,11 +35,8 @@ impl Client {
             into: asked.into.clone(),
             dry_run: asked.dry_run,
         };
-        let ask = |mut to: Services| {
-            let request = request.clone();
-            async move { to.migrations.restore_backup(request).await }
-        };
-        self.pieces(ask).await
+        let ask = |mut to: Services, request| async move { to.migrations.restore_backup(request).await };
+        self.pieces(request, ask).await
     }
 
     /// Removes the backups of a migration.
@@ -47,25 +44,22 @@ impl Client {
         &self,
         id: &MigrationId,
         version: Option<Version>,
-    ) -> Result<Aside<v1::PurgeBackupsResponse>, Vec<Failure>> {
+    ) -> Result<Pieces<v1::PurgeBackupsResponse>, Vec<Failure>> {
         let version = version.map_or(0, |version| version.0);
         let request = v1::PurgeBackupsRequest { id: id.to_string(), version };
-        let ask = |mut to: Services| {
-            let request = request.clone();
-            async move { to.migrations.purge_backups(request).await }
-        };
-        self.pieces(ask).await
+        let ask = |mut to: Services, request| async move { to.migrations.purge_backups(request).await };
+        self.pieces(request, ask).await
     }
 }
 
-impl Aside<v1::ListBackupsResponse> {
+impl Pieces<v1::ListBackupsResponse> {
     /// What the next shard has; `None`: that is all.
     pub async fn next(&mut self) -> Result<Option<Kept>, Vec<Failure>> {
         self.piece().await?.map(kept).transpose().map_err(lacking)
     }
 }
 
-impl Aside<v1::RestoreBackupResponse> {
+impl Pieces<v1::RestoreBackupResponse> {
     /// How far the restore is; `None`: it is done.
     pub async fn next(&mut self) -> Result<Option<(ShardId, Restored)>, Vec<Failure>> {
         let told = |found: v1::RestoreBackupResponse| {
@@ -76,7 +70,7 @@ impl Aside<v1::RestoreBackupResponse> {
     }
 }
 
-impl Aside<v1::PurgeBackupsResponse> {
+impl Pieces<v1::PurgeBackupsResponse> {
     /// How many files of the next shard were removed; `None`: that is all.
     pub async fn next(&mut self) -> Result<Option<(ShardId, u64)>, Vec<Failure>> {
         let told =

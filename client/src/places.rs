@@ -4,12 +4,11 @@ use shardlift_domain::failure::Failure;
 use shardlift_domain::ids::ClusterName;
 use shardlift_proto::convert::routing_to_wire;
 use shardlift_proto::v1;
-use tonic::Streaming;
 
-use crate::Address;
 use crate::client::{Client, QUICK, THOROUGH, lacking, within};
-use crate::connection::{Connection, Services};
+use crate::connection::Services;
 use crate::model::{ClusterDrift, Found, InDoubt, Routed, TopologyEdit, TopologyView};
+use crate::pieces::Pieces;
 
 impl Client {
     /// Clusters, shards, rules and the newest changes.
@@ -67,38 +66,22 @@ impl Client {
         relation: &str,
         column: &str,
         limit: u32,
-    ) -> Result<Placement, Vec<Failure>> {
+    ) -> Result<Pieces<v1::PlacementResponse>, Vec<Failure>> {
         let request = v1::PlacementRequest {
             cluster: cluster.to_string(),
             relation: relation.to_owned(),
             column: column.to_owned(),
             limit,
         };
-        // No deadline: a large cluster takes long. Keep-alive notices a peer that is gone.
-        let ask = |mut to: Services| {
-            let request = request.clone();
-            async move { to.cluster.placement(request).await }
-        };
-        let (from, stream) = self.connection.answered_by(ask).await?;
-        Ok(Placement { connection: self.connection.clone(), from, stream })
+        let ask = |mut to: Services, request| async move { to.cluster.placement(request).await };
+        self.pieces(request, ask).await
     }
 }
 
-/// A look for misplaced rows that is under way; dropping it ends it.
-#[derive(Debug)]
-pub struct Placement {
-    connection: Connection,
-    from: Address,
-    stream: Streaming<v1::PlacementResponse>,
-}
-
-impl Placement {
+impl Pieces<v1::PlacementResponse> {
     /// What was found next; `None`: that is all.
     pub async fn next(&mut self) -> Result<Option<Found>, Vec<Failure>> {
-        match self.stream.message().await {
-            Ok(found) => found.map(Found::from_wire).transpose().map_err(lacking),
-            Err(status) => Err(self.connection.refused(&self.from, &status).into_failures()),
-        }
+        self.piece().await?.map(Found::from_wire).transpose().map_err(lacking)
     }
 }
 
