@@ -6,6 +6,7 @@
 
 mod checks;
 mod health;
+mod questions;
 mod shards;
 mod spans;
 mod stragglers;
@@ -268,21 +269,11 @@ impl Session<'_> {
             Some(to_worker::Message::Withdraw(withdraw)) => self.tasks.withdraw(withdraw),
             Some(to_worker::Message::Adjust(adjust)) => self.tasks.adjust(adjust),
             Some(to_worker::Message::Drain(drain)) => self.shards.drain(drain.draining),
-            Some(to_worker::Message::Facts(query)) => self.tasks.facts(query, self.shards),
-            Some(to_worker::Message::Placement(query)) => self.tasks.placement(query, self.shards),
-            Some(to_worker::Message::Quarantine(query)) => self.tasks.quarantine(query, self.shards),
-            Some(to_worker::Message::Conflicts(query)) => self.tasks.conflicts(query, self.shards),
-            Some(to_worker::Message::Prepared(query)) => self.tasks.prepared(query, self.shards),
-            Some(to_worker::Message::Mismatches(query)) => self.tasks.mismatches(query, self.shards),
-            Some(to_worker::Message::Backup(query)) => self.tasks.backup(query, self.shards),
-            Some(to_worker::Message::Purge(query)) => self.tasks.purge(query, self.shards),
-            Some(to_worker::Message::Rehearsal(query)) => self.tasks.rehearse(query, self.shards),
-            Some(to_worker::Message::Repair(query)) => self.tasks.repair(query, self.shards),
-            Some(to_worker::Message::Unique(query)) => self.tasks.unique(query, self.shards),
             Some(to_worker::Message::Heartbeat(_)) => {}
             Some(to_worker::Message::Welcome(_)) | None => {
                 tracing::warn!("the coordinator said something that this release does not know");
             }
+            Some(question) => self.tasks.answer(question, self.shards),
         }
         true
     }
