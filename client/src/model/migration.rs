@@ -222,21 +222,9 @@ impl ShardView {
         })
     }
 
-    /// Share of the walk done, 0.0 to 1.0. The total is an estimate: only the steps after the walk mean all of it.
+    /// Share of the walk done, 0.0 to 1.0.
     pub fn fraction(&self) -> f64 {
-        match self.step {
-            Some(
-                Step::Precheck
-                | Step::Backup
-                | Step::Apply
-                | Step::Prepare
-                | Step::Commit
-                | Step::Abort
-                | Step::Split,
-            ) => 0.0,
-            Some(Step::Backfill) => self.progress.fraction().min(0.99),
-            Some(Step::Sweep | Step::Verify | Step::Collect | Step::Undo) | None => 1.0,
-        }
+        self.progress.walked(self.step)
     }
 
     /// Rows that are not walked yet.

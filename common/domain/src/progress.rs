@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
+use crate::migration::Step;
 use crate::range::RangeTotals;
 use crate::verdict::{Saved, Undone};
 
@@ -70,6 +71,24 @@ impl ShardProgress {
             return if self.ranges > 0 && self.ranges == self.ranges_done { 1.0 } else { 0.0 };
         }
         (self.rows_seen as f64 / self.rows_total as f64).min(1.0)
+    }
+
+    /// Share of the walk done while a shard is at this step. The total is an estimate: only the steps after the walk mean all
+    /// of it.
+    pub fn walked(&self, step: Option<Step>) -> f64 {
+        match step {
+            Some(
+                Step::Precheck
+                | Step::Backup
+                | Step::Apply
+                | Step::Prepare
+                | Step::Commit
+                | Step::Abort
+                | Step::Split,
+            ) => 0.0,
+            Some(Step::Backfill) => self.fraction().min(0.99),
+            Some(Step::Sweep | Step::Verify | Step::Collect | Step::Undo) | None => 1.0,
+        }
     }
 
     /// Seconds until the walk ends at the present speed; `None` when nothing moves.

@@ -1,6 +1,7 @@
 //! Migrations, their shards, and the rows that were set aside or left alone.
 
 use serde::Serialize;
+use shardlift_domain::migration;
 use shardlift_domain::progress::ShardProgress;
 use shardlift_proto::convert::throttle_from_wire;
 use shardlift_proto::v1;
@@ -241,7 +242,7 @@ pub(in super::super) struct PartBody {
 impl From<v1::ShardMigration> for PartBody {
     fn from(part: v1::ShardMigration) -> Self {
         let step = Step::of(part.step());
-        let (fraction, eta_seconds) = walk(step, &part);
+        let (fraction, eta_seconds) = walk(&part);
         let held = part.held.unwrap_or_default();
         Self {
             shard: part.shard,
@@ -272,30 +273,17 @@ impl From<v1::ShardMigration> for PartBody {
     }
 }
 
-/// How much of the walk is done, and how long it still takes. The total is an estimate: only the steps after the walk mean
-/// all of it.
-fn walk(step: Option<Step>, part: &v1::ShardMigration) -> (f64, Option<u64>) {
-    match step {
-        Some(
-            Step::Precheck
-            | Step::Backup
-            | Step::Apply
-            | Step::Prepare
-            | Step::Commit
-            | Step::Abort
-            | Step::Split,
-        ) => (0.0, None),
-        Some(Step::Sweep | Step::Verify | Step::Collect | Step::Undo) | None => (1.0, None),
-        Some(Step::Backfill) => {
-            let progress = ShardProgress {
-                rows_seen: part.rows_seen,
-                rows_total: part.rows_total,
-                rows_per_second: part.rows_per_second,
-                ..ShardProgress::default()
-            };
-            (progress.fraction().min(0.99), progress.eta_seconds())
-        }
-    }
+/// How much of the walk is done, and how long it still takes.
+fn walk(part: &v1::ShardMigration) -> (f64, Option<u64>) {
+    let step = migration::Step::try_from(part.step()).ok();
+    let progress = ShardProgress {
+        rows_seen: part.rows_seen,
+        rows_total: part.rows_total,
+        rows_per_second: part.rows_per_second,
+        ..ShardProgress::default()
+    };
+    let eta = progress.eta_seconds().filter(|_| step == Some(migration::Step::Backfill));
+    (progress.walked(step), eta)
 }
 
 /// A page of the shards of a migration, by their ids.
