@@ -7,7 +7,7 @@ use crate::spec::{EndBlockers, Written};
 
 use super::context::Context;
 use super::fields::Fields;
-use super::scalars::{duration, text, word};
+use super::scalars::{self, duration, word};
 
 const MOST_NAMES: usize = 32;
 /// The server cuts names at this length.
@@ -61,17 +61,7 @@ pub(super) fn read(ctx: &mut Context, node: &Node) -> Option<Option<Box<EndBlock
 }
 
 fn names(ctx: &mut Context, node: &Node, what: &str) -> Option<Vec<String>> {
-    let Value::Sequence(items) = &node.value else {
-        ctx.invalid(node.at, format!("{what} must be a list of names, not {}", node.describe()));
-        return None;
-    };
-    if items.is_empty() || items.len() > MOST_NAMES {
-        ctx.invalid(node.at, format!("{what} must have 1 to {MOST_NAMES} names"));
-        return None;
-    }
-    let mut names: Vec<String> = Vec::new();
-    for item in items {
-        let name = text(ctx, item, what)?;
+    scalars::names(ctx, node, what, MOST_NAMES, |ctx, item, name| {
         if name.len() > LONGEST_NAME {
             ctx.invalid(
                 item.at,
@@ -79,13 +69,8 @@ fn names(ctx: &mut Context, node: &Node, what: &str) -> Option<Vec<String>> {
             );
             return None;
         }
-        if names.iter().any(|other| other == name) {
-            ctx.invalid(item.at, format!("{what} names {name:?} twice"));
-            return None;
-        }
-        names.push(name.to_owned());
-    }
-    Some(names)
+        Some(name.to_owned())
+    })
 }
 
 #[cfg(test)]

@@ -1,13 +1,13 @@
 //! `verify: references`: what rows refer to is there.
 
-use crate::spec::yaml::{Node, Value};
+use crate::spec::yaml::Node;
 use crate::spec::{Engine, References};
 
 use super::commands::collection;
 use super::context::Context;
 use super::data::{MAX_KEY, column, table};
 use super::fields::Fields;
-use super::scalars::text;
+use super::scalars;
 
 /// How it is written.
 pub(super) const FORM: &str = "{ references: { fields: [channel_id], to: channels, key: [id] } }";
@@ -39,28 +39,10 @@ pub(super) fn read(ctx: &mut Context, node: &Node) -> Option<References> {
 
 /// A list of columns or fields, each once.
 pub(super) fn names(ctx: &mut Context, node: &Node, what: &str, engine: Engine) -> Option<Vec<String>> {
-    let Value::Sequence(items) = &node.value else {
-        ctx.invalid(node.at, format!("{what} must be a list of names, not {}", node.describe()));
-        return None;
-    };
-    if items.is_empty() || items.len() > MAX_KEY {
-        ctx.invalid(node.at, format!("{what} must have 1 to {MAX_KEY} names"));
-        return None;
-    }
-    let mut names: Vec<String> = Vec::new();
-    for item in items {
-        let found = text(ctx, item, what)?;
-        let name = match engine {
-            Engine::Postgres => column(ctx, item, found, what)?,
-            Engine::Mongodb => path(ctx, item, found, what)?,
-        };
-        if names.contains(&name) {
-            ctx.invalid(item.at, format!("{what} names {name:?} twice"));
-            return None;
-        }
-        names.push(name);
-    }
-    Some(names)
+    scalars::names(ctx, node, what, MAX_KEY, |ctx, item, found| match engine {
+        Engine::Postgres => column(ctx, item, found, what),
+        Engine::Mongodb => path(ctx, item, found, what),
+    })
 }
 
 /// The path of a field.

@@ -30,6 +30,35 @@ pub(super) fn text<'n>(ctx: &mut Context, node: &'n Node, what: &str) -> Option<
     }
 }
 
+/// A list of 1 to `most` names, each once; `name` says which one a text means.
+pub(super) fn names(
+    ctx: &mut Context,
+    node: &Node,
+    what: &str,
+    most: usize,
+    name: impl Fn(&mut Context, &Node, &str) -> Option<String>,
+) -> Option<Vec<String>> {
+    let Value::Sequence(items) = &node.value else {
+        ctx.invalid(node.at, format!("{what} must be a list of names, not {}", node.describe()));
+        return None;
+    };
+    if items.is_empty() || items.len() > most {
+        ctx.invalid(node.at, format!("{what} must have 1 to {most} names"));
+        return None;
+    }
+    let mut names: Vec<String> = Vec::new();
+    for item in items {
+        let found = text(ctx, item, what)?;
+        let name = name(ctx, item, found)?;
+        if names.contains(&name) {
+            ctx.invalid(item.at, format!("{what} names {name:?} twice"));
+            return None;
+        }
+        names.push(name);
+    }
+    Some(names)
+}
+
 /// One of a few words.
 pub(super) fn word(
     ctx: &mut Context,
