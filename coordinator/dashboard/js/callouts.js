@@ -3,7 +3,7 @@
 import { errorPage } from "./api.js";
 import { h, renew, spoken } from "./dom.js";
 import { counted, few, span } from "./format.js";
-import { isHalted, isUndoing } from "./model.js";
+import { isHalted, isOneWay, isUndoing } from "./model.js";
 
 const FAULTS = {
   user: "the spec or the request",
@@ -63,7 +63,7 @@ function told(migration) {
 
 function ways(migration, verb) {
   if (isUndoing(migration)) return `${verb}, or cancel and leave it half undone`;
-  return `${verb}, roll back or give up`;
+  return isOneWay(migration) ? `${verb} or give up` : `${verb}, roll back or give up`;
 }
 
 function callout({ tone, title, failure, todo }) {
