@@ -7,7 +7,7 @@ use shardlift_client::Client;
 
 use crate::console::{Console, Ended, Output};
 use crate::exit::{Exit, TABLE};
-use crate::reach::Reach;
+use crate::reach::{OF_EVERY_VERB, Reach};
 use crate::verbs::apply::Apply;
 use crate::verbs::approve::Approve;
 use crate::verbs::audit::Audit;
@@ -62,13 +62,14 @@ pub(crate) struct Arguments {
     reach: Reach,
 
     /// The form of answers.
-    #[arg(long, global = true, value_enum, default_value_t = Output::Table)]
+    #[arg(long, global = true, value_enum, default_value_t = Output::Table, help_heading = OF_EVERY_VERB)]
     output: Output,
 
     /// No colour, even on a terminal.
     #[arg(
         long,
         global = true,
+        help_heading = OF_EVERY_VERB,
         env = "NO_COLOR",
         hide_env_values = true,
         value_name = "ANY",
@@ -215,6 +216,22 @@ mod tests {
             let call = format!("shardlift {}", verb.get_name());
             assert!(help.contains(&call), "{} has no example", verb.get_name());
             assert!(verb.get_about().is_some(), "{} has no description", verb.get_name());
+        }
+    }
+
+    #[test]
+    fn the_help_of_a_verb_has_its_own_options_first() {
+        let mut program = Arguments::command();
+        program.build();
+        for (verb, own) in [("plan", "--rehearse"), ("apply", "--no-watch"), ("events", "--newest")] {
+            let verb = program.find_subcommand_mut(verb).expect("a verb");
+            for help in [verb.render_help().to_string(), verb.render_long_help().to_string()] {
+                let (first, second) = help.split_once(OF_EVERY_VERB).expect("two lists");
+                assert!(first.contains(own) && first.contains("--help"), "{help}");
+                for flag in ["--coordinator", "--wait", "--output", "--no-color"] {
+                    assert!(second.contains(flag) && !first.contains(flag), "{flag}: {help}");
+                }
+            }
         }
     }
 

@@ -43,6 +43,15 @@ pub(crate) struct Context {
     pub(crate) token_file: Option<PathBuf>,
 }
 
+/// Refuses a name that nobody could type again.
+pub(crate) fn nameable(name: &str) -> Result<(), Failure> {
+    if name.is_empty() || name.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        let message = format!("{name:?} is no name of a context: it is empty, or has blanks");
+        return Err(Failure::new(ErrorCode::RequestInvalid, message, "take a word, such as production"));
+    }
+    Ok(())
+}
+
 /// Where the file is.
 pub(crate) fn place() -> Result<PathBuf, Failure> {
     user_file(FILE).ok_or_else(|| {
@@ -105,6 +114,16 @@ impl Contexts {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_is_a_word() {
+        for name in ["production", "eu-1.example", "日本"] {
+            assert_eq!(nameable(name), Ok(()), "{name}");
+        }
+        for name in ["", " ", "two words", "a\n"] {
+            assert_eq!(nameable(name).expect_err(name).code, ErrorCode::RequestInvalid);
+        }
+    }
 
     #[test]
     fn what_is_written_reads_back_and_an_unknown_name_is_told_with_the_known_ones() {

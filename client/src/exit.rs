@@ -13,7 +13,8 @@ Exit codes:
   1    internal error
   2    wrong usage: arguments, addresses, files that cannot be read
   3    a migration failed
-  4    a migration is paused, halted or cancelled, waits for one that is, or for an approval; or a plan was declined
+  4    a migration is paused, halted, cancelled or rolled back, waits for one that is, or for an approval; or a plan
+       was declined
   5    a spec or the plan was refused
   6    no coordinator is reachable, or none leads
   7    the move is not possible in this state, a conflict, or not found

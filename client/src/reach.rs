@@ -14,11 +14,16 @@ use crate::contexts::{Context, Contexts};
 /// Where nothing else is said.
 const HERE: &str = "127.0.0.1:7400";
 
+/// Where the help lists the flags that every verb takes: below those of the verb itself.
+pub(crate) const OF_EVERY_VERB: &str = "Options of every verb";
+
 /// The flags that every verb takes.
 #[derive(Debug, Args)]
+#[command(next_help_heading = OF_EVERY_VERB)]
 pub(crate) struct Reach {
-    /// Where a coordinator listens, with https:// before it if it wants TLS; any of them answers. Several: give it again, or
-    /// write commas between them. The default is that of the present context, else 127.0.0.1:7400.
+    /// Where a coordinator listens; else that of the present context, else 127.0.0.1:7400.
+    ///
+    /// With https:// before it if it wants TLS. Any of them answers. Several: give it again, or write commas between them.
     #[arg(
         long,
         global = true,
@@ -34,6 +39,7 @@ pub(crate) struct Reach {
     context: Option<String>,
 
     /// The authorities that may have signed the coordinators' certificates, a file in PEM form; else those of this machine.
+    ///
     /// Addresses without a scheme are then dialled over TLS.
     #[arg(long, global = true, value_name = "FILE", env = "SHARDLIFT_CA", hide_env_values = true)]
     ca: Option<PathBuf>,
@@ -55,7 +61,14 @@ pub(crate) struct Reach {
     token_file: Option<PathBuf>,
 
     /// How long to try while no coordinator answers, or none leads; 0: each is tried once.
-    #[arg(long, global = true, value_name = "SECONDS", env = "SHARDLIFT_WAIT", default_value_t = 30)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "SECONDS",
+        env = "SHARDLIFT_WAIT",
+        hide_env_values = true,
+        default_value_t = 30
+    )]
     pub(crate) wait: u64,
 }
 

@@ -41,6 +41,7 @@ impl Refusal {
                 | ErrorCode::StoreUnavailable
                 | ErrorCode::StoreFenced,
             ) => Refusal::Lost(failures.swap_remove(0)),
+            _ if is_foreign(status) => Refusal::Told(vec![foreign(address, status.message())]),
             _ => Refusal::Told(failures),
         }
     }
@@ -65,6 +66,22 @@ fn is_silence(status: &Status) -> bool {
         }
 }
 
+/// An answer that is none of a coordinator: of its door for REST or metrics, of another server, of another release. What a
+/// coordinator refuses has typed details.
+fn is_foreign(status: &Status) -> bool {
+    let broken = status.code() == Code::Internal && status.message().starts_with("protocol error");
+    status.details().is_empty() && (broken || status.code() == Code::Unimplemented)
+}
+
+fn foreign(address: &Address, what: &str) -> Failure {
+    Failure::new(
+        ErrorCode::RequestInvalid,
+        format!("what answers at {address} is no coordinator of this release: {what}"),
+        "name the coordinator's `listen` address, not that of REST or metrics (--coordinator or SHARDLIFT_COORDINATOR); \
+         compare the releases with --version",
+    )
+}
+
 /// The failure of a coordinator that does not answer.
 pub(crate) fn unreachable(address: &Address, what: &str, source: Option<&(dyn Error + 'static)>) -> Failure {
     let mut causes: Vec<String> = Vec::new();
@@ -79,7 +96,7 @@ pub(crate) fn unreachable(address: &Address, what: &str, source: Option<&(dyn Er
         ErrorCode::CoordinatorUnreachable,
         format!("no coordinator answers at {address}: {cause}"),
         "check that it runs (shardlift-coordinator --config FILE), and that --coordinator or \
-         SHARDLIFT_COORDINATOR names its `listen` address",
+         SHARDLIFT_COORDINATOR names its `listen` address: with https:// if it wants TLS, without if not",
     )
 }
 
@@ -103,7 +120,22 @@ mod tests {
             assert!(matches!(judged(&Status::new(code, "gone")), Refusal::Lost(_)), "{code:?}");
         }
         assert!(matches!(judged(&Status::internal("a defect")), Refusal::Told(_)));
-        assert!(matches!(judged(&Status::unimplemented("no such call")), Refusal::Told(_)));
+    }
+
+    #[test]
+    fn an_answer_that_is_none_of_a_coordinator_is_told_with_the_address() {
+        let broken = Status::internal("protocol error: received message with invalid compression flag: 123");
+        for status in
+            [broken, Status::unimplemented("grpc-status header missing, mapped from HTTP status code 404")]
+        {
+            let Refusal::Told(failures) = judged(&status) else { panic!("{status:?} is worth no other try") };
+            assert_eq!(failures[0].code, ErrorCode::RequestInvalid, "{failures:?}");
+            assert!(failures[0].message.starts_with("what answers at http://127.0.0.1:1 is no coordinator"));
+        }
+        let told = refuse(vec![Failure::new(ErrorCode::RequestNoSuchRoute, "no such call", "look it up")]);
+        assert!(
+            matches!(judged(&told), Refusal::Told(failures) if failures[0].code == ErrorCode::RequestNoSuchRoute)
+        );
     }
 
     #[test]

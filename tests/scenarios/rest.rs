@@ -70,6 +70,7 @@ async fn a_stranger_drives_a_migration_from_plan_to_completed() {
     assert_eq!(http.post(&path(ID, "/resume")).await.ok(200)["migration"]["status"], "running");
     let done = until(&http, ID, "it is completed", |migration| migration["status"] == "completed").await;
     assert!(done["shards"][0]["verified"] == true && done["shards"][0]["fraction"] == 1.0, "{done:#}");
+    assert_eq!(done["undoable"], false, "its spec has no undo: {done:#}");
     one_vocabulary(&play, &done).await;
     looked_at_from_all_sides(&http, &items).await;
 

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::cli::Session;
 use crate::console::Ended;
-use crate::contexts::Contexts;
+use crate::contexts::{Contexts, nameable};
 use crate::exit::Exit;
 use crate::view::harmless::line;
 use crate::view::table::{Side, Table};
@@ -55,6 +55,7 @@ impl Context {
                     .answer(|_| format!("{}: present\n", line(name)), || json!({ "current": name }))?;
             }
             Ask::Add { name } => {
+                nameable(name)?;
                 contexts.all.insert(name.clone(), session.reach().context()?);
                 contexts.current.get_or_insert_with(|| name.clone());
                 let file = contexts.write()?.display().to_string();

@@ -58,6 +58,9 @@ impl Events {
             let limit = if after.is_some() { PAGE } else { self.newest };
             let asked = AuditAsked { after, id: id.clone(), limit, ..AuditAsked::default() };
             let (entries, more) = client.audit(asked).await?;
+            if entries.is_empty() && after.is_none() {
+                session.console.remark("nothing was recorded\n")?;
+            }
             for entry in &entries {
                 session.console.say(&one(session.console.output, entry))?;
             }

@@ -72,7 +72,7 @@ impl Plan {
         if let Some(exit) = refused(&plan) {
             return Ok(exit);
         }
-        if plan::is_done(&plan) {
+        if plan::is_over(&plan) {
             session.console.remark("Nothing to do.\n")?;
         } else {
             let paths: Vec<String> =

@@ -21,6 +21,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_columns_of_one_skeleton_are_those_that_the_other_writes() {
+        let id = MigrationId::new("0007_first_try").expect("an id");
+        let cluster = ClusterName::new("chat").expect("a name");
+        let schema = text(Kind::Schema, Engine::Postgres, &id, &cluster);
+        let data = text(Kind::Data, Engine::Postgres, &id, &cluster);
+        for column in ["body_text", "schema_version"] {
+            assert!(schema.contains(&format!("ADD COLUMN {column} ")), "{schema}");
+            assert!(data.contains(&format!("\n    {column}: ")), "{data}");
+        }
+    }
+
+    #[test]
     fn every_skeleton_is_a_valid_spec_of_its_kind() {
         let id = MigrationId::new("0007_first_try").expect("an id");
         let cluster = ClusterName::new("chat").expect("a name");

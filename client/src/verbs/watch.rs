@@ -18,7 +18,8 @@ use crate::view::status;
 Ctrl-C stops the watching, never the migration. A coordinator that goes away, or a
 lead that passes on, is waited for.
 With --output json each change is one line, of the shape of `shardlift status ID --output json`.
-Ends with 0 when it is completed, 3 when it failed, 4 when it is paused, halted or cancelled.")]
+Ends with 0 when it is completed, 3 when it failed, 4 when it is paused, halted, cancelled or
+rolled back.")]
 pub(crate) struct Watch {
     /// The migration's id; its newest version is watched.
     id: MigrationId,

@@ -143,7 +143,10 @@ pub(crate) fn verified(paint: Paint, found: &Verified) -> String {
     let Verified { entries, unchained, head, broken, .. } = found;
     let old = if *unchained == 0 { String::new() } else { format!(", {unchained} older than the chain") };
     match broken {
-        None => format!("{} {entries} entries{old}; head {}\n", paint.tone(Tone::Good, "holds"), line(head)),
+        None => {
+            let told = paint.tone(Tone::Good, "the chain holds");
+            format!("{told}: {entries} entries{old}; head {}\n", line(head))
+        }
         Some((at, why)) => {
             let place = at.map_or_else(|| "at the end".to_owned(), |sequence| format!("at entry {sequence}"));
             let told = paint.tone(Tone::Bad, "broken");
@@ -217,7 +220,7 @@ more: --after 8
     #[test]
     fn what_a_walk_has_found_is_a_sentence() {
         let holds = Verified { entries: 7, unchained: 0, head: "abc".into(), last: Some(9), broken: None };
-        assert_eq!(verified(Paint::PLAIN, &holds), "holds 7 entries; head abc\n");
+        assert_eq!(verified(Paint::PLAIN, &holds), "the chain holds: 7 entries; head abc\n");
         let broken = Verified { unchained: 2, broken: Some((Some(8), "it was changed".into())), ..holds };
         let told = verified(Paint::PLAIN, &broken);
         assert_eq!(

@@ -80,8 +80,9 @@ impl Bars {
                 run.shards.insert(part.shard.clone(), bar);
             }
             if let Some(bar) = run.shards.get(&part.shard) {
-                bar.set_message(figures_of(part));
+                // The message draws at once, the position when it is its turn: so a bar never lags behind its figures.
                 bar.set_position((part.fraction() * WHOLE as f64) as u64);
+                bar.set_message(figures_of(part));
             }
         }
         run.head.set_message(headline(self.paint, view, run.shards.len()));

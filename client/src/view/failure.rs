@@ -13,16 +13,7 @@ const SOURCE_WIDTH: usize = 100;
 
 /// One failure, each line with its end. `files`: the specs at hand, for the source line.
 pub(crate) fn failure(paint: Paint, failure: &Failure, files: &[SpecFile]) -> String {
-    titled(paint, Tone::Bad, "error", failure, files)
-}
-
-/// One finding of a plan.
-pub(crate) fn finding(paint: Paint, severity: Severity, about: &Failure, files: &[SpecFile]) -> String {
-    match severity {
-        Severity::Error => failure(paint, about, files),
-        Severity::Warning => titled(paint, Tone::Warn, "warning", about, files),
-        Severity::Note => titled(paint, Tone::Strong, "note", about, files),
-    }
+    finding(paint, Severity::Error, failure, files)
 }
 
 /// All failures of a refusal, with an empty line between them.
@@ -35,7 +26,13 @@ pub(crate) fn brief(failure: &Failure) -> String {
     format!("{}: {}", failure.code, line(&failure.message))
 }
 
-fn titled(paint: Paint, tone: Tone, word: &str, failure: &Failure, files: &[SpecFile]) -> String {
+/// One finding of a plan. A note blames nobody.
+pub(crate) fn finding(paint: Paint, severity: Severity, failure: &Failure, files: &[SpecFile]) -> String {
+    let (word, tone) = match severity {
+        Severity::Error => ("error", Tone::Bad),
+        Severity::Warning => ("warning", Tone::Warn),
+        Severity::Note => ("note", Tone::Strong),
+    };
     let title = format!("{word}[{}]", failure.code);
     let mut text = format!("{}: {}\n", paint.tone(tone, &title), block(&failure.message, 2));
     let place = place(&failure.place);
@@ -45,7 +42,9 @@ fn titled(paint: Paint, tone: Tone, word: &str, failure: &Failure, files: &[Spec
     if let Some(snippet) = failure.place.file.as_deref().and_then(|file| snippet(paint, tone, file, files)) {
         text.push_str(&snippet);
     }
-    text.push_str(&format!("  whose fault: {}\n", failure.fault()));
+    if severity != Severity::Note {
+        text.push_str(&format!("  whose fault: {}\n", failure.fault()));
+    }
     if !failure.next.is_empty() {
         text.push_str(&format!("  next: {}\n", block(&failure.next, 8)));
     }

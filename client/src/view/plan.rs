@@ -40,6 +40,15 @@ pub(crate) fn is_done(plan: &Plan) -> bool {
     plan.migrations.iter().all(is_completed)
 }
 
+/// Whether nothing of it is to be done: everything in it is completed, or was given up.
+pub(crate) fn is_over(plan: &Plan) -> bool {
+    plan.migrations.iter().all(|planned| is_completed(planned) || is_given_up(planned))
+}
+
+fn is_given_up(planned: &PlannedMigration) -> bool {
+    planned.disposition == Disposition::Known { status: Status::Cancelled }
+}
+
 fn is_completed(planned: &PlannedMigration) -> bool {
     planned.disposition == Disposition::Known { status: Status::Completed }
 }
@@ -74,6 +83,9 @@ fn migration(
         if planned.waves.len() > 1 || !wave.soak.is_zero() {
             fact(&format!("wave {number}"), block(&wave_of(wave), INDENT));
         }
+    }
+    if is_given_up(planned) {
+        fact("note", "it was given up: the same work needs a spec with a new id".to_owned());
     }
     for note in &planned.notes {
         fact("note", block(note, INDENT));
@@ -155,6 +167,8 @@ fn findings(paint: Paint, plan: &Plan, severity: Severity, files: &[SpecFile]) -
 /// `Plan: 1 to do, 1 completed before, on 2 shards. Nothing has been changed.`
 fn summary(plan: &Plan) -> String {
     let done = plan.migrations.iter().filter(|planned| is_completed(planned)).count();
+    let given_up = plan.migrations.iter().filter(|planned| is_given_up(planned)).count();
+    let before = if given_up == 0 { String::new() } else { format!(", {given_up} cancelled before") };
     let shards: BTreeSet<_> = plan.migrations.iter().flat_map(PlannedMigration::shards).collect();
     let errors = plan.findings.iter().filter(|each| each.severity == Severity::Error).count();
     let verdict = match errors {
@@ -162,8 +176,8 @@ fn summary(plan: &Plan) -> String {
         _ => format!("It cannot be applied: {}. Nothing has been changed.", counted(errors, "error")),
     };
     format!(
-        "Plan: {} to do, {done} completed before, {}. {verdict}\n",
-        plan.migrations.len() - done,
+        "Plan: {} to do, {done} completed before{before}, {}. {verdict}\n",
+        plan.migrations.len() - done - given_up,
         counted(shards.len(), "shard")
     )
 }
@@ -192,7 +206,6 @@ mod tests {
 
 1 note
 note[schema.locked]: the table has no index on schema_version
-  whose fault: the application or its data
   next: nothing to do
   more: docs/errors/schema.locked.md
 
@@ -228,6 +241,19 @@ Plan: 1 to do, 1 completed before, 2 shards. It cannot be applied: 1 error. Noth
         let text = plan(Paint::PLAIN, &rollout, &[]);
         let expected = "     wave 1      1: chat-pg-02, then soaks 10m 00s\n     wave 2      1: chat-pg-01\n";
         assert!(text.contains(expected), "{text}");
+    }
+
+    #[test]
+    fn what_was_given_up_is_not_to_be_done() {
+        let mut again = samples::plan();
+        again.migrations[1].disposition = Disposition::Known { status: Status::Cancelled };
+        let text = plan(Paint::PLAIN, &again, &[]);
+        assert!(
+            text.contains("note        it was given up: the same work needs a spec with a new id\n"),
+            "{text}"
+        );
+        assert!(text.contains("Plan: 0 to do, 1 completed before, 1 cancelled before, 2 shards."), "{text}");
+        assert!(is_over(&again) && !is_done(&again));
     }
 
     #[test]

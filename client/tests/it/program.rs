@@ -297,7 +297,7 @@ async fn the_history_is_listed_and_a_broken_chain_ends_with_its_code() {
     assert!(out.contains("started") && out.contains("olaf"), "{out}");
     ends(&url, &["audit", "list", "--since", "yesterday"], 2).await;
     let (out, _) = ends(&url, &["audit", "verify"], 0).await;
-    assert!(out.starts_with("holds 7 entries"), "{out}");
+    assert!(out.starts_with("the chain holds: 7 entries"), "{out}");
     let (out, _) = ends(&url, &["audit", "verify", "--known", "abc", "--output", "json"], 8).await;
     let told: Value = serde_json::from_str(&out).expect("JSON");
     assert_eq!(told["broken"]["why"], "lost");
@@ -320,6 +320,7 @@ async fn a_context_is_kept_and_asked_and_a_flag_wins() {
     };
     assert!(run(&["context", "list"], 0).await.contains("no context"));
     run(&["context", "add", "nowhere"], 2).await;
+    run(&["context", "add", "", "--coordinator", &url], 2).await;
     run(&["context", "add", "nowhere", "--coordinator", "127.0.0.1:1"], 0).await;
     run(&["leader"], 6).await;
     run(&["leader", "--coordinator", &url], 0).await;

@@ -1,9 +1,9 @@
 // What a person has to know before anything else: why it stands still, and what to do now.
 
 import { errorPage } from "./api.js";
-import { h, renew } from "./dom.js";
+import { h, renew, spoken } from "./dom.js";
 import { counted, few, span } from "./format.js";
-import { isHalted, isUndoing } from "./model.js";
+import { isHalted, isOneWay, isUndoing } from "./model.js";
 
 const FAULTS = {
   user: "the spec or the request",
@@ -45,15 +45,15 @@ function told(migration) {
   if (migration.rolled_back_for) add("undo", "Rolled back by the system", migration.rolled_back_for, null);
   if (migration.approval_needed) add("warn", "Needs an approval", migration.approval_needed, null);
   if (status === "pending" && migration.released === false) {
-    add("idle", "Not started", null, `Start it here, or with: shardlift start ${id}`);
+    add("idle", "Not started", null, `Start it here, or with: \`shardlift start ${id}\``);
   } else if (status === "pending" && migration.waiting_for.length > 0) {
     add("idle", "Waits", null, `Begins when these are completed: ${few(migration.waiting_for)}.`);
   }
   if (migration.quarantined > 0) {
-    add("warn", `${counted(migration.quarantined, "row")} set aside`, null, `They could not be changed and wait for a decision: shardlift quarantine list ${id}`);
+    add("warn", `${counted(migration.quarantined, "row")} set aside`, null, `They could not be changed and wait for a decision: \`shardlift quarantine list ${id}\``);
   }
   if (migration.conflicts > 0) {
-    add("warn", `${counted(migration.conflicts, "row")} left alone by the rollback`, null, `They are not what was written any more: shardlift conflicts ${id}`);
+    add("warn", `${counted(migration.conflicts, "row")} left alone by the rollback`, null, `They are not what was written any more: \`shardlift conflicts ${id}\``);
   }
   if (migration.uncovered.length > 0) {
     add("warn", `${counted(migration.uncovered.length, "shard")} not covered`, null, `Joined the cluster after the plan was made: ${few(migration.uncovered)}. They need a migration of their own.`);
@@ -63,7 +63,7 @@ function told(migration) {
 
 function ways(migration, verb) {
   if (isUndoing(migration)) return `${verb}, or cancel and leave it half undone`;
-  return `${verb}, roll back or give up`;
+  return isOneWay(migration) ? `${verb} or give up` : `${verb}, roll back or give up`;
 }
 
 function callout({ tone, title, failure, todo }) {
@@ -71,10 +71,10 @@ function callout({ tone, title, failure, todo }) {
     "section",
     { class: "callout", data: { tone } },
     h("h2", { class: "callout-title" }, title),
-    failure && h("p", { class: "callout-what" }, failure.message),
+    failure && h("p", { class: "callout-what" }, spoken(failure.message)),
     failure && where(failure),
-    failure && h("p", { class: "callout-next" }, h("b", {}, "What to do: "), failure.next),
-    todo && h("p", { class: "callout-next" }, todo),
+    failure && h("p", { class: "callout-next" }, h("b", {}, "What to do: "), spoken(failure.next)),
+    todo && h("p", { class: "callout-next" }, spoken(todo)),
   );
 }
 

@@ -2,9 +2,9 @@
 
 import { callouts } from "./callouts.js";
 import { course } from "./course.js";
-import { h, reconcile, renew, setAttribute, setStyle, setText, show } from "./dom.js";
+import { h, reconcile, renew, setAttribute, setStyle, setText, show, spoken } from "./dom.js";
 import { eventFeed } from "./events.js";
-import { count, counted, percent, short, span, time } from "./format.js";
+import { count, counted, percent, sentence, short, span, time } from "./format.js";
 import { grid } from "./grid.js";
 import { isUndoing, standing, summary, toneOf } from "./model.js";
 import { explain, LABELS, verbs } from "./moves.js";
@@ -39,7 +39,8 @@ export function detail({ act }) {
     const migration = followed.migration;
     show(whole, migration !== null);
     show(missing, migration === null && followed.problem !== null);
-    if (followed.problem) setText(missing, `${followed.problem.message}. ${followed.problem.next ?? ""}`);
+    const told = [followed.problem?.message, followed.problem?.next].filter(Boolean).map(sentence).join(" ");
+    renew(missing, told, () => spoken(told));
     if (migration === null) return;
     const all = [...followed.parts.values()];
     const sum = summary(migration, all);

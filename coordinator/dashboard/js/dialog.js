@@ -1,7 +1,7 @@
 // Asking before something is done: what it will do, the same as a command, and what the coordinator says if it refuses.
 
 import { errorPage } from "./api.js";
-import { h, setText, show } from "./dom.js";
+import { h, setText, show, spoken } from "./dom.js";
 
 /**
  * `{ element, ask(meaning, perform) }`; `perform(body)` does it, and may throw a problem. A meaning may bring a form of its own,
@@ -73,8 +73,8 @@ function nothingElse(body) {
 
 function refuse(place, { code, message, next }) {
   place.replaceChildren(
-    h("p", {}, h("b", {}, "It was refused. "), message),
-    h("p", {}, code && h("a", { class: "code", href: errorPage(code), target: "_blank", rel: "noopener" }, code), next ? ` ${next}` : null),
+    h("p", {}, h("b", {}, "It was refused. "), spoken(message)),
+    h("p", {}, code && h("a", { class: "code", href: errorPage(code), target: "_blank", rel: "noopener" }, code), next && " ", spoken(next)),
   );
   show(place, true);
 }

@@ -30,6 +30,11 @@ function fill(element, properties, children) {
   return element;
 }
 
+/** The parts of a text in which `backticks` stand around what is typed: those as code. */
+export function spoken(text) {
+  return (text ?? "").split("`").map((part, place) => (place % 2 === 0 ? part : h("code", {}, part)));
+}
+
 /** The element with this id, which the page has. */
 export function byId(id) {
   return document.getElementById(id);

@@ -54,3 +54,8 @@ export function few(names, most = 6) {
   const shown = names.slice(0, most).join(", ");
   return names.length > most ? `${shown} and ${count(names.length - most)} more` : shown;
 }
+
+/** The text as a sentence: a capital at its beginning, a stop at its end. */
+export function sentence(text) {
+  return `${text[0].toUpperCase()}${text.slice(1).replace(/\.$/, "")}.`;
+}

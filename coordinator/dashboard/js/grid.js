@@ -1,7 +1,7 @@
 // One cell for each shard. State is told by colour, by a mark and by shape; how far it is, by the height of its fill.
 // The keyboard walks the cells with the arrow keys; hovering or focusing tells everything about a shard.
 
-import { h, reconcile, renew, setAttribute, setStyle, setText, show } from "./dom.js";
+import { h, reconcile, renew, setAttribute, setStyle, setText, show, spoken } from "./dom.js";
 import { count, counted, percent, span } from "./format.js";
 import { STATES, stateOf, waves } from "./model.js";
 
@@ -201,8 +201,8 @@ function fillCard(view, card) {
       h("span", { class: "soft" }, STATES[state].text),
     ),
     h("dl", { class: "pairs" }, ...pairs(part, view.migration).flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)])),
-    failure && h("p", { class: "card-failure", data: { tone: part.error ? "bad" : "warn" } }, h("code", {}, failure.code), ` ${failure.message}`),
-    failure && h("p", { class: "soft" }, failure.next),
+    failure && h("p", { class: "card-failure", data: { tone: part.error ? "bad" : "warn" } }, h("code", {}, failure.code), " ", spoken(failure.message)),
+    failure && h("p", { class: "soft" }, spoken(failure.next)),
   ]);
   show(card, true);
 }

@@ -5,7 +5,7 @@ import { detail } from "./detail.js";
 import { confirmation } from "./dialog.js";
 import { byId, setAttribute, setText, show } from "./dom.js";
 import { fleet } from "./fleet.js";
-import { time } from "./format.js";
+import { sentence, time } from "./format.js";
 import { list } from "./list.js";
 import { Live } from "./live.js";
 import { standing, urgency } from "./model.js";
@@ -104,10 +104,6 @@ function drawConnection() {
   const old = lost.since ? `what you see is as of ${time(lost.since)}` : "nothing is known yet";
   const told = [lost.problem.message, old, lost.problem.next, "this page goes on trying"];
   setText(byId("lost-what"), told.filter(Boolean).map(sentence).join(" "));
-}
-
-function sentence(text) {
-  return `${text[0].toUpperCase()}${text.slice(1).replace(/\.$/, "")}.`;
 }
 
 /** Tells those who do not see the page when the standing changes. */

@@ -43,6 +43,11 @@ export function isUndoing(migration) {
   return migration.phase === "undo" || ["rolling_back", "rolled_back"].includes(migration.status);
 }
 
+/** Whether nothing is kept that a rollback would need: its spec did not ask for it, or it was given up. */
+export function isOneWay(migration) {
+  return migration.undoable === false || Boolean(migration.before_images);
+}
+
 /** Whether the system stopped it, and not a person. */
 export function isHalted(migration) {
   return migration.status === "paused" && Boolean(migration.halted);

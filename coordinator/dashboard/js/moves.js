@@ -2,7 +2,7 @@
 // decides; this only keeps buttons away that it would refuse.
 
 import { count, counted } from "./format.js";
-import { isUndoing } from "./model.js";
+import { isOneWay, isUndoing } from "./model.js";
 import { covers } from "./session.js";
 import { throttleMeaning } from "./throttle.js";
 
@@ -38,7 +38,7 @@ export function verbs(migration, me) {
 function moves(migration) {
   const allowed = [...(TABLE[migration.status] ?? [])];
   if (migration.status === "pending" && migration.released === false) allowed.unshift("start");
-  const senseless = [isUndoing(migration) && "rollback", (isUndoing(migration) || !migration.throttle) && "throttle"];
+  const senseless = [(isUndoing(migration) || isOneWay(migration)) && "rollback", (isUndoing(migration) || !migration.throttle) && "throttle"];
   return allowed.filter((verb) => !senseless.includes(verb));
 }
 
@@ -115,7 +115,7 @@ const MEANING = {
         ? `${count(migration.rows_done)} changed rows get their old values. Rows that the application has changed since are left alone and listed as conflicts.`
         : "Its down statements run on every shard that has had up.",
       migration.kind === "data"
-        ? "It needs undo: capture in the spec, and is refused without."
+        ? null
         : "Where a down would drop values that were written since, it halts before it has changed anything there.",
     ],
     option:
@@ -129,7 +129,7 @@ function changed(migration, sum) {
   if (migration.status === "pending") return null;
   if (isUndoing(migration)) return "It is left half undone. It can be rolled back to the end later.";
   if (migration.kind === "data" && migration.rows_done > 0) {
-    return `${count(migration.rows_done)} rows keep their new form, the others their old one. It can still be rolled back later if its spec captures undo.`;
+    return `${count(migration.rows_done)} rows keep their new form, the others their old one. ${isOneWay(migration) ? "Its spec keeps nothing to roll it back with." : "It can still be rolled back later."}`;
   }
   return `What is done on ${counted(sum.shards, "shard")} stays done.`;
 }

@@ -1,7 +1,7 @@
 // What failed or struggles on shards, each thing once with the shards it concerns.
 
 import { where } from "./callouts.js";
-import { h, renew, show } from "./dom.js";
+import { h, renew, show, spoken } from "./dom.js";
 import { counted, few } from "./format.js";
 import { problems } from "./model.js";
 
@@ -44,8 +44,8 @@ function entry({ failure, passing, shards }) {
       h("strong", {}, shards.length === 1 ? shards[0] : counted(shards.length, "shard")),
       shards.length > 1 && h("span", { class: "soft" }, few(shards)),
     ),
-    h("p", {}, failure.message),
+    h("p", {}, spoken(failure.message)),
     where({ ...about, shard: null }),
-    h("p", { class: "callout-next" }, h("b", {}, "What to do: "), failure.next),
+    h("p", { class: "callout-next" }, h("b", {}, "What to do: "), spoken(failure.next)),
   );
 }

@@ -49,6 +49,7 @@ pub(super) fn migration_to_wire(view: &MigrationView, with_shards: bool) -> v1::
         throttle: view.throttle.map(|throttle| convert::throttle_to_wire(throttle.now)),
         throttle_in_spec: view.throttle.and_then(|throttle| throttle.in_spec).map(convert::throttle_to_wire),
         purged: migration.purge.map(|purge| purge.done),
+        undoable: Some(view.undoable),
         author: migration.author.clone(),
         approved_by: migration.approval.as_ref().map(|approval| approval.by.clone()),
         approval_needed: view.approval_needed.clone().map(Into::into),

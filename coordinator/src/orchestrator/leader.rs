@@ -476,6 +476,7 @@ impl Leader {
             waiting_for: self.waiting_for(migration),
             approval_needed: self.seat.approval.needed(migration),
             throttle: in_force(page),
+            undoable: page.spec.undoable(),
             gate: self.gate(migration),
             uncovered: uncovered(&page.spec, migration, self.book.topology()),
             rows_done: sum(|shard| shard.rows_done),

@@ -26,10 +26,16 @@ impl Book {
                 "go on forward: write a migration that mends what this one did",
             );
         }
-        let dependents = named(self.dependents(id));
+        let dependents: Vec<_> = self.dependents(id).collect();
+        if let [one] = dependents[..] {
+            return refuse(
+                format!("{one} depends on {id} and has changed something"),
+                "roll that back first",
+            );
+        }
         if !dependents.is_empty() {
             return refuse(
-                format!("{dependents} depend on {id} and have changed something"),
+                format!("{} depend on {id} and have changed something", named(dependents.into_iter())),
                 "roll those back first, the newest one before the others",
             );
         }

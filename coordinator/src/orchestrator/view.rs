@@ -29,6 +29,8 @@ pub struct MigrationView {
     pub approval_needed: Option<Failure>,
     /// How its walk is throttled; `None`: nothing is walked.
     pub throttle: Option<InForce>,
+    /// Whether its spec keeps what a rollback needs.
+    pub undoable: bool,
     /// The present wave is done: what its gate waits for.
     pub gate: Option<GateView>,
     /// Shards of its cluster that it does not cover, since they joined later.

@@ -274,9 +274,9 @@ fn locks(schema: &SchemaSpec) -> Vec<String> {
     }
     let held = match schema.atomic {
         true => "held until it is decided".to_owned(),
-        false => format!("held for {} ms at most", schema.hold_timeout.as_millis()),
+        false => format!("held for {:?} at most", schema.hold_timeout),
     };
-    let bounds = format!("asked for in tries of {} ms, {held}", schema.lock_timeout.as_millis());
+    let bounds = format!("asked for in tries of {:?}, {held}", schema.lock_timeout);
     let note = |((Reverse(lock), table), numbers): ((Reverse<Lock>, Relation), Vec<String>)| {
         let bounds = if lock > Lock::ShareUpdateExclusive { format!(", {bounds}") } else { String::new() };
         let which = if numbers.len() == 1 { "statement" } else { "statements" };

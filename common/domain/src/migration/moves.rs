@@ -175,7 +175,8 @@ pub struct Illegal {
 impl From<Illegal> for Failure {
     fn from(illegal: Illegal) -> Self {
         let Illegal { verb, status, why } = illegal;
-        let message = format!("cannot {} a migration that is {status}", verb.as_str());
+        let standing = status.as_str().replace('_', " ");
+        let message = format!("cannot {} a migration that is {standing}", verb.as_str());
         Failure::new(ErrorCode::RequestIllegal, message, why)
     }
 }
@@ -271,7 +272,11 @@ impl Migration {
             (Verb::Start | Verb::Retry, Status::Paused) => return illegal("resume it"),
             (Verb::Start | Verb::Resume, Status::Failed) => return illegal("mend the cause and retry it"),
             (Verb::Pause, Status::Failed) => return illegal("nothing of it runs; retry or cancel it"),
-            (_, Status::Completed) => return illegal("it is finished; what it changed can be rolled back"),
+            (_, Status::Completed) => {
+                return illegal(
+                    "it is finished; what it changed can be rolled back if its spec has `undo: capture` or a `down`",
+                );
+            }
             (_, Status::Cancelled) => {
                 return illegal(
                     "it was given up; submit the work under a new id, or the same id if nothing was changed",

@@ -72,7 +72,8 @@ pub fn read_secret(
         (Some(secret), None) => secret.clone(),
         (None, Some(file)) => {
             let text = std::fs::read_to_string(file).map_err(|error| SecretError::File {
-                file: file.display().to_string(),
+                // Relative to where the program was started, which is not where the configuration is: say the place.
+                file: std::path::absolute(file).unwrap_or_else(|_| file.to_owned()).display().to_string(),
                 why: error.to_string(),
             })?;
             Secret::new(text.trim())

@@ -52,7 +52,11 @@ const DATA_POSTGRES: &[(&str, &str, &str)] = &[
         r#"7:3: unknown key "wher"; did you mean "where"?"#,
     ),
     ("cluster: chat", "cluster: chat\nwhere: a", r#"5:1: unknown key "where"; it belongs under "source""#),
-    ("cluster: chat", "cluster: chat\ncolour: a", r#"5:1: unknown key "colour""#),
+    (
+        "cluster: chat",
+        "cluster: chat\ncolour: a",
+        r#"5:1: unknown key "colour"; known here: id, kind, engine, cluster, depends_on, source, transform, batch, parallel, throttle, on_error, on_verify_failure, verify, undo, rollout, backup, tenants, left_out"#,
+    ),
     ("cluster: chat\n", "", r#"1:1: key "cluster" is missing"#),
     ("id: m1", "id: 7", "1:5: id must be a text, not the number 7; put it into quotes"),
     (

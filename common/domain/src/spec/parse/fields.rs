@@ -120,14 +120,17 @@ fn hint(ctx: &Context, section: &str, name: &str) -> String {
         key.kind.is_none_or(|kind| ctx.kind.is_none_or(|own| own == kind))
             && key.engine.is_none_or(|engine| ctx.engine.is_none_or(|own| own == engine))
     };
-    let here = KEYS.iter().filter(|key| key.section() == section).filter(fits).map(Key::name);
-    if let Some(near) = nearest(name, here) {
+    let here = || KEYS.iter().filter(|key| key.section() == section).filter(fits);
+    if let Some(near) = nearest(name, here().map(Key::name)) {
         return format!("; did you mean {near:?}?");
     }
     let elsewhere = KEYS.iter().filter(fits).find(|key| key.name() == name && key.section() != "verify");
     match elsewhere.map(Key::section) {
         Some("") => "; it belongs to the top of the file".into(),
         Some(section) => format!("; it belongs under {section:?}"),
-        None => String::new(),
+        None => {
+            let obeyed = here().filter(|key| key.support == Support::Now).map(Key::name);
+            format!("; known here: {}", obeyed.collect::<Vec<_>>().join(", "))
+        }
     }
 }

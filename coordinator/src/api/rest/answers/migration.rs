@@ -44,6 +44,8 @@ pub(in super::super) struct MigrationBody {
     discarded: u64,
     /// `purging` while they are removed, `purged` when none is left; null: none were given up.
     before_images: Option<String>,
+    /// Whether its spec keeps what a rollback needs: `undo: capture`, or a `down`; null: the leader is of an older release.
+    undoable: Option<bool>,
     /// The present wave, from 1.
     wave: u32,
     waves: u32,
@@ -137,6 +139,7 @@ impl From<v1::Migration> for MigrationBody {
             quarantined: held.rows,
             discarded: held.discarded,
             before_images: migration.purged.map(|gone| if gone { "purged" } else { "purging" }.to_owned()),
+            undoable: migration.undoable,
             wave: migration.wave,
             waves: migration.waves,
             gate: migration.gate.map(gate),

@@ -26,7 +26,9 @@ impl Library {
         let sandbox = Sandbox::new("library")?;
         for kind in ["schema", "data"] {
             let (from, to) = (migrations.join(kind), sandbox.path().join("migrations").join(kind));
-            copy_directory(&from, &to).with_context(|| format!("cannot copy {}", from.display()))?;
+            copy_directory(&from, &to).with_context(|| {
+                format!("cannot copy {}: start the demo in the repository's directory", from.display())
+            })?;
         }
         Ok(Self { sandbox })
     }
