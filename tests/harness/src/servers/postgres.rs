@@ -106,7 +106,9 @@ impl Postgres {
             .args(["--write-recovery-conf", "--checkpoint=fast", "--no-sync", "-D"])
             .arg(data);
         run_once(&sandbox, launch).await?;
-        Self::run(&programs, sandbox, PostgresOptions::default()).await
+        // A standby tells every ten seconds how far it has replayed; who waits for that need not wait so long.
+        let talkative = PostgresOptions::default().set("wal_receiver_status_interval", "1s");
+        Self::run(&programs, sandbox, talkative).await
     }
 
     /// Starts a server on the data that is there.
