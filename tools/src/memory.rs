@@ -23,14 +23,11 @@ pub(crate) fn place(tests: usize) -> Option<&'static Path> {
 
 /// Whether it is in memory, takes files, and lets programs be started there.
 fn is_usable(mounts: &str) -> bool {
-    let mounted = mounts.lines().rev().map(|line| line.split(' ').collect::<Vec<_>>());
-    let options = mounted.filter(|fields| fields.get(1) == Some(&PLACE)).find_map(|fields| {
-        (fields.get(2) == Some(&"tmpfs")).then(|| fields.get(3).copied().unwrap_or_default().to_owned())
-    });
-    options.is_some_and(|options| {
-        let mut options = options.split(',');
-        options.clone().any(|option| option == "rw") && !options.any(|option| option == "noexec")
-    })
+    // What is mounted over another file system hides it.
+    let mut mounted = mounts.lines().rev().map(|line| line.split(' ').collect::<Vec<_>>());
+    let Some(fields) = mounted.find(|fields| fields.get(1) == Some(&PLACE)) else { return false };
+    let options: Vec<&str> = fields.get(3).map(|options| options.split(',').collect()).unwrap_or_default();
+    fields.get(2) == Some(&"tmpfs") && options.contains(&"rw") && !options.contains(&"noexec")
 }
 
 /// The bytes that programs may still take.
