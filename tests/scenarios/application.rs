@@ -167,7 +167,9 @@ async fn hot_documents_keep_every_write_of_the_application_beside_a_program() {
 /// one, and somebody resumes, what is left is done.
 async fn never_learns(engine: Engine) {
     let items = Items::of(engine, 500).await;
-    let play = Play::start(&[&items]).await;
+    // Each search leaves the application the time for a row, also where it is kept from its processor.
+    let patient = items.worker("patient").failpoints("worker-before-sweep=sleep(150)");
+    let play = Play::of(Play::builder(&[&items]).worker(patient)).await;
     let application = Insistent::old_form(&items).await;
     let spec = ItemsSpec::new(ID, engine, Form::WithWhere).verify("[remaining]");
     play.apply(&[spec.text()]).await;

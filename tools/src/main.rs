@@ -9,6 +9,7 @@ mod cargo;
 mod counts;
 mod help;
 mod machine;
+mod memory;
 mod mongod;
 mod python;
 mod run;

@@ -8,13 +8,16 @@ use std::time::{Duration, Instant};
 use crate::cargo::Cargo;
 use crate::counts::Counts;
 use crate::machine::{self, For};
-use crate::{Failure, help, python, tansu};
+use crate::{Failure, help, memory, python, tansu};
 
 /// The same features in every part that compiles, so that all use the same artefacts.
 const FEATURES: [&str; 2] = ["--features", "shardlift-coordinator/failpoints,shardlift-worker/failpoints"];
 
 /// How many tests of one program run at once; cargo's own name for it.
 const THREADS: &str = "RUST_TEST_THREADS";
+
+/// Where temporary files go, servers' data among them; the system's own name for it.
+const DIRECTORY: &str = "TMPDIR";
 
 /// Three times the processors: scenarios mostly wait, for servers, leases and time-outs. With twice, a third of two processors
 /// stood idle; four times leaves no processor for whoever must answer in time.
@@ -237,6 +240,11 @@ fn run_part(
     }
     if std::env::var_os(THREADS).is_none() {
         command.env(THREADS, threads().to_string());
+    }
+    if let (Part::Tests(_), None, Some(place)) = (part, std::env::var_os(DIRECTORY), memory::place(threads()))
+    {
+        println!("== {}: servers keep their data in {}", part.name(), place.display());
+        command.env(DIRECTORY, place);
     }
     let mut child = command.spawn().map_err(|error| format!("cannot run cargo: {error}"))?;
     let failed_before = counts.failed;

@@ -32,12 +32,19 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 pub struct Kafka {
     servers: String,
     topic: String,
+    answer: Duration,
 }
 
 impl Kafka {
     /// Reached by these `host:port`, separated by commas; `topic` is where events go.
     pub fn new(servers: String, topic: String) -> Self {
-        Self { servers, topic }
+        Self { servers, topic, answer: ANSWER }
+    }
+
+    /// One that gives up sooner, for those who test that it does.
+    #[cfg(test)]
+    pub(super) fn hasty(self, answer: Duration) -> Self {
+        Self { answer, ..self }
     }
 
     fn client(&self) -> ClientConfig {
@@ -45,7 +52,7 @@ impl Kafka {
         config.set("bootstrap.servers", &self.servers).set("client.id", "shardlift-coordinator");
         // A broker that fell silent is given up after this; a minute otherwise.
         config
-            .set("socket.timeout.ms", ANSWER.as_millis().to_string())
+            .set("socket.timeout.ms", self.answer.as_millis().to_string())
             .set("socket.keepalive.enable", "true");
         config
     }
@@ -55,7 +62,7 @@ impl Kafka {
         config
             .set("enable.idempotence", "true")
             .set("acks", "all")
-            .set("message.timeout.ms", ANSWER.as_millis().to_string())
+            .set("message.timeout.ms", self.answer.as_millis().to_string())
             .set("linger.ms", "5");
         let producer = config.create().map_err(BrokerError::failed("connect"))?;
         Ok(Client(Some(producer)))
@@ -85,7 +92,7 @@ impl Broker for Kafka {
             // One message is dealt with at a time: a few of them are enough to have at hand.
             .set("queued.max.messages.kbytes", "8192");
         let messages: StreamConsumer = config.create().map_err(BrokerError::failed("connect"))?;
-        let messages = met(messages, place.to_owned()).await?;
+        let messages = met(messages, place.to_owned(), self.answer).await?;
         messages.subscribe(&[place]).map_err(BrokerError::failed("subscribe"))?;
         let (dead, letters) = (dead_letters(place), self.producer()?);
         let messages = Client(Some(messages));
@@ -95,10 +102,14 @@ impl Broker for Kafka {
 
 /// The client once a broker has answered it: it waits in silence for one otherwise. The question blocks, and must not keep this
 /// coordinator from its end: it is asked aside.
-async fn met(consumer: StreamConsumer, topic: String) -> Result<StreamConsumer, BrokerError> {
+async fn met(
+    consumer: StreamConsumer,
+    topic: String,
+    within: Duration,
+) -> Result<StreamConsumer, BrokerError> {
     let (tell, told) = oneshot::channel();
     std::thread::spawn(move || {
-        let answer = consumer.fetch_metadata(Some(&topic), ANSWER).map(|_| consumer);
+        let answer = consumer.fetch_metadata(Some(&topic), within).map(|_| consumer);
         // Whoever does not wait any more does not want it either.
         drop(tell.send(answer));
     });

@@ -20,7 +20,7 @@ use shardlift_domain::failure::Failure;
 use super::{Broker, BrokerError, Consumer, Message, Publisher, dead_letters, reason};
 
 /// How long the broker may think about one request. One that is out of memory or disk takes nothing until it has some.
-const ANSWER: Duration = Duration::from_secs(10);
+pub(super) const ANSWER: Duration = Duration::from_secs(10);
 /// A connection without a sign of life for about twice as many seconds is gone, unless the address says otherwise.
 const HEARTBEAT: u16 = 10;
 /// A message that survives a restart of the broker.
@@ -33,13 +33,20 @@ pub struct RabbitMq {
     /// PEM certificates to trust instead of those of the system.
     ca: Option<String>,
     exchange: String,
+    patience: Patience,
 }
 
 impl RabbitMq {
     /// Reached like this; `exchange` is where events go.
     pub fn new(mut uri: AMQPUri, ca: Option<String>, exchange: String) -> Self {
         uri.query.heartbeat.get_or_insert(HEARTBEAT);
-        Self { uri, ca, exchange }
+        Self { uri, ca, exchange, patience: Patience(ANSWER) }
+    }
+
+    /// One that gives up sooner, for those who test that it does.
+    #[cfg(test)]
+    pub(super) fn hasty(self, patience: Duration) -> Self {
+        Self { patience: Patience(patience), ..self }
     }
 
     async fn connect(&self) -> Result<Connection, BrokerError> {
@@ -47,7 +54,7 @@ impl RabbitMq {
         let tls = OwnedTLSConfig { identity: None, cert_chain: self.ca.clone() };
         let runtime = lapin::runtime::default_runtime().map_err(BrokerError::failed("connect"))?;
         let connect = Connection::connect_uri_with_config(self.uri.clone(), properties, tls, runtime);
-        answered("connect", connect).await
+        self.patience.answered("connect", connect).await
     }
 }
 
@@ -58,34 +65,40 @@ impl Broker for RabbitMq {
     }
 
     async fn publisher(&self) -> Result<Box<dyn Publisher>, BrokerError> {
-        let connection = self.connect().await?;
-        let channel = answered("open a channel", connection.create_channel()).await?;
+        let (connection, patience) = (self.connect().await?, self.patience);
+        let channel = patience.answered("open a channel", connection.create_channel()).await?;
         let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
         let exchange = self.exchange.as_str();
         let declare =
             channel.exchange_declare(exchange.into(), ExchangeKind::Topic, options, FieldTable::default());
-        answered("declare the exchange", declare).await?;
-        answered("confirm messages", channel.confirm_select(ConfirmSelectOptions::default())).await?;
-        Ok(Box::new(RabbitMqPublisher { _connection: connection, channel, exchange: self.exchange.clone() }))
+        patience.answered("declare the exchange", declare).await?;
+        patience
+            .answered("confirm messages", channel.confirm_select(ConfirmSelectOptions::default()))
+            .await?;
+        let exchange = self.exchange.clone();
+        Ok(Box::new(RabbitMqPublisher { _connection: connection, channel, exchange, patience }))
     }
 
     async fn consumer(&self, place: &str) -> Result<Box<dyn Consumer>, BrokerError> {
-        let connection = self.connect().await?;
-        let channel = answered("open a channel", connection.create_channel()).await?;
+        let (connection, patience) = (self.connect().await?, self.patience);
+        let channel = patience.answered("open a channel", connection.create_channel()).await?;
         let dead = dead_letters(place);
         for queue in [place, &dead] {
             let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
             let declare = channel.queue_declare(queue.into(), options, FieldTable::default());
-            answered("declare a queue", declare).await?;
+            patience.answered("declare a queue", declare).await?;
         }
-        answered("confirm messages", channel.confirm_select(ConfirmSelectOptions::default())).await?;
+        patience
+            .answered("confirm messages", channel.confirm_select(ConfirmSelectOptions::default()))
+            .await?;
         // One at a time: what comes later may depend on it.
-        answered("limit what it sends", channel.basic_qos(1, BasicQosOptions::default())).await?;
+        patience.answered("limit what it sends", channel.basic_qos(1, BasicQosOptions::default())).await?;
         // While another coordinator still holds a message, none behind it may be taken: refused until its connection is gone.
         let options = BasicConsumeOptions { exclusive: true, ..BasicConsumeOptions::default() };
         let consume = channel.basic_consume(place.into(), "".into(), options, FieldTable::default());
-        let messages = answered("subscribe", consume).await?;
-        Ok(Box::new(RabbitMqConsumer { _connection: connection, channel, messages, dead, taken: None }))
+        let messages = patience.answered("subscribe", consume).await?;
+        let (_connection, taken) = (connection, None);
+        Ok(Box::new(RabbitMqConsumer { _connection, channel, messages, dead, taken, patience }))
     }
 }
 
@@ -94,6 +107,7 @@ struct RabbitMqPublisher {
     _connection: Connection,
     channel: Channel,
     exchange: String,
+    patience: Patience,
 }
 
 #[async_trait]
@@ -121,7 +135,7 @@ impl Publisher for RabbitMqPublisher {
             }
             Ok(())
         };
-        in_time("confirm", all).await
+        self.patience.in_time("confirm", all).await
     }
 }
 
@@ -132,13 +146,16 @@ struct RabbitMqConsumer {
     messages: lapin::Consumer,
     dead: String,
     taken: Option<Delivery>,
+    patience: Patience,
 }
 
-async fn acknowledge(acker: &Acker) -> Result<(), BrokerError> {
-    if answered("acknowledge", acker.ack(BasicAckOptions::default())).await? {
-        Ok(())
-    } else {
-        Err(BrokerError::NotTaken("the channel on which it came is closed"))
+impl RabbitMqConsumer {
+    async fn acknowledge(&self, acker: &Acker) -> Result<(), BrokerError> {
+        if self.patience.answered("acknowledge", acker.ack(BasicAckOptions::default())).await? {
+            Ok(())
+        } else {
+            Err(BrokerError::NotTaken("the channel on which it came is closed"))
+        }
     }
 }
 
@@ -154,7 +171,7 @@ impl Consumer for RabbitMqConsumer {
 
     async fn done(&mut self) -> Result<(), BrokerError> {
         match self.taken.take() {
-            Some(delivery) => acknowledge(&delivery.acker).await,
+            Some(delivery) => self.acknowledge(&delivery.acker).await,
             None => Ok(()),
         }
     }
@@ -178,8 +195,8 @@ impl Consumer for RabbitMqConsumer {
                 _ => Err(BrokerError::NotTaken("it did not keep a dead letter")),
             }
         };
-        in_time("keep a dead letter", publish).await?;
-        acknowledge(&delivery.acker).await
+        self.patience.in_time("keep a dead letter", publish).await?;
+        self.acknowledge(&delivery.acker).await
     }
 }
 
@@ -192,17 +209,25 @@ fn properties(message: &Message) -> BasicProperties {
         .with_app_id("shardlift".into())
 }
 
-async fn answered<T>(
-    doing: &'static str,
-    request: impl Future<Output = lapin::Result<T>>,
-) -> Result<T, BrokerError> {
-    in_time(doing, async { request.await.map_err(BrokerError::failed(doing)) }).await
-}
+/// How long one request is waited for.
+#[derive(Debug, Clone, Copy)]
+struct Patience(Duration);
 
-async fn in_time<T>(
-    doing: &'static str,
-    request: impl Future<Output = Result<T, BrokerError>>,
-) -> Result<T, BrokerError> {
-    let silent = |_| Err(BrokerError::Silent { doing, seconds: ANSWER.as_secs() });
-    tokio::time::timeout(ANSWER, request).await.unwrap_or_else(silent)
+impl Patience {
+    async fn answered<T>(
+        self,
+        doing: &'static str,
+        request: impl Future<Output = lapin::Result<T>>,
+    ) -> Result<T, BrokerError> {
+        self.in_time(doing, async { request.await.map_err(BrokerError::failed(doing)) }).await
+    }
+
+    async fn in_time<T>(
+        self,
+        doing: &'static str,
+        request: impl Future<Output = Result<T, BrokerError>>,
+    ) -> Result<T, BrokerError> {
+        let silent = |_| Err(BrokerError::Silent { doing, seconds: self.0.as_secs() });
+        tokio::time::timeout(self.0, request).await.unwrap_or_else(silent)
+    }
 }

@@ -108,15 +108,22 @@ async fn who_is_busy_is_asked_again_when_it_wishes() {
 
 #[tokio::test]
 async fn nobody_waits_for_ever_and_nobody_fills_the_memory() {
-    let slow = Peer::that(std::iter::repeat_n(Reply::Silence, 100)).await;
-    let begun = Instant::now();
-    assert!(matches!(told(&slow).await, ClientError::Silent { why, .. } if why == "no answer in time"));
-    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
-    let endless = Peer::that(std::iter::repeat_n(Reply::Endless, 100)).await;
-    let error = told(&endless).await;
-    assert!(matches!(&error, ClientError::Garbage { why, .. } if why.contains("more than")), "{error}");
-    let dripping = Peer::that(std::iter::repeat_n(Reply::Drips, 100)).await;
-    assert!(matches!(told(&dripping).await, ClientError::Silent { .. }));
+    let peer = async |reply: Reply| Peer::that(std::iter::repeat_n(reply, 100)).await;
+    let silent = async {
+        let slow = peer(Reply::Silence).await;
+        let begun = Instant::now();
+        assert!(matches!(told(&slow).await, ClientError::Silent { why, .. } if why == "no answer in time"));
+        assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    };
+    let endless = async {
+        let error = told(&peer(Reply::Endless).await).await;
+        assert!(matches!(&error, ClientError::Garbage { why, .. } if why.contains("more than")), "{error}");
+    };
+    let dripping = async {
+        let error = told(&peer(Reply::Drips).await).await;
+        assert!(matches!(error, ClientError::Silent { .. }), "{error}");
+    };
+    tokio::join!(silent, endless, dripping);
 }
 
 #[tokio::test]

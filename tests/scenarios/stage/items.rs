@@ -5,6 +5,7 @@ use shardlift_harness::dataset::items::{
     items_violations_postgres, load_items_mongodb, load_items_postgres,
 };
 use shardlift_harness::installation::{InstallationBuilder, WorkerSpec};
+use shardlift_harness::proxy::Proxy;
 use shardlift_harness::servers::{ExclusiveMongod, Postgres, ReplicaSet, exclusive_mongod, shared_postgres};
 use shardlift_harness::writer::{ItemsOptions, ItemsWriter, WriterReport};
 
@@ -129,6 +130,19 @@ impl Items {
             Home::ReplicaSet(servers) => servers,
             _ => panic!("{} is no replica set of three members", self.shard),
         }
+    }
+
+    /// A proxy to its server, which must be its own, and the connection string through it.
+    pub(crate) async fn through_a_proxy(&self) -> (Proxy, String) {
+        let (port, direct) = match self.engine() {
+            Engine::Postgres => (self.server().port(), self.dsn.clone()),
+            // A client that asks for the members of the set goes around the proxy.
+            Engine::Mongodb => (self.mongod().port(), self.mongod().direct_dsn("items")),
+        };
+        let server = format!("127.0.0.1:{port}");
+        let proxy = Proxy::start(server.clone()).await.unwrap();
+        let dsn = proxy.instead_of(&server, &direct);
+        (proxy, dsn)
     }
 
     /// SIGKILL to its server.

@@ -161,6 +161,7 @@ async fn step(
             Ok(TaskOutcome::RangeDone(state))
         }
         (Step::Sweep, Job::Data(job)) => {
+            fail::fail_point!("worker-before-sweep");
             Ok(TaskOutcome::Swept(unless_withdrawn(lease, engine.sweep(lease, &job)).await?))
         }
         (Step::Verify, job) => {

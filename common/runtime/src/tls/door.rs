@@ -26,8 +26,6 @@ use tonic::transport::server::TcpConnectInfo;
 
 use super::server::ServerTls;
 
-/// How long a handshake may take.
-const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
 /// Handshakes that are open at once.
 const MAX_HANDSHAKES: usize = 512;
 /// Connections that are ready and not yet served.
@@ -117,7 +115,7 @@ async fn shake(
     config: Arc<ServerConfig>,
     out: mpsc::Sender<Connection>,
 ) {
-    match timeout(HANDSHAKE_WITHIN, TlsAcceptor::from(config).accept(stream)).await {
+    match timeout(tls.handshake_within, TlsAcceptor::from(config).accept(stream)).await {
         Ok(Ok(stream)) => {
             tls.counts.ended("done");
             // Nobody takes it any more: the door is closed.

@@ -16,6 +16,8 @@ use crate::metrics::{Counter, Family, Labels};
 /// How often the files are read. They are small, and what is compared is their content: a copy with an old time, or a
 /// link that now leads elsewhere, is seen as well.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How long a handshake may take.
+const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
 
 /// What is spoken inside of TLS, as clients and servers agree on it.
 const HTTP2: &[u8] = b"h2";
@@ -77,6 +79,8 @@ pub struct ServerTls {
     /// What the files were when they were last taken or refused; `None`: they could not be read.
     seen: Option<Checksum>,
     pub(super) counts: Handshakes,
+    /// Less than [`HANDSHAKE_WITHIN`] in tests only.
+    pub(super) handshake_within: Duration,
 }
 
 impl std::fmt::Debug for ServerTls {
@@ -90,7 +94,8 @@ impl ServerTls {
     pub fn read(files: ServerFiles, counts: Handshakes) -> Result<Self, TlsError> {
         let content = files.content()?;
         let current = Arc::new(RwLock::new(Arc::new(files.material(&content)?)));
-        Ok(Self { seen: Some(content.mark()), files, current, counts })
+        let seen = Some(content.mark());
+        Ok(Self { seen, files, current, counts, handshake_within: HANDSHAKE_WITHIN })
     }
 
     /// Follows the files until the token is cancelled. New connections get what is newest; those that are open stay. Files

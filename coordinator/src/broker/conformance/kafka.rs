@@ -6,7 +6,7 @@ use rdkafka::message::{Headers, Message as _, OwnedMessage};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{DefaultProducerContext, FutureProducer, FutureRecord};
 
-use super::{Arc, Broker, DEADLINE, Ground, Listener, Perishable};
+use super::{Arc, Broker, DEADLINE, Ground, HASTE, Listener, Perishable};
 use crate::broker::kafka::Kafka;
 
 /// Those that the suite needs, and into how many partitions each is cut.
@@ -53,6 +53,10 @@ impl Listener for Topic {
 impl<C> Ground for Cluster<C> {
     fn broker(&self) -> Arc<dyn Broker> {
         Arc::new(Kafka::new(self.servers.clone(), "migrations".to_owned()))
+    }
+
+    fn hasty(&self) -> Arc<dyn Broker> {
+        Arc::new(Kafka::new(self.servers.clone(), "migrations".to_owned()).hasty(HASTE))
     }
 
     fn place(&self) -> String {

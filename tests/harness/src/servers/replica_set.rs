@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bson::doc;
+use futures::future::try_join_all;
 
 use super::mongod::{Mongod, MongodOptions, REPLICA_SET};
 use crate::wait::wait_for_ok;
@@ -23,7 +24,7 @@ impl ReplicaSet {
     pub async fn start() -> Result<Self> {
         let member =
             async |number| Mongod::start_alone(&format!("mongod-{number}"), MongodOptions::default()).await;
-        let members = vec![member(1).await?, member(2).await?, member(3).await?];
+        let members = try_join_all([1, 2, 3].map(member)).await?;
         members[0].initiate(&members).await?;
         let set = Self { members };
         set.wait_complete().await?;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bson::{Document, doc};
+use futures::future::join_all;
 use shardlift_domain::migration::Step;
 use shardlift_harness::wait::wait_for_ok;
 use shardlift_worker::engine::{DataJob, EngineError, RangeWriter, ShardEngine};
@@ -67,10 +68,12 @@ async fn a_lost_reply_of_a_commit_is_resolved_by_the_next_claim() {
     };
     // Not committed: the connection broke before.
     let broken = doc! { "failCommands": ["commitTransaction"], "closeConnection": true };
-    for job in [marked(), unmarked(), programmed()] {
+    // Each on a server of its own, since what is awaited is mostly the driver's patience.
+    let each = [marked(), unmarked(), programmed()].map(async |job| {
         lost(&job, uncertain.clone(), 2).await;
         lost(&job, broken.clone(), 2).await;
-    }
+    });
+    join_all(each).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

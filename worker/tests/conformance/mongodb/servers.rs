@@ -16,17 +16,19 @@ fn failure(error: EngineError) -> shardlift_domain::Failure {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_standalone_server_is_refused_with_the_reason() {
     let server = Mongod::start(false).await.expect("a mongod");
-    for dsn in [server.dsn("chat"), format!("{}?replicaSet=rs0", server.dsn("chat"))] {
-        let engine = engine(&dsn);
-        let problem = engine.hello().await.problem.expect("a problem");
+    let of_a_set = format!("{}?replicaSet=rs0", server.dsn("chat"));
+    let refusals = [server.dsn("chat"), of_a_set].map(async |dsn: String| {
+        let (engine, lease, job) = (engine(&dsn), lease(1, 1, Step::Precheck, None), data(&marked()));
+        let (greeted, refused) = tokio::join!(engine.hello(), engine.precheck(&lease, &job));
+        let problem = greeted.problem.expect("a problem");
         assert_eq!(problem.code, ErrorCode::ShardStandalone);
         assert!(
             problem.message.contains("no transactions") && problem.next.contains("replSet"),
             "{problem:?}"
         );
-        let refused = engine.precheck(&lease(1, 1, Step::Precheck, None), &data(&marked())).await;
         assert_eq!(failure(refused.expect_err("refused")).code, ErrorCode::ShardStandalone);
-    }
+    });
+    futures::future::join_all(refusals).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

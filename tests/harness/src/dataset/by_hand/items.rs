@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bson::{Document, doc};
+use futures::future::join_all;
 use mongodb::Client;
 use sqlx::{Connection, Executor, PgConnection};
 
@@ -37,9 +38,9 @@ async fn a_failure(writer: &ItemsWriter) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn items_of_every_kind_of_key_end_changed_once_beside_a_writer_that_moves_keys() {
-    for kind in
-        [KeyKind::Bigint, KeyKind::BigintSparse, KeyKind::Uuid, KeyKind::CompositeTextInt, KeyKind::TextIcu]
-    {
+    let kinds =
+        [KeyKind::Bigint, KeyKind::BigintSparse, KeyKind::Uuid, KeyKind::CompositeTextInt, KeyKind::TextIcu];
+    let each = async |kind: KeyKind| {
         let dsn = shared_postgres().await.unwrap();
         load_items_postgres(&dsn, ROWS, kind).await.unwrap();
         assert_eq!(items_lost_writes_postgres(&dsn, ROWS, kind, None).await.unwrap(), NONE, "{kind:?}");
@@ -61,12 +62,13 @@ async fn items_of_every_kind_of_key_end_changed_once_beside_a_writer_that_moves_
         let lost = items_lost_writes_postgres(&dsn, ROWS, kind, Some(&report)).await.unwrap();
         assert_eq!(lost, NONE, "{kind:?}");
         assert!(report.key_moves > 0 && report.deleted > 0 && report.errors == 0, "{kind:?}: {report:?}");
-    }
+    };
+    join_all(kinds.map(each)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn items_of_every_kind_of_id_end_changed_once_beside_a_writer_that_moves_keys() {
-    for kind in [IdKind::ObjectId, IdKind::Int, IdKind::Mixed] {
+    let each = async |kind: IdKind| {
         let dsn = shared_mongod().await.unwrap();
         load_items_mongodb(&dsn, ROWS, kind).await.unwrap();
         assert_eq!(items_lost_writes_mongodb(&dsn, ROWS, kind, None).await.unwrap(), NONE, "{kind:?}");
@@ -87,7 +89,8 @@ async fn items_of_every_kind_of_id_end_changed_once_beside_a_writer_that_moves_k
         let lost = items_lost_writes_mongodb(&dsn, ROWS, kind, Some(&report)).await.unwrap();
         assert_eq!(lost, NONE, "{kind:?}");
         assert!(report.key_moves > 0 && report.deleted > 0 && report.inserted > 0, "{kind:?}: {report:?}");
-    }
+    };
+    join_all([IdKind::ObjectId, IdKind::Int, IdKind::Mixed].map(each)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
