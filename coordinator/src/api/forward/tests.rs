@@ -16,7 +16,7 @@ use cast::{Ballot, Echo, Player, get, watch};
 
 /// Everything that is waited for comes within this time.
 const WITHIN: Duration = Duration::from_secs(20);
-/// A deadline of callers that is to run out. Half of it is left for the refusal, which must be heard on a busy machine as well.
+/// A deadline of callers that is to run out. A tenth of it is left for the refusal, which must be heard on a busy machine as well.
 const SHORT: Duration = Duration::from_secs(3);
 
 fn code(status: &Status) -> ErrorCode {
