@@ -73,6 +73,8 @@ async fn a_person_follows_throttles_pauses_resumes_and_gives_up_a_migration() {
     browser.click(CONFIRM).await;
     browser.until("it to be paused", &badge("paused")).await;
     assert_eq!(play.status(ID).await["status"], "paused");
+    let one_way = "!document.querySelector('[data-verb=rollback]')";
+    browser.until("no way back to be offered where nothing is kept for it", one_way).await;
 
     throttled_otherwise_lifted_and_restored(&browser, &play).await;
 
@@ -174,7 +176,9 @@ async fn a_page_whose_coordinator_is_away_says_so_and_recovers() {
     let items = Items::of(Engine::Postgres, ROWS).await;
     let play = Play::of(Play::builder(&[&items]).rest()).await;
     let browser = Browser::open(400, 800).await;
-    play.apply(&[ItemsSpec::new(ID, Engine::Postgres, Form::WithWhere).rows_per_second(500).text()]).await;
+    // One that can be rolled back: that is the most buttons there are.
+    let spec = ItemsSpec::new(ID, Engine::Postgres, Form::WithWhere).rows_per_second(500);
+    play.apply(&[format!("{}undo: capture\n", spec.text())]).await;
     browser.go(&page(&play, ID)).await;
     browser.until("it to run", &badge("running")).await;
     let fits = "innerWidth === 400 && document.documentElement.scrollWidth <= innerWidth";
