@@ -6,6 +6,7 @@
 
 mod checks;
 mod health;
+mod pauses;
 mod questions;
 mod shards;
 mod spans;
@@ -21,7 +22,6 @@ use shardlift_proto::bearer::Bearer;
 use shardlift_proto::status::{failures_of, leader_of};
 use shardlift_proto::v1::fleet_service_client::FleetServiceClient;
 use shardlift_proto::v1::{self, to_worker};
-use shardlift_runtime::retry::{Delays, Policy};
 use shardlift_runtime::tls;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
@@ -31,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status, Streaming};
 
+use pauses::Pauses;
 pub use shards::Shards;
 use stragglers::Stragglers;
 use tasks::Tasks;
@@ -39,9 +40,6 @@ use crate::config::Config;
 use crate::lease::Pulse;
 use crate::transformer::factory;
 
-/// Pauses between attempts to reach a coordinator. Short, since shards wait for the next leader's word.
-const PAUSES: Policy =
-    Policy { first: Duration::from_millis(50), longest: Duration::from_secs(1), total: None };
 /// How long dialling may take: while a machine is gone, the next one of the list may know who leads.
 const DIAL_WITHIN: Duration = Duration::from_secs(2);
 /// How long the first answer may take.
@@ -53,7 +51,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// Serves coordinators, one after another, until the token is cancelled.
 pub async fn run(config: &Config, shards: Shards, shutdown: CancellationToken) {
-    let mut delays = Delays::new(&PAUSES);
+    let mut pauses = Pauses::new();
     let mut route = config.coordinators.clone();
     let stragglers = Stragglers::default();
     while !shutdown.is_cancelled() {
@@ -62,7 +60,7 @@ pub async fn run(config: &Config, shards: Shards, shutdown: CancellationToken) {
         shards.metrics().dialled(opened.is_ok());
         let ended = match opened {
             Ok(session) => {
-                delays.reset();
+                pauses.reset();
                 tracing::info!(coordinator = %address, epoch = %session.pulse.leader().epoch, "connected");
                 let leader = session.serve(&address, &shutdown).await;
                 shards.metrics().hung_up();
@@ -78,8 +76,8 @@ pub async fn run(config: &Config, shards: Shards, shutdown: CancellationToken) {
                 None
             }
         };
+        let wait = pauses.next(ended.is_some());
         route.failed(ended);
-        let wait = delays.next().unwrap_or(PAUSES.longest);
         tokio::select! {
             () = sleep(wait) => {}
             () = shutdown.cancelled() => {}
