@@ -58,15 +58,12 @@ impl PostgresOptions {
     fn arguments(&self) -> Vec<String> {
         // Shared memory in the data directory, gone with it: a server that is killed leaves a megabyte of /dev/shm behind
         // otherwise.
-        let passing = [("fsync", "off"), ("full_page_writes", "off"), ("dynamic_shared_memory_type", "mmap")];
-        let durability: &[(&str, &str)] = if self.durable { &[] } else { &passing };
+        let always = [("dynamic_shared_memory_type", "mmap")];
+        let passing: &[(&str, &str)] =
+            if self.durable { &[] } else { &[("fsync", "off"), ("full_page_writes", "off")] };
         let given = self.settings.iter().map(|(key, value)| (key.as_str(), value.as_str()));
-        durability
-            .iter()
-            .copied()
-            .chain(given)
-            .flat_map(|(k, v)| ["-c".to_owned(), format!("{k}={v}")])
-            .collect()
+        let own = always.iter().chain(passing).copied();
+        own.chain(given).flat_map(|(k, v)| ["-c".to_owned(), format!("{k}={v}")]).collect()
     }
 }
 
