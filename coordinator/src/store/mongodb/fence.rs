@@ -14,7 +14,7 @@ use super::client::{COMMAND, code};
 
 /// MaxTimeMSExpired.
 const TOOK_TOO_LONG: i32 = 50;
-/// How long a take-over waits for a commit before it ends that commit's session.
+/// How long a take-over, or the next commit of the same leader, waits for a commit before it ends that commit's session.
 const COURTESY: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// The document `{_id, epoch, nonce, holder, taken_at, commits, session}`.
@@ -106,14 +106,34 @@ pub(super) async fn hold(
 
 /// Tells the fence document in which session its leader commits.
 pub(super) async fn bind(database: &Database, held: &Fence, session: &Document) -> Result<(), StoreError> {
-    let fences = fences(database);
-    let tell = doc! { "$set": { "session": session } };
-    let told = answered("name its session", fences.update_one(exactly(held), tell)).await?;
-    if told.matched_count == 1 { Ok(()) } else { Err(fenced(database, held).await) }
+    let told = set(database, held, doc! { "session": session }, "name its session").await?;
+    if told { Ok(()) } else { Err(fenced(database, held).await) }
 }
 
-/// Raises the fence from `seen`, in one write. It waits for a commit that is under way, but not for one whose leader has
-/// stopped: the server would keep that for a minute.
+/// Changes the document if it is still `expected`, in one write. It waits for a commit that is under way, but not for one that was
+/// left in the middle, by a leader that has stopped or by one that has given it up: the server would keep that for a minute.
+async fn set(
+    database: &Database,
+    expected: &Fence,
+    fields: Document,
+    doing: &'static str,
+) -> Result<bool, StoreError> {
+    let (fences, fields) = (fences(database), doc! { "$set": fields });
+    let write =
+        || fences.find_one_and_update(exactly(expected), fields.clone()).projection(doc! { "_id": 1 });
+    let written = match answered(doing, write().max_time(COURTESY)).await {
+        Err(StoreError::Unavailable { source, .. })
+            if source.downcast_ref().and_then(code) == Some(TOOK_TOO_LONG) =>
+        {
+            end_session(database, expected).await?;
+            answered(doing, write().max_time(COMMAND)).await?
+        }
+        written => written?,
+    };
+    Ok(written.is_some())
+}
+
+/// Raises the fence from `seen`.
 pub(super) async fn raise(
     database: &Database,
     seen: &Fence,
@@ -122,32 +142,19 @@ pub(super) async fn raise(
     holder: &str,
 ) -> Result<LeaderPermit, StoreError> {
     let next = Fence { epoch: next_epoch(seen.epoch, above)?, nonce };
-    let set = doc! { "$set": {
+    let fields = doc! {
         "epoch": stored_number(next.epoch.0), "nonce": &next.nonce.0, "holder": holder,
         "taken_at": time_text(clock::now()), "session": null,
-    } };
-    let fences = fences(database);
-    let raise = || fences.find_one_and_update(exactly(seen), set.clone()).projection(doc! { "_id": 1 });
-    let raised = match answered("raise the fence", raise().max_time(COURTESY)).await {
-        Err(StoreError::Unavailable { source, .. })
-            if source.downcast_ref().and_then(code) == Some(TOOK_TOO_LONG) =>
-        {
-            end_session(database, seen).await?;
-            answered("raise the fence", raise().max_time(COMMAND)).await?
-        }
-        raised => raised?,
     };
-    match raised {
-        Some(_) => Ok(LeaderPermit::new(next)),
-        None => Err(fenced(database, seen).await),
-    }
+    let raised = set(database, seen, fields, "raise the fence").await?;
+    if raised { Ok(LeaderPermit::new(next)) } else { Err(fenced(database, seen).await) }
 }
 
-/// Ends the transaction that the former leader left open. Every user may end its own sessions.
+/// Ends the transaction that was left open under this fence. Every user may end its own sessions.
 async fn end_session(database: &Database, seen: &Fence) -> Result<(), StoreError> {
     let standing = read(database).await?;
     let Some(session) = standing.session.filter(|_| standing.fence == *seen) else { return Ok(()) };
     let admin = database.client().database("admin");
     let kill = doc! { "killSessions": [Bson::Document(session)] };
-    answered("end the former leader's session", admin.run_command(kill)).await.map(drop)
+    answered("end a session", admin.run_command(kill)).await.map(drop)
 }

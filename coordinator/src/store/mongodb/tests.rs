@@ -73,6 +73,21 @@ async fn a_leader_that_stops_in_the_middle_of_a_commit_does_not_keep_the_lead() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_that_its_leader_has_given_up_does_not_keep_it_from_the_next_one() {
+    let server = exclusive_mongod().await.expect("a server");
+    let store = open(&server.dsn("metadata")).await;
+    let permit = lead(&store, "leader").await;
+    // As a commit that was dropped on its way leaves it, where the server has not heard of its end.
+    let mut session = store.database.client().start_session().await.expect("a session");
+    fence::bind(&store.database, permit.fence(), session.id()).await.expect("names it");
+    client::begin(&mut session).await.expect("begins");
+    fence::hold(&store.database, &mut session, permit.fence()).await.expect("holds the fence");
+
+    store.commit(&permit, Change::default()).await.expect("commits");
+    session.commit_transaction().await.expect_err("its session was ended");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_that_comes_back_names_its_session_again() {
     let server = exclusive_mongod().await.expect("a server");
     let url = server.dsn("metadata");
